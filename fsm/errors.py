@@ -1,0 +1,148 @@
+"""The tree of errors. Each message says what happened, where, and what to do next.
+
+::
+
+    InstarError
+    ├── ConfigError            a setting or an argument that cannot be used
+    ├── InputRefused           a signal from outside that is malformed
+    ├── IllegalTransition      an event that the machine does not accept in its state
+    ├── PositionConflict       the log moved on since the writer decided
+    ├── LogError
+    │   ├── LogMissing         no workspace here
+    │   ├── LogForeign         a file that is no log of ours, or from a newer version
+    │   ├── LogUnavailable     the disk is full, read-only or locked
+    │   └── LogCorrupt         a row that does not fit its hash, its order or its neighbours
+    ├── UnknownEvent           a type or version that no decoder knows
+    ├── BlobMissing            a named blob is not in the store
+    ├── BlobCorrupt            a blob does not hash to its name
+    ├── ReplayDiverged         the fold lands elsewhere than the log says
+    ├── Diverged               the workspace changed since a plan was made
+    ├── RollbackRefused        a rollback that would lose what is not stored
+    ├── GateFailed             a mutation or a promotion did not pass its gate
+    ├── WorkerBusy             another worker holds the workspace
+    └── EffectFailedError      an effect could not be done (also recorded as the event EffectFailed)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class InstarError(Exception):
+    """The base of every error that Instar raises on purpose. ``exit_code`` is what the command line returns."""
+
+    exit_code = 1
+
+
+class ConfigError(InstarError):
+    """A setting or an argument that cannot be used."""
+
+    exit_code = 2
+
+
+class InputRefused(InstarError):
+    """A signal from outside that is malformed; nothing of it was recorded as a signal."""
+
+    exit_code = 2
+
+
+class IllegalTransition(InstarError):
+    """An event that the machine does not accept in its present state."""
+
+    exit_code = 4
+
+
+class PositionConflict(InstarError):
+    """The log moved on since the writer decided: read again, decide again."""
+
+    exit_code = 4
+
+
+class LogError(InstarError):
+    """Something is wrong with the event log as a whole."""
+
+
+class LogMissing(LogError):
+    """There is no workspace here."""
+
+
+class LogForeign(LogError):
+    """The file is no log of ours, or was written by a newer version."""
+
+    exit_code = 3
+
+
+class LogUnavailable(LogError):
+    """The log cannot be written or read now: disk full, read-only, locked. Nothing was recorded."""
+
+
+class LogCorrupt(LogError):
+    """A row does not fit its hash, its order or its neighbours."""
+
+    exit_code = 3
+
+
+class UnknownEvent(InstarError):
+    """No decoder knows this event type or version."""
+
+    exit_code = 3
+
+
+class BlobMissing(InstarError):
+    """A named blob is not in the store."""
+
+    exit_code = 3
+
+
+class BlobCorrupt(InstarError):
+    """A blob does not hash to its name."""
+
+    exit_code = 3
+
+
+class ReplayDiverged(InstarError):
+    """The fold lands elsewhere than the log says.
+
+    Attributes:
+        seq: the first event at which log and fold part.
+        field: what differs there.
+        expected: what the fold gives.
+        actual: what the log holds.
+    """
+
+    exit_code = 4
+
+    def __init__(self, seq: int, field: str, expected: Any, actual: Any) -> None:
+        super().__init__(
+            f"replay diverged at event {seq}: {field} should be {expected!r}, the log holds {actual!r}. "
+            f"Look at it with `instar show {seq}`; nothing was changed."
+        )
+        self.seq, self.field, self.expected, self.actual = seq, field, expected, actual
+
+
+class Diverged(InstarError):
+    """The workspace changed since a plan was made."""
+
+    exit_code = 4
+
+
+class RollbackRefused(InstarError):
+    """A rollback that would lose bytes which are not in the store, or that leads nowhere."""
+
+    exit_code = 4
+
+
+class GateFailed(InstarError):
+    """A mutation or a promotion did not pass its gate."""
+
+    exit_code = 5
+
+
+class WorkerBusy(InstarError):
+    """Another worker holds this workspace."""
+
+    exit_code = 4
+
+
+class EffectFailedError(InstarError):
+    """An effect could not be done; the loop records it as the event ``EffectFailed``."""

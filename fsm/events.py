@@ -1,0 +1,414 @@
+"""The facts that the log holds: past tense, immutable, versioned.
+
+Every event is a tagged struct; its tag is its type in the log, its ``VERSION`` the version of its shape. A changed
+shape gets a new version and an upcaster (see ``codec``), so that an old log stays readable for ever. The catalogue in
+``docs/events.md`` is generated from this file.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from msgspec import Struct
+
+from .policy import Policy
+from .words import Digest, Seq
+
+Entry = Literal["signals", "self_train", "mutate"]
+Outcome = Literal["pass", "fail", "skip"]
+
+
+class Event(Struct, frozen=True, tag_field="type", tag=str, kw_only=True):
+    """The base of every event."""
+
+    VERSION: ClassVar[int] = 1
+    SIGNAL: ClassVar[Entry | None] = None
+    """How a cycle takes this event up, if it is a signal that starts one."""
+
+
+# ---- values inside events ------------------------------------------------------------------------------------------
+
+
+class Span(Struct, frozen=True, order=True):
+    """Positions ``first`` to ``last`` of the log, both included."""
+
+    first: Seq
+    last: Seq
+
+
+class Interval(Struct, frozen=True):
+    """An estimate with the ends of its 95 % bootstrap interval (Efron & Tibshirani 1993)."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Trigger(Struct, frozen=True):
+    """One trigger that holds: the policy, what it saw, where its threshold lies, the events that it rests on."""
+
+    policy: Literal["code_mutation", "semantic_drift", "explicit_task", "feedback"]
+    value: float
+    threshold: float
+    events: tuple[Seq, ...]
+    note: str
+
+
+class DiffItem(Struct, frozen=True, kw_only=True):
+    """What one signal changed: a file against its last version, or an output against its reference.
+
+    ``similarity`` is 1 − the normalised size of the difference, in 0..1. ``meaning_changed`` is false for a change of
+    comments, layout or docstrings only.
+    """
+
+    seq: Seq
+    kind: Literal["code_diff", "text_diff", "binary_diff", "output_diff", "failure"]
+    subject: str
+    similarity: float
+    meaning_changed: bool
+    lines_added: int = 0
+    lines_removed: int = 0
+    units_changed: tuple[str, ...] = ()
+    units_added: tuple[str, ...] = ()
+    units_removed: tuple[str, ...] = ()
+    text: Digest | None = None
+    """Blob of the unified diff, or of the text that is to be embedded."""
+
+
+class EmbeddedItem(Struct, frozen=True, kw_only=True):
+    """One row of memory: which signal and unit it stands for, and the facts that the trigger policies read.
+
+    ``row`` is the row of the vector in the event's ``vectors`` blob, or None when the text could not be embedded.
+    ``similarity`` is the cosine against the last vector of the same unit in the same space, if there was one.
+    """
+
+    seq: Seq
+    kind: str
+    unit: str
+    text: str
+    row: int | None
+    similarity: float | None = None
+    confidence: float | None = None
+    outcome: Outcome | None = None
+    reward: float | None = None
+    task_type: str | None = None
+    monitored: bool = False
+    meaning_changed: bool = False
+    replaceable: bool = True
+    failure: str | None = None
+
+
+class Lineage(Struct, frozen=True):
+    """Where a checkpoint came from, in SEED's words. ``confidence_gain`` is measured on held-out pairs."""
+
+    source: str
+    epoch: int
+    confidence_gain: float
+
+
+class Retrieval(Struct, frozen=True):
+    """Retrieval quality over ``pairs`` held-out pairs: recall@1, mean reciprocal rank, mean confidence."""
+
+    pairs: int
+    recall_at_1: float
+    mrr: float
+    confidence: float
+
+
+class Reward(Struct, frozen=True):
+    """The score of one outcome, in 0..1, and the task type that it counts for."""
+
+    seq: Seq
+    task_type: str
+    score: float
+    outcome: Outcome
+
+
+class PlanStep(Struct, frozen=True):
+    """A task type and what to do about it next; a smaller ``rank`` comes first."""
+
+    rank: int
+    task_type: str
+    strategy: str
+    reason: str
+
+
+class Displaced(Struct, frozen=True):
+    """Bytes that a restore found in place of what it expected, kept in the store."""
+
+    path: str
+    blob: Digest
+
+
+# ---- signals: facts from outside -----------------------------------------------------------------------------------
+
+
+class ChangeObserved(Event, frozen=True, kw_only=True):
+    """A file under watch is no longer what the last recorded tree holds."""
+
+    SIGNAL: ClassVar[Entry | None] = "signals"
+
+    path: str
+    change: Literal["added", "modified", "deleted"]
+    before: Digest | None
+    after: Digest | None
+    tree: Digest
+    """The tree after this and every other change of the same scan."""
+    monitored: bool
+    size: int
+
+
+class FeedbackReceived(Event, frozen=True, kw_only=True):
+    """An outcome of the agent's work: what was asked, answered and right, how sure it was, how it ended."""
+
+    SIGNAL: ClassVar[Entry | None] = "signals"
+
+    task_type: str
+    input: str
+    output: str = ""
+    reference: str | None = None
+    outcome: Outcome = "pass"
+    confidence: float | None = None
+    reward: float | None = None
+    group: str | None = None
+    """What must not be cut in two by the held-out split; the reference's own text when absent."""
+    source: str = "agent"
+    exit_code: int | None = None
+    log: Digest | None = None
+    """Blob of the captured output, whole."""
+
+
+class TaskQueued(Event, frozen=True, kw_only=True):
+    """A command for the engine. ``self_train`` and ``mutate`` start a cycle of their own; ``shell`` already runs."""
+
+    task: Literal["self_train", "mutate", "shell"]
+    source: str
+    note: str = ""
+    patch: Digest | None = None
+    gate: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+
+
+class InputSkipped(Event, frozen=True, kw_only=True):
+    """Something from outside that could not be taken as a signal; what it was and why."""
+
+    source: Literal["watcher", "feedback", "trigger_file", "logs"]
+    subject: str
+    reason: str
+    excerpt: str = ""
+
+
+# ---- the workspace -------------------------------------------------------------------------------------------------
+
+
+class WorkspaceInitialized(Event, frozen=True, kw_only=True):
+    """The first event of every log: what stood there when Instar came."""
+
+    workspace: str
+    engine: str
+    tree: Digest
+    checkpoint: Digest | None
+    model: str
+    policy: Policy
+
+
+class PolicyChanged(Event, frozen=True, kw_only=True):
+    """Decisions from here on rest on another policy."""
+
+    policy: Policy
+
+
+class SnapshotTaken(Event, frozen=True, kw_only=True):
+    """A named point to which a user can return."""
+
+    name: str
+    tree: Digest
+    checkpoint: Digest | None
+    reason: str
+
+
+# ---- the cycle -----------------------------------------------------------------------------------------------------
+
+
+class CycleStarted(Event, frozen=True, kw_only=True):
+    """The waiting signals (or the one task) in ``span`` are taken up."""
+
+    entry: Entry
+    span: Span
+    count: int
+
+
+class DiffComputed(Event, frozen=True, kw_only=True):
+    """Each signal of the cycle has its difference."""
+
+    items: tuple[DiffItem, ...]
+
+
+class SignalEmbedded(Event, frozen=True, kw_only=True):
+    """Each difference and each feedback of the cycle is in memory, as vectors of one embedding space."""
+
+    space: Digest
+    items: tuple[EmbeddedItem, ...]
+    vectors: Digest | None
+    """Blob of the vectors: float32, little-endian, (rows, dim) row by row."""
+    dim: int
+
+
+class RetrainFlagged(Event, frozen=True, kw_only=True):
+    """A retrain is asked for, in ``retrain_trigger.json`` too."""
+
+    triggers: tuple[Trigger, ...]
+    path: str
+    content: Digest
+
+
+class DatasetGenerated(Event, frozen=True, kw_only=True):
+    """The training set stands: ``train`` rows to learn from and ``heldout`` pairs to judge by."""
+
+    dataset: Digest
+    train: int
+    heldout: int
+    sources: dict[str, int]
+    left_out: dict[str, int]
+
+
+class CheckpointTrained(Event, frozen=True, kw_only=True):
+    """A candidate checkpoint, measured on the held-out pairs before and after."""
+
+    checkpoint: Digest
+    base: Digest
+    dataset: Digest
+    seed: int
+    epochs: int
+    steps: int
+    loss: tuple[float, ...]
+    """Training loss by step, thinned to at most 256 values."""
+    before: Retrieval
+    after: Retrieval
+    gain: Interval
+    """Of the reciprocal rank over the same held-out pairs, paired."""
+    lineage: Lineage
+    recipe: dict[str, float | int | str]
+    duration_s: float
+    replaceable: bool = False
+
+
+class MemoryReembedded(Event, frozen=True, kw_only=True):
+    """The live memory, in the space of another checkpoint."""
+
+    space: Digest
+    rows: tuple[tuple[Seq, int], ...]
+    """For each vector the event and the item that it stands for."""
+    vectors: Digest
+    dim: int
+
+
+class OutcomeRewarded(Event, frozen=True, kw_only=True):
+    """What the cycle brought is scored; a checkpoint or a mutation is judged."""
+
+    subject: Literal["outcomes", "checkpoint", "mutation"]
+    rewards: tuple[Reward, ...]
+    verdict: Literal["promoted", "rejected", "kept", "none"]
+    reason: str
+    model: str
+    checkpoint: Digest | None = None
+    """The checkpoint that is active from here on, if it was promoted."""
+
+
+class PlanChosen(Event, frozen=True, kw_only=True):
+    """What the agent should work on next, best first."""
+
+    steps: tuple[PlanStep, ...]
+    planner: str
+
+
+class EffectFailed(Event, frozen=True, kw_only=True):
+    """An effect could not be done; the cycle ends, and the failure is itself a signal."""
+
+    SIGNAL: ClassVar[Entry | None] = "signals"
+
+    effect: str
+    reason: str
+    detail: str = ""
+
+
+# ---- mutation and rollback -----------------------------------------------------------------------------------------
+
+
+class MutationRejected(Event, frozen=True, kw_only=True):
+    """A patch did not pass: it could not be applied, touched what it may not, or failed its gate."""
+
+    task: Seq
+    patch: Digest
+    reason: str
+    gate: tuple[str, ...]
+    exit_code: int | None
+    log: Digest | None
+    sandbox: str
+
+
+class MutationAccepted(Event, frozen=True, kw_only=True):
+    """A patch passed its gate in a copy; from here on it must be brought into the workspace."""
+
+    task: Seq
+    patch: Digest
+    gate: tuple[str, ...]
+    log: Digest | None
+    sandbox: str
+    plan: Digest
+    tree_before: Digest
+    tree_after: Digest
+
+
+class MutationApplied(Event, frozen=True, kw_only=True):
+    """The workspace holds the mutated tree."""
+
+    task: Seq
+    tree: Digest
+    displaced: tuple[Displaced, ...] = ()
+
+
+class RollbackStarted(Event, frozen=True, kw_only=True):
+    """From here on the workspace must be brought to ``target``: a recovery rolls forward."""
+
+    target: Seq
+    plan: Digest
+    tree: Digest
+    checkpoint: Digest | None
+    memory: tuple[Span, ...]
+    reason: str
+
+
+class RollbackFinished(Event, frozen=True, kw_only=True):
+    """The workspace holds the target's tree and checkpoint."""
+
+    started: Seq
+    tree: Digest
+    checkpoint: Digest | None
+    displaced: tuple[Displaced, ...] = ()
+
+
+AnyEvent = (
+    ChangeObserved
+    | FeedbackReceived
+    | TaskQueued
+    | InputSkipped
+    | WorkspaceInitialized
+    | PolicyChanged
+    | SnapshotTaken
+    | CycleStarted
+    | DiffComputed
+    | SignalEmbedded
+    | RetrainFlagged
+    | DatasetGenerated
+    | CheckpointTrained
+    | MemoryReembedded
+    | OutcomeRewarded
+    | PlanChosen
+    | EffectFailed
+    | MutationRejected
+    | MutationAccepted
+    | MutationApplied
+    | RollbackStarted
+    | RollbackFinished
+)

@@ -1,0 +1,171 @@
+"""The decisions: pure functions of recorded facts and the recorded policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from .events import (
+    AnyEvent,
+    ChangeObserved,
+    CycleStarted,
+    DatasetGenerated,
+    EmbeddedItem,
+    SignalEmbedded,
+    Trigger,
+)
+from .policy import GatePolicy, Policy
+from .rewards import is_low
+from .state import AgentState, Candidate
+from .words import Seq
+
+HOUR_US = 3_600_000_000
+
+
+def triggers(state: AgentState, event: SignalEmbedded) -> tuple[Trigger, ...]:
+    """Lists the triggers of SEED.md that hold over what a cycle embedded, each with value, threshold and events."""
+    found = (
+        _code_mutation(event.items),
+        _semantic_drift(event.items, state.policy),
+        _feedback(event.items, state),
+    )
+    return tuple(trigger for trigger in found if trigger)
+
+
+def _seqs(items: Iterable[EmbeddedItem]) -> tuple[Seq, ...]:
+    return tuple(sorted({item.seq for item in items}))
+
+
+def _code_mutation(items: tuple[EmbeddedItem, ...]) -> Trigger | None:
+    """Trigger 1: the meaning of a monitored logic file changed."""
+    mutated = [item for item in items if item.monitored and item.meaning_changed]
+    if not mutated:
+        return None
+    names = ", ".join(sorted({item.unit for item in mutated})[:5])
+    return Trigger("code_mutation", float(len(mutated)), 1.0, _seqs(mutated), f"changed in monitored files: {names}")
+
+
+def _semantic_drift(items: tuple[EmbeddedItem, ...], policy: Policy) -> Trigger | None:
+    """Trigger 2: a unit's vector moved away from its last one, or an answer was given with little confidence."""
+    threshold = policy.drift.threshold
+    moved = [
+        (item.similarity, item)
+        for item in items
+        if item.similarity is not None and item.meaning_changed and item.similarity < threshold
+    ]
+    unsure = [(item.confidence, item) for item in items if item.confidence is not None and item.confidence < threshold]
+    low = moved + unsure
+    if not low:
+        return None
+    value = min(score for score, _ in low)
+    note = f"{len(moved)} units drifted, {len(unsure)} answers unsure"
+    return Trigger("semantic_drift", value, threshold, _seqs(item for _, item in low), note)
+
+
+def _feedback(items: tuple[EmbeddedItem, ...], state: AgentState) -> Trigger | None:
+    """Trigger 4: a task or the machine itself failed, or a reward is under its threshold."""
+    threshold = state.policy.reward.threshold
+    failed = [item for item in items if item.outcome == "fail" or (item.reward is not None and item.reward < threshold)]
+    low = {
+        item.task_type: state.standings[item.task_type].mean
+        for item in items
+        if item.task_type in state.standings and is_low(state.standings[item.task_type], state.policy.reward)
+    }
+    if not failed and not low:
+        return None
+    resting = failed + [item for item in items if item.task_type in low]
+    value = min([0.0 if item.reward is None else item.reward for item in failed] + list(low.values()))
+    note = f"{len(failed)} failures; rewards low: {', '.join(sorted(str(name) for name in low)) or 'none'}"
+    return Trigger("feedback", value, threshold, _seqs(resting), note)
+
+
+def explicit(event: CycleStarted) -> Trigger:
+    """Trigger 3: somebody queued ``{"type": "self_train"}``."""
+    return Trigger("explicit_task", 1.0, 1.0, (event.span.first,), "self_train was queued")
+
+
+def recent(times_us: tuple[int, ...], now_us: int) -> tuple[int, ...]:
+    """Keeps the recorded times that lie within the hour before ``now_us``."""
+    return tuple(at_us for at_us in times_us if now_us - at_us < HOUR_US)
+
+
+def may_retrain(state: AgentState, now_us: int) -> bool:
+    """Says whether the hourly budget of retrains leaves one more."""
+    return len(recent(state.flags_at_us, now_us)) < state.policy.retrain.per_hour_max
+
+
+def may_mutate(state: AgentState) -> bool:
+    """Says whether the mutation now in progress is within the hourly budget."""
+    times = state.mutations_at_us
+    return not times or len(recent(times, times[-1])) <= state.policy.mutation.per_hour_max
+
+
+def promotion(policy: GatePolicy, candidate: Candidate) -> tuple[bool, str]:
+    """Decides whether a trained checkpoint becomes the active one, and says why.
+
+    It does when its gain in reciprocal rank on enough held-out pairs is above ``gain_min`` with its whole 95 %
+    interval: a gain that noise can explain is no gain.
+    """
+    gain = candidate.gain
+    measured = f"held-out gain {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] over {candidate.pairs} pairs"
+    if candidate.pairs < policy.heldout_min:
+        return False, f"{measured}: fewer than the {policy.heldout_min} held-out pairs that a verdict needs"
+    if gain.low <= policy.gain_min:
+        return False, f"{measured}: the interval does not lie above {policy.gain_min:g}"
+    return True, f"{measured}: the whole interval lies above {policy.gain_min:g}"
+
+
+def change_key(event: ChangeObserved) -> str:
+    """Names a change by what it changes, so that the same change is not judged twice."""
+    return f"{event.path}:{(event.before or '-')[:16]}:{(event.after or '-')[:16]}"
+
+
+# ---- guards: the conditions of the machine's transitions -----------------------------------------------------------
+
+Guard = Callable[[AgentState, AnyEvent, int], bool]
+
+
+def takes_signals(_state: AgentState, event: AnyEvent, _now_us: int) -> bool:
+    """The cycle was started by changes and feedback."""
+    return isinstance(event, CycleStarted) and event.entry == "signals"
+
+
+def takes_self_train(_state: AgentState, event: AnyEvent, _now_us: int) -> bool:
+    """The cycle was started by an explicit order to train."""
+    return isinstance(event, CycleStarted) and event.entry == "self_train"
+
+
+def takes_mutation(_state: AgentState, event: AnyEvent, _now_us: int) -> bool:
+    """The cycle was started by a proposed mutation."""
+    return isinstance(event, CycleStarted) and event.entry == "mutate"
+
+
+def trigger_holds(state: AgentState, event: AnyEvent, now_us: int) -> bool:
+    """A trigger policy holds and the hourly budget is not used up."""
+    return isinstance(event, SignalEmbedded) and bool(triggers(state, event)) and may_retrain(state, now_us)
+
+
+def outcome_to_judge(_state: AgentState, event: AnyEvent, _now_us: int) -> bool:
+    """An outcome was reported, so there is something to reward."""
+    return isinstance(event, SignalEmbedded) and any(item.outcome is not None for item in event.items)
+
+
+def enough_to_learn(state: AgentState, event: AnyEvent, _now_us: int) -> bool:
+    """The data set is large enough, and not the one that was learned last."""
+    return (
+        isinstance(event, DatasetGenerated)
+        and event.train >= state.policy.retrain.rows_min
+        and event.dataset != state.trained
+    )
+
+
+GUARDS: dict[str, Guard] = {
+    guard.__name__: guard
+    for guard in (
+        takes_signals,
+        takes_self_train,
+        takes_mutation,
+        trigger_holds,
+        outcome_to_judge,
+        enough_to_learn,
+    )
+}

@@ -1,0 +1,65 @@
+"""The recorded settings that decisions rest on.
+
+A policy is part of the log (``WorkspaceInitialized``, ``PolicyChanged``): a decision is a function of recorded facts
+and the recorded policy, so it can be taken again later, under the same policy or another.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+
+class DriftPolicy(Struct, frozen=True, forbid_unknown_fields=True):
+    """When meaning moved: ``threshold`` is SEED's 0.70, for embedding similarity and for confidence alike."""
+
+    threshold: float = 0.70
+
+
+class RewardPolicy(Struct, frozen=True, forbid_unknown_fields=True):
+    """When reward is low: the exponential mean of a task type under ``threshold`` after ``count_min`` outcomes."""
+
+    threshold: float = 0.50
+    smoothing: float = 0.10
+    count_min: int = 5
+
+
+class RetrainPolicy(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a retrain needs, and how many may be flagged in one recorded hour."""
+
+    rows_min: int = 16
+    heldout_share: float = 0.2
+    per_hour_max: int = 12
+
+
+class MutationPolicy(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a mutation may not touch (gitignore syntax), and how many may be tried in one recorded hour."""
+
+    protected: tuple[str, ...] = ("tests/", "test_*.py", "*_test.py", "conftest.py", "instar.toml", "pyproject.toml")
+    per_hour_max: int = 12
+
+
+class CyclePolicy(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many signals one cycle takes up, and after how many failed cycles in a row failures stop to start cycles."""
+
+    signals_max: int = 256
+    failures_max: int = 3
+    judged_max: int = 256
+
+
+class GatePolicy(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a promotion needs: the lower end of the interval of the held-out gain must exceed ``gain_min``."""
+
+    gain_min: float = 0.0
+    heldout_min: int = 8
+
+
+class Policy(Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything a decision may rest on beside the facts."""
+
+    monitored: tuple[str, ...] = ("fsm.py", "rules_engine.py", "heuristics.py")
+    drift: DriftPolicy = field(default_factory=DriftPolicy)
+    reward: RewardPolicy = field(default_factory=RewardPolicy)
+    retrain: RetrainPolicy = field(default_factory=RetrainPolicy)
+    mutation: MutationPolicy = field(default_factory=MutationPolicy)
+    cycle: CyclePolicy = field(default_factory=CyclePolicy)
+    gate: GatePolicy = field(default_factory=GatePolicy)

@@ -1,0 +1,51 @@
+"""The reward ranking, as a fold over recorded scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct
+
+from .events import Reward
+from .policy import RewardPolicy
+from .words import Seq
+
+
+class Standing(Struct, frozen=True, kw_only=True):
+    """Where one task type stands: ``mean`` is the exponential mean of its rewards, in 0..1."""
+
+    task_type: str
+    count: int
+    mean: float
+    passes: int
+    fails: int
+    skips: int
+    last: Seq
+
+
+def credit(standings: Mapping[str, Standing], rewards: Iterable[Reward], policy: RewardPolicy) -> dict[str, Standing]:
+    """Counts rewards in; the first reward of a task type is its mean, each later one moves it by ``smoothing``."""
+    after = dict(standings)
+    for reward in rewards:
+        old = after.get(reward.task_type)
+        passes, fails, skips = (old.passes, old.fails, old.skips) if old else (0, 0, 0)
+        after[reward.task_type] = Standing(
+            task_type=reward.task_type,
+            count=old.count + 1 if old else 1,
+            mean=old.mean + policy.smoothing * (reward.score - old.mean) if old else reward.score,
+            passes=passes + (reward.outcome == "pass"),
+            fails=fails + (reward.outcome == "fail"),
+            skips=skips + (reward.outcome == "skip"),
+            last=reward.seq,
+        )
+    return after
+
+
+def ranking(standings: Mapping[str, Standing]) -> list[Standing]:
+    """Task types from the best mean reward to the worst; equal means by name."""
+    return sorted(standings.values(), key=lambda standing: (-standing.mean, standing.task_type))
+
+
+def is_low(standing: Standing, policy: RewardPolicy) -> bool:
+    """Says whether a task type has earned too little for long enough to count."""
+    return standing.count >= policy.count_min and standing.mean < policy.threshold

@@ -1,0 +1,116 @@
+"""What the fold knows: the state of machine and agent at one position of the log."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct, field
+
+from .events import Entry, Interval, PlanStep, Span, Trigger
+from .policy import Policy
+from .rewards import Standing
+from .words import ORIGIN, Digest, Seq, State, digest_of
+
+
+class Waiting(Struct, frozen=True):
+    """A run of ``count`` signals of one kind that no cycle has taken up, somewhere in ``first`` … ``last``."""
+
+    entry: Entry
+    first: Seq
+    last: Seq
+    count: int
+
+
+class Candidate(Struct, frozen=True):
+    """A trained checkpoint that awaits its verdict."""
+
+    seq: Seq
+    checkpoint: Digest
+    gain: Interval
+    pairs: int
+
+
+class Restoring(Struct, frozen=True):
+    """A move of the workspace to another tree that was begun and must be finished."""
+
+    seq: Seq
+    plan: Digest
+    kind: Literal["rollback", "mutation"]
+    tree: Digest
+
+
+class Cycle(Struct, frozen=True, kw_only=True):
+    """What the cycle in progress has brought so far. A seq that is None was not reached."""
+
+    number: int
+    started: Seq
+    entry: Entry
+    span: Span
+    count: int
+    diffed: Seq | None = None
+    embedded: Seq | None = None
+    triggers: tuple[Trigger, ...] = ()
+    dataset: Digest | None = None
+    candidate: Candidate | None = None
+    reembedded: Digest | None = None
+    mutation: Seq | None = None
+    """The MutationRejected or MutationApplied of this cycle."""
+    rewarded: Seq | None = None
+
+
+class AgentState(Struct, frozen=True, kw_only=True):
+    """The fold of the log up to ``head``."""
+
+    machine: State = State.IDLE
+    since: Seq = ORIGIN
+    """The event on which the machine entered its present state; effects of this state answer it."""
+    head: Seq = ORIGIN
+    workspace: str = ""
+    policy: Policy = field(default_factory=Policy)
+    tree: Digest | None = None
+    checkpoint: Digest | None = None
+    memory: tuple[Span, ...] = ()
+    """Where in the log the live rows of memory are; rows outside were rolled back."""
+    memory_open: bool = False
+    waiting: tuple[Waiting, ...] = ()
+    cycle: Cycle | None = None
+    cycles: int = 0
+    failures: int = 0
+    """Cycles that failed since the last one that did not."""
+    judged: tuple[str, ...] = ()
+    """The latest changes, so that one is not judged twice."""
+    standings: dict[str, Standing] = {}
+    plan: tuple[PlanStep, ...] = ()
+    trained: Digest | None = None
+    """The last data set that a checkpoint was trained on."""
+    flags_at_us: tuple[int, ...] = ()
+    mutations_at_us: tuple[int, ...] = ()
+    suppressed: int = 0
+    """Triggers that held while the hourly budget of retrains was used up."""
+    snapshots: dict[str, Seq] = {}
+    restoring: Restoring | None = None
+
+    @property
+    def waiting_count(self) -> int:
+        """How many signals wait to be taken up."""
+        return sum(run.count for run in self.waiting)
+
+
+ENCODER = msgspec.json.Encoder(order="sorted")
+DECODER = msgspec.json.Decoder(AgentState)
+
+
+def encode_state(state: AgentState) -> bytes:
+    """Gives the canonical JSON of a state: sorted keys, no white space, UTF-8."""
+    return ENCODER.encode(state)
+
+
+def decode_state(content: bytes) -> AgentState:
+    """Reads what ``encode_state`` wrote."""
+    return DECODER.decode(content)
+
+
+def state_digest(state: AgentState) -> Digest:
+    """Names a state by the sha256 of its canonical JSON."""
+    return digest_of(encode_state(state))

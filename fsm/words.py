@@ -1,0 +1,47 @@
+"""The words for positions and identities that every room shares."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from hashlib import sha256
+from typing import NewType
+
+Seq = NewType("Seq", int)
+"""Position of an event in the log: 1, 2, 3, … without gaps. 0 is the position before the first event."""
+
+Digest = NewType("Digest", str)
+"""Lower-case hexadecimal sha256 of some bytes: the name of a blob, a tree, a checkpoint or a state."""
+
+ORIGIN = Seq(0)
+
+
+class State(StrEnum):
+    """The eight states of the machine, in the order in which a full cycle passes them."""
+
+    IDLE = "Idle"
+    DIFFING = "Diffing"
+    EMBEDDING = "Embedding"
+    FLAGGED = "Flagged"
+    GENERATING = "Generating"
+    TRAINING = "Training"
+    REWARDING = "Rewarding"
+    PLANNING = "Planning"
+
+
+def digest_of(content: bytes) -> Digest:
+    """Names bytes by their sha256."""
+    return Digest(sha256(content).hexdigest())
+
+
+def held_out(group: str, share: float = 0.2) -> bool:
+    """Says whether a whole group (a module, a user, a topic) is kept out of training.
+
+    The split depends on the group's name alone, so that every program which asks gets the same answer, today
+    and after the data has grown.
+
+    Args:
+        group: the name that must not be cut in two by the split.
+        share: the expected share of groups held out, in 0..1.
+    """
+    position = int.from_bytes(sha256(group.encode()).digest()[:8], "big") / 2**64
+    return position < share

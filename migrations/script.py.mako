@@ -1,0 +1,12 @@
+"""${message}"""
+
+from __future__ import annotations
+
+${imports if imports else ""}
+
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+
+
+def upgrade() -> None:
+    ${upgrades if upgrades else "pass"}

@@ -1,0 +1,124 @@
+"""Content-addressed bytes, compressed with zstd.
+
+Under 1 MiB a blob lies in the database and is written in the transaction of the event that names it; a larger one is
+a file, durable before the event commits. Nothing is ever hard-linked out of the store.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import zstandard
+
+from instar.fsm.errors import BlobCorrupt, BlobMissing, LogUnavailable
+from instar.fsm.words import Digest, digest_of
+
+from .reader import LogReader
+
+FILE_BYTES_MIN = 1 << 20
+_LEVEL = 1
+
+
+class BlobStore:
+    """The blobs of one workspace; safe to share between threads."""
+
+    def __init__(self, folder: Path, reader: LogReader) -> None:
+        self._folder = folder
+        self._reader = reader
+        self._waiting: dict[Digest, tuple[int, bytes]] = {}
+        self._lock = threading.Lock()
+
+    def put(self, content: bytes) -> Digest:
+        """Stores bytes under their sha256; storing the same bytes again does nothing.
+
+        Raises:
+            LogUnavailable: the disk is full or read-only.
+        """
+        digest = digest_of(content)
+        if self.has(digest):
+            return digest
+        compressed = zstandard.ZstdCompressor(level=_LEVEL).compress(content)
+        if len(content) >= FILE_BYTES_MIN:
+            self._write_file(digest, compressed)
+        else:
+            with self._lock:
+                self._waiting[digest] = (len(content), compressed)
+        return digest
+
+    def get(self, digest: Digest) -> bytes:
+        """Returns the bytes, verified.
+
+        Raises:
+            BlobMissing: nothing is stored under this name.
+            BlobCorrupt: what is stored does not hash to its name.
+        """
+        compressed = self._compressed(digest)
+        try:
+            content = zstandard.ZstdDecompressor().decompress(compressed)
+        except zstandard.ZstdError as error:
+            raise BlobCorrupt(self._damaged(digest)) from error
+        if digest_of(content) != digest:
+            raise BlobCorrupt(self._damaged(digest))
+        return content
+
+    def has(self, digest: Digest) -> bool:
+        """Says whether something is stored under this name."""
+        with self._lock:
+            if digest in self._waiting:
+                return True
+        return self._reader.blob_known(digest) or self._path(digest).is_file()
+
+    def waiting(self) -> dict[Digest, tuple[int, bytes]]:
+        """Small blobs, as (size, compressed), that go into the database with the next append."""
+        with self._lock:
+            return dict(self._waiting)
+
+    def settled(self, digests: list[Digest]) -> None:
+        """Forgets waiting blobs that a transaction has made durable."""
+        with self._lock:
+            for digest in digests:
+                self._waiting.pop(digest, None)
+
+    def _compressed(self, digest: Digest) -> bytes:
+        with self._lock:
+            if digest in self._waiting:
+                return self._waiting[digest][1]
+        content = self._reader.blob(digest)
+        if content is not None:
+            return content
+        try:
+            return self._path(digest).read_bytes()
+        except FileNotFoundError:
+            raise BlobMissing(
+                f"blob {digest} is not in the store at {self._folder}. Run `instar verify` to see what needs it."
+            ) from None
+
+    def _path(self, digest: Digest) -> Path:
+        return self._folder / digest[:2] / digest[2:]
+
+    def _damaged(self, digest: Digest) -> str:
+        return (
+            f"blob {digest} does not hash to its name. Run `instar verify` to see what needs it; nothing was changed."
+        )
+
+    def _write_file(self, digest: Digest, compressed: bytes) -> None:
+        path = self._path(digest)
+        staged = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.new")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with staged.open("wb") as file:
+                file.write(compressed)
+                file.flush()
+                os.fsync(file.fileno())
+            staged.replace(path)
+            for folder in (path.parent, self._folder):
+                fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+        except OSError as error:
+            staged.unlink(missing_ok=True)
+            raise LogUnavailable(f"blob of {len(compressed)} bytes cannot be written to {path}: {error}") from error

@@ -1,0 +1,59 @@
+"""The tables, as SQLAlchemy metadata. Alembic owns their creation; a test compares the two."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
+
+metadata = MetaData()
+
+_Number = BigInteger().with_variant(Integer, "sqlite")
+
+events = Table(
+    "events",
+    metadata,
+    Column("seq", _Number, primary_key=True, autoincrement=False),
+    Column("type", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("recorded_at_us", _Number, nullable=False),
+    Column("cycle", _Number, nullable=False),
+    Column("cause", _Number),
+    Column("actor", Text, nullable=False),
+    Column("state_before", Text, nullable=False),
+    Column("state_after", Text, nullable=False),
+    Column("key", Text),
+    Column("payload", Text),
+    Column("payload_hash", Text, nullable=False),
+    Column("prev_hash", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    Column("state_digest", Text),
+    Index("events_key", "key", unique=True, sqlite_where=text("key IS NOT NULL")),
+    sqlite_strict=True,
+)
+
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("size", _Number, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    sqlite_strict=True,
+)
+
+state_snapshots = Table(
+    "state_snapshots",
+    metadata,
+    Column("seq", _Number, primary_key=True, autoincrement=False),
+    Column("digest", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    sqlite_strict=True,
+)

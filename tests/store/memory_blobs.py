@@ -1,0 +1,25 @@
+"""The small fake of the blob port."""
+
+from __future__ import annotations
+
+from instar.fsm.errors import BlobMissing
+from instar.fsm.words import Digest, digest_of
+
+
+class MemoryBlobs:
+    def __init__(self) -> None:
+        self.contents: dict[Digest, bytes] = {}
+
+    def put(self, content: bytes) -> Digest:
+        digest = digest_of(content)
+        self.contents[digest] = content
+        return digest
+
+    def get(self, digest: Digest) -> bytes:
+        try:
+            return self.contents[digest]
+        except KeyError:
+            raise BlobMissing(f"no blob {digest}") from None
+
+    def has(self, digest: Digest) -> bool:
+        return digest in self.contents
