@@ -156,6 +156,8 @@ class ChangeObserved(Event, frozen=True, kw_only=True):
     """The tree after this and every other change of the same scan."""
     monitored: bool
     size: int
+    seen: bool = False
+    """The same change was taken up before, so no cycle takes this one up."""
 
 
 class FeedbackReceived(Event, frozen=True, kw_only=True):
@@ -196,6 +198,8 @@ class InputSkipped(Event, frozen=True, kw_only=True):
     subject: str
     reason: str
     excerpt: str = ""
+    tree: Digest | None = None
+    """The tree that records a path as unmanaged, if a scan skipped it."""
 
 
 # ---- the workspace -------------------------------------------------------------------------------------------------
@@ -252,6 +256,8 @@ class SignalEmbedded(Event, frozen=True, kw_only=True):
     vectors: Digest | None
     """Blob of the vectors: float32, little-endian, (rows, dim) row by row."""
     dim: int
+    texts: Digest | None = None
+    """Blob of the texts that were embedded, one a row: a JSON array, so that a promotion can embed them again."""
 
 
 class RetrainFlagged(Event, frozen=True, kw_only=True):
@@ -270,6 +276,8 @@ class DatasetGenerated(Event, frozen=True, kw_only=True):
     heldout: int
     sources: dict[str, int]
     left_out: dict[str, int]
+    logs: Digest | None = None
+    """Blob of the failures that the log files held: they lie outside the event log, so what was read is kept."""
 
 
 class CheckpointTrained(Event, frozen=True, kw_only=True):
@@ -330,6 +338,8 @@ class EffectFailed(Event, frozen=True, kw_only=True):
     effect: str
     reason: str
     detail: str = ""
+    final: bool = False
+    """Too many cycles failed in a row: this failure starts no further one, and nothing is taken up again."""
 
 
 # ---- mutation and rollback -----------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from . import events as e
 from .errors import IllegalTransition
 from .machine import next_state
-from .policies import change_key, explicit, promotion, recent, triggers
+from .policies import change_key, explicit, failure_is_final, promotion, recent, triggers
 from .rewards import credit
 from .state import AgentState, Candidate, Cycle, Restoring, Waiting
 from .words import ORIGIN, Seq, State
@@ -120,7 +120,9 @@ def _policy_changed(_state: AgentState, event: e.PolicyChanged, _at: _Moment) ->
 
 def _change_observed(state: AgentState, event: e.ChangeObserved, at: _Moment) -> dict[str, Any]:
     key = change_key(event)
-    if key in state.judged:
+    if event.seen != (key in state.judged):
+        raise IllegalTransition(f"a change of {event.path} must say whether it was seen before")
+    if event.seen:
         return {"tree": event.tree}
     judged = (*state.judged, key)[-state.policy.cycle.judged_max :]
     return {"tree": event.tree, "judged": judged, "waiting": _wait(state.waiting, "signals", at.seq)}
@@ -134,6 +136,10 @@ def _task_queued(state: AgentState, event: e.TaskQueued, at: _Moment) -> dict[st
     if event.task == "shell":
         return {}
     return {"waiting": _wait(state.waiting, event.task, at.seq)}
+
+
+def _input_skipped(_state: AgentState, event: e.InputSkipped, _at: _Moment) -> dict[str, Any]:
+    return {"tree": event.tree} if event.tree else {}
 
 
 def _snapshot_taken(state: AgentState, event: e.SnapshotTaken, at: _Moment) -> dict[str, Any]:
@@ -236,10 +242,12 @@ def _plan_chosen(_state: AgentState, event: e.PlanChosen, _at: _Moment) -> dict[
     return {"plan": event.steps, "failures": 0}
 
 
-def _effect_failed(state: AgentState, _event: e.EffectFailed, at: _Moment) -> dict[str, Any]:
+def _effect_failed(state: AgentState, event: e.EffectFailed, at: _Moment) -> dict[str, Any]:
     """Takes signals that did not reach memory up again, and lets the failure start a cycle, both a few times only."""
     failures = state.failures + 1
-    if failures >= state.policy.cycle.failures_max:
+    if event.final != failure_is_final(state):
+        raise IllegalTransition("a failure must say whether it is the last one that starts a cycle")
+    if event.final:
         return {"failures": failures}
     return {"failures": failures, "waiting": _wait(_requeue(state), "signals", at.seq)}
 
@@ -293,6 +301,7 @@ _HANDLERS: dict[type, Callable[[AgentState, Any, _Moment], dict[str, Any]]] = {
     e.ChangeObserved: _change_observed,
     e.FeedbackReceived: _feedback_received,
     e.TaskQueued: _task_queued,
+    e.InputSkipped: _input_skipped,
     e.SnapshotTaken: _snapshot_taken,
     e.CycleStarted: _cycle_started,
     e.DiffComputed: _diff_computed,

@@ -114,6 +114,11 @@ def promotion(policy: GatePolicy, candidate: Candidate) -> tuple[bool, str]:
     return True, f"{measured}: the whole interval lies above {policy.gain_min:g}"
 
 
+def failure_is_final(state: AgentState) -> bool:
+    """Says whether the failure of the cycle in progress is one too many in a row to start another."""
+    return state.failures + 1 >= state.policy.cycle.failures_max
+
+
 def change_key(event: ChangeObserved) -> str:
     """Names a change by what it changes, so that the same change is not judged twice."""
     return f"{event.path}:{(event.before or '-')[:16]}:{(event.after or '-')[:16]}"

@@ -199,6 +199,10 @@ class LogReader:
                 return decode_state(content.encode())
         return AgentState()
 
+    def saved_digests(self) -> list[tuple[int, str]]:
+        """The positions and digests of all saved states."""
+        return [(seq, digest) for seq, digest in self._all("SELECT seq, digest FROM state_snapshots ORDER BY seq")]
+
     def state_at(self, seq: int | None = None) -> AgentState:
         """Folds the log up to a position (the head by default), from the nearest state snapshot."""
         target = self.head() if seq is None else Seq(seq)
