@@ -207,12 +207,13 @@ def _signal_embedded(state: AgentState, event: e.SignalEmbedded, at: _Moment) ->
 
 
 def _dataset_generated(state: AgentState, event: e.DatasetGenerated, _at: _Moment) -> dict[str, Any]:
-    return {"cycle": replace(_cycle(state), dataset=event.dataset)}
+    return {"cycle": replace(_cycle(state), dataset=event.dataset, rows=event.train)}
 
 
 def _checkpoint_trained(state: AgentState, event: e.CheckpointTrained, at: _Moment) -> dict[str, Any]:
     candidate = Candidate(at.seq, event.checkpoint, event.gain, event.after.pairs)
-    return {"cycle": replace(_cycle(state), candidate=candidate), "trained": event.dataset}
+    cycle = replace(_cycle(state), candidate=candidate)
+    return {"cycle": cycle, "trained": event.dataset, "trained_rows": cycle.rows}
 
 
 def _memory_reembedded(state: AgentState, event: e.MemoryReembedded, _at: _Moment) -> dict[str, Any]:
@@ -288,6 +289,7 @@ def _rollback_started(state: AgentState, event: e.RollbackStarted, at: _Moment) 
         "memory": event.memory,
         "memory_open": False,
         "checkpoint": event.checkpoint,
+        **({"trained": None, "trained_rows": 0} if event.checkpoint != state.checkpoint else {}),
     }
 
 

@@ -155,12 +155,12 @@ def outcome_to_judge(_state: AgentState, event: AnyEvent, _now_us: int) -> bool:
 
 
 def enough_to_learn(state: AgentState, event: AnyEvent, _now_us: int) -> bool:
-    """The data set is large enough, and not the one that was learned last."""
-    return (
-        isinstance(event, DatasetGenerated)
-        and event.train >= state.policy.retrain.rows_min
-        and event.dataset != state.trained
-    )
+    """The data set holds enough that the last training had not; an explicit order to train asks for anything new."""
+    if not isinstance(event, DatasetGenerated) or not event.train or event.dataset == state.trained:
+        return False
+    ordered = state.cycle is not None and state.cycle.entry == "self_train"
+    rows_min = state.policy.retrain.rows_min
+    return event.train >= rows_min if ordered else event.train - state.trained_rows >= rows_min
 
 
 GUARDS: dict[str, Guard] = {

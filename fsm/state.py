@@ -52,6 +52,8 @@ class Cycle(Struct, frozen=True, kw_only=True):
     embedded: Seq | None = None
     triggers: tuple[Trigger, ...] = ()
     dataset: Digest | None = None
+    rows: int = 0
+    """Rows to learn from in the data set of this cycle."""
     candidate: Candidate | None = None
     reembedded: Digest | None = None
     mutation: Seq | None = None
@@ -84,6 +86,8 @@ class AgentState(Struct, frozen=True, kw_only=True):
     plan: tuple[PlanStep, ...] = ()
     trained: Digest | None = None
     """The last data set that a checkpoint was trained on."""
+    trained_rows: int = 0
+    """How many rows that data set had to learn from."""
     flags_at_us: tuple[int, ...] = ()
     mutations_at_us: tuple[int, ...] = ()
     suppressed: int = 0

@@ -2,7 +2,7 @@
 
 >>> import instar
 >>> instar.held_out("json"), instar.held_out("json", share=1.0)
-(False, True)
+(True, True)
 """
 
 from __future__ import annotations

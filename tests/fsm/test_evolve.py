@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from builders import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from instar.fsm import events as e
+from instar.fsm.errors import IllegalTransition
+from instar.fsm.evolve import evolve
+from instar.fsm.policy import CyclePolicy, RetrainPolicy
+from instar.fsm.react import EffectName, react
+from instar.fsm.state import AgentState, decode_state, encode_state, state_digest
+from instar.fsm.words import Seq, State
+from tests.fsm.builders import (
     BASE,
     CHANGE,
     EVENTS,
@@ -22,17 +33,6 @@ from builders import (
     start,
     trained,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from msgspec.structs import replace
-
-from instar.fsm import events as e
-from instar.fsm.errors import IllegalTransition
-from instar.fsm.evolve import evolve
-from instar.fsm.policy import CyclePolicy, RetrainPolicy
-from instar.fsm.react import EffectName, react
-from instar.fsm.state import AgentState, decode_state, encode_state, state_digest
-from instar.fsm.words import Seq, State
 
 
 def test_first_event_must_be_workspace_initialized() -> None:
@@ -114,6 +114,23 @@ def test_dataset_that_was_learned_is_not_learned_again() -> None:
     state = fold(state, start(state), e.RetrainFlagged(triggers=(), path="p", content=D))
     assert fold(state, dataset()).machine is State.REWARDING
     assert fold(state, replace(dataset(), dataset=NEW)).machine is State.TRAINING
+
+
+def test_retrain_by_itself_waits_for_enough_new_rows() -> None:
+    state = fold(cycle_at_training(), trained(), rewarded("rejected", subject="checkpoint"))
+    state = fold(state, e.PlanChosen(steps=(), planner="b"), FEEDBACK)
+    state = fold(state, start(state), e.DiffComputed(items=()), embedded(item(state.head, outcome="fail")))
+    state = fold(state, e.RetrainFlagged(triggers=(), path="p", content=D))
+    assert state.trained_rows == 100
+    assert fold(state, replace(dataset(115), dataset=NEW)).machine is State.REWARDING
+    assert fold(state, replace(dataset(116), dataset=NEW)).machine is State.TRAINING
+
+
+def test_rollback_to_another_checkpoint_lets_the_same_rows_be_learned_again() -> None:
+    state = fold(cycle_at_training(), trained())
+    same = e.RollbackStarted(target=Seq(1), plan=D, tree=TREE, checkpoint=BASE, memory=(), reason="r")
+    assert fold(state, same).trained == D
+    assert fold(state, replace(same, checkpoint=NEW)).trained is None
 
 
 def test_retrain_budget_holds_for_an_hour_of_recorded_time() -> None:

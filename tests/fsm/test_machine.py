@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
-from builders import EVENTS, fresh
 from msgspec.structs import replace
 from transitions import MachineError
 
@@ -12,6 +13,7 @@ from instar.fsm.errors import IllegalTransition
 from instar.fsm.events import AnyEvent
 from instar.fsm.machine import build_machine, compile_table, next_state
 from instar.fsm.words import State
+from tests.fsm.builders import EVENTS, fresh
 
 NOW_US = 10_000_000
 
@@ -49,7 +51,7 @@ def test_every_state_is_entered_and_left() -> None:
 def test_full_cycle_passes_the_eight_states_in_order() -> None:
     order = list(State)
     table = compile_table()
-    for source, target in zip(order[:-1], order[1:], strict=True):
+    for source, target in itertools.pairwise(order):
         assert any(step.target is target for (at, _), steps in table.items() if at is source for step in steps)
     assert any(step.target is State.IDLE for step in table[State.PLANNING, "PlanChosen"])
 

@@ -1,0 +1,107 @@
+"""SEED's audit files, projections of the log: ``bootstrap.log``, a line an event; ``bootstrap.json``, the lineage."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from instar.fsm import events as e
+from instar.fsm.record import Recorded
+from instar.store.clock import iso
+
+from .feedback_loop import write_beside
+from .runtime import Runtime
+
+AUDITED = (
+    e.WorkspaceInitialized,
+    e.RetrainFlagged,
+    e.DatasetGenerated,
+    e.CheckpointTrained,
+    e.OutcomeRewarded,
+    e.MutationRejected,
+    e.MutationAccepted,
+    e.MutationApplied,
+    e.RollbackStarted,
+    e.RollbackFinished,
+    e.EffectFailed,
+)
+
+
+def write_audit(runtime: Runtime) -> None:
+    """Brings both audit files to the head of the log; files that were lost or cut are written again."""
+    path = runtime.workspace.audit_log
+    written = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    whole = written[: written.rfind("\n") + 1]
+    seqs = re.findall(r"^\S+ event=(\d+) ", whole, re.M)
+    known = int(seqs[-1]) if seqs else 0
+    fresh = list(runtime.reader.read(known + 1, types=AUDITED))
+    if fresh or whole != written:
+        write_beside(path, (whole + "".join(_line(record) for record in fresh)).encode())
+    if fresh or not runtime.workspace.audit.is_file():
+        write_beside(runtime.workspace.audit, _lineage(runtime))
+
+
+def _line(record: Recorded) -> str:
+    facts = " ".join(f"{name}={_short(value)}" for name, value in summary(record).items())
+    return f"{iso(record.recorded_at_us)} event={record.seq} {type(record.event).__name__} {facts}\n"
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    text = " ".join(text.split())
+    return msgspec.json.encode(text[:300]).decode() if " " in text else text[:300]
+
+
+def summary(record: Recorded) -> dict[str, Any]:
+    """Gives the facts of an event that a person reads first."""
+    match record.event:
+        case e.WorkspaceInitialized(workspace=workspace, model=model, checkpoint=checkpoint):
+            return {"workspace": workspace, "model": model, "checkpoint": checkpoint or "none"}
+        case e.RetrainFlagged(triggers=triggers):
+            return {"triggers": [trigger.policy for trigger in triggers], "note": "; ".join(t.note for t in triggers)}
+        case e.DatasetGenerated(dataset=dataset, train=train, heldout=heldout, left_out=left_out):
+            return {"dataset": dataset[:16], "train": train, "heldout": heldout, "left_out": left_out}
+        case e.CheckpointTrained(checkpoint=checkpoint, lineage=lineage, gain=gain):
+            return {"checkpoint": checkpoint[:16], "lineage": lineage, "gain": gain}
+        case e.OutcomeRewarded(subject=subject, verdict=verdict, reason=reason, rewards=rewards):
+            return {"subject": subject, "verdict": verdict, "rewards": len(rewards), "reason": reason}
+        case e.MutationRejected(reason=reason, exit_code=code):
+            return {"exit_code": code, "reason": reason}
+        case e.MutationAccepted(tree_before=before, tree_after=after):
+            return {"tree_before": before[:16], "tree_after": after[:16]}
+        case e.MutationApplied(tree=tree):
+            return {"tree": tree[:16]}
+        case e.RollbackStarted(target=target, tree=tree):
+            return {"target": target, "tree": tree[:16]}
+        case e.RollbackFinished(started=started, tree=tree, displaced=displaced):
+            return {"started": started, "tree": tree[:16], "displaced": len(displaced)}
+        case e.EffectFailed(effect=effect, reason=reason):
+            return {"effect": effect, "reason": reason}
+        case _:
+            return {}
+
+
+def _lineage(runtime: Runtime) -> bytes:
+    rows = []
+    for record in runtime.reader.read(types=[e.CheckpointTrained, e.OutcomeRewarded]):
+        match record.event:
+            case e.CheckpointTrained() as trained:
+                rows.append(
+                    {
+                        "event": record.seq,
+                        "time": iso(record.recorded_at_us),
+                        "checkpoint": trained.checkpoint,
+                        "base": trained.base,
+                        "dataset": trained.dataset,
+                        "lineage": trained.lineage,
+                        "gain": trained.gain,
+                        "replaceable": trained.replaceable,
+                        "verdict": None,
+                    }
+                )
+            case e.OutcomeRewarded(subject="checkpoint", verdict=verdict, reason=reason) if rows:
+                rows[-1].update(verdict=verdict, reason=reason)
+    content = {"schema_version": 1, "workspace": runtime.state.workspace, "retrains": rows}
+    return msgspec.json.format(msgspec.json.encode(content, order="sorted"), indent=2) + b"\n"

@@ -1,0 +1,83 @@
+"""``instar feedback``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .output import Json, Root, emit, runtime_at, say
+
+
+def command(
+    jsonl: Annotated[
+        str | None,
+        typer.Option(help="Rows {task_type,input,output,reference,outcome,confidence}, one a line; - reads stdin."),
+    ] = None,
+    task_type: Annotated[str | None, typer.Option(help="What kind of task it was.")] = None,
+    input: Annotated[str | None, typer.Option(help="What was asked.")] = None,
+    output: Annotated[str, typer.Option(help="What the agent gave.")] = "",
+    reference: Annotated[str | None, typer.Option(help="What would have been right.")] = None,
+    outcome: Annotated[str, typer.Option(help="pass, fail or skip.")] = "pass",
+    confidence: Annotated[float | None, typer.Option(help="How sure the agent was, 0..1.")] = None,
+    reward: Annotated[float | None, typer.Option(help="A score of your own, 0..1.")] = None,
+    group: Annotated[str | None, typer.Option(help="What the held-out split must not cut in two.")] = None,
+    workspace: Root = None,
+    json: Json = False,
+) -> None:
+    """Record outcomes of the agent's work: one by options, or many by --jsonl. A malformed row is recorded as skipped."""
+    from instar.engine.feedback_rows import check_feedback
+    from instar.fsm.errors import InputRefused
+
+    if jsonl is None:
+        row: dict[str, Any] = {"task_type": task_type, "input": input, "output": output, "reference": reference}
+        row |= {"outcome": outcome, "confidence": confidence, "reward": reward, "group": group, "source": "cli"}
+        event = check_feedback(row)
+        runtime = runtime_at(workspace)
+        record = runtime.log.append(event)
+        runtime.close()
+        emit(
+            "feedback",
+            {"taken": 1, "skipped": 0, "seq": record.seq},
+            as_json=json,
+            text=f"recorded as event {record.seq}",
+        )
+        return
+    if task_type or input:
+        raise InputRefused("give rows by --jsonl or one row by options, not both")
+    taken, skipped = _take_rows(jsonl, workspace)
+    if skipped and not json:
+        say(f"{skipped} rows were skipped; `instar log --type InputSkipped` says why")
+    emit(
+        "feedback", {"taken": taken, "skipped": skipped}, as_json=json, text=f"{taken} rows recorded, {skipped} skipped"
+    )
+
+
+def _take_rows(source: str, workspace: Path | None) -> tuple[int, int]:
+    from instar.engine.feedback_rows import read_jsonl
+    from instar.fsm.errors import InputRefused
+    from instar.fsm.events import FeedbackReceived
+    from instar.store.log import Pending
+
+    runtime = runtime_at(workspace)
+    taken = skipped = 0
+    try:
+        lines = sys.stdin.buffer if source == "-" else Path(source).open("rb")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise InputRefused(f"{source} cannot be read: {error}") from error
+    try:
+        batch: list[Pending] = []
+        for event in read_jsonl(lines, "stdin" if source == "-" else source):
+            taken += isinstance(event, FeedbackReceived)
+            skipped += not isinstance(event, FeedbackReceived)
+            batch.append(Pending(event))
+            if len(batch) == 500:
+                whole, batch = batch, []
+                runtime.log.transact(lambda _, whole=whole: whole)  # type: ignore[misc]
+        runtime.log.transact(lambda _: batch)
+    finally:
+        lines.close()
+        runtime.close()
+    return taken, skipped

@@ -1,0 +1,45 @@
+"""``instar lineage``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .output import Json, Root, emit, reader_at
+
+
+def command(workspace: Root = None, json: Json = False) -> None:
+    """List every checkpoint: where it came from, what it gained, and whether it was promoted."""
+    from instar.fsm.events import CheckpointTrained, OutcomeRewarded, WorkspaceInitialized
+
+    reader = reader_at(workspace)
+    active = reader.state_at().checkpoint
+    rows: list[dict[str, Any]] = []
+    for record in reader.read(types=[WorkspaceInitialized, CheckpointTrained, OutcomeRewarded]):
+        match record.event:
+            case WorkspaceInitialized(checkpoint=str() as checkpoint, model=model):
+                rows.append({"seq": record.seq, "checkpoint": checkpoint, "source": model, "verdict": "base"})
+            case CheckpointTrained() as trained:
+                rows.append(
+                    {
+                        "seq": record.seq,
+                        "checkpoint": trained.checkpoint,
+                        "base": trained.base,
+                        "source": trained.lineage.source,
+                        "epoch": trained.lineage.epoch,
+                        "confidence_gain": trained.lineage.confidence_gain,
+                        "gain": trained.gain,
+                        "replaceable": trained.replaceable,
+                        "verdict": "not judged",
+                        "reason": "",
+                    }
+                )
+            case OutcomeRewarded(subject="checkpoint", verdict=verdict, reason=reason) if rows:
+                rows[-1].update(verdict=verdict, reason=reason)
+    for row in rows:
+        row["active"] = row["checkpoint"] == active
+    lines = [
+        f"{'*' if row['active'] else ' '} {row['checkpoint'][:12]}  event {row['seq']:<6} {row['verdict']:<10} "
+        f"{row['source']}  {row.get('reason', '')}"
+        for row in rows
+    ]
+    emit("lineage", rows, as_json=json, text="\n".join(lines) or "no checkpoint yet")

@@ -1,0 +1,101 @@
+"""How every verb speaks: an envelope for programs, plain lines for people."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from instar.engine.runtime import Runtime
+    from instar.engine.workspace import Workspace
+    from instar.store.reader import LogReader
+
+SCHEMA_VERSION = 1
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object in place of text.")]
+Root = Annotated[
+    Path | None,
+    typer.Option("-C", "--workspace", help="The folder of the agent; by default the nearest one that has a log."),
+]
+Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do it without asking.")]
+DryRun = Annotated[bool, typer.Option("-n", "--dry-run", help="Show what would be done, and do nothing.")]
+
+
+def plain(value: Any) -> Any:
+    """Turns structs, tuples and bytes into what JSON knows."""
+    return msgspec.to_builtins(value, enc_hook=str)
+
+
+def emit(verb: str, content: Any, *, as_json: bool, text: str = "") -> None:
+    """Prints a result on standard output: the envelope, or the text."""
+    if as_json:
+        envelope = {"schema_version": SCHEMA_VERSION, "ok": True, "verb": verb, "data": plain(content)}
+        sys.stdout.write(msgspec.json.encode(envelope).decode() + "\n")
+    elif text:
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+def fail(kind: str, message: str, exit_code: int, *, as_json: bool) -> int:
+    """Prints an error: in the envelope on standard output, or as a line on standard error. Returns the exit code."""
+    if as_json:
+        error = {"kind": kind, "message": message, "exit_code": exit_code}
+        envelope = {"schema_version": SCHEMA_VERSION, "ok": False, "error": error}
+        sys.stdout.write(msgspec.json.encode(envelope).decode() + "\n")
+    else:
+        sys.stderr.write(f"instar: {message}\n")
+    sys.stdout.flush()
+    return exit_code
+
+
+def say(message: str) -> None:
+    """Prints a message for people on standard error."""
+    sys.stderr.write(message + "\n")
+
+
+def stderr_console() -> Console:
+    """Gives the console for progress."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def stdout_console() -> Console:
+    """Gives the console for tables; as wide as it takes when nobody's terminal limits it."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
+def workspace_at(root: Path | None) -> Workspace:
+    """Finds the workspace that a command means."""
+    import os
+
+    from instar.engine.settings import load_settings
+    from instar.engine.workspace import Workspace, find_workspace
+
+    folder = find_workspace(root or Path.cwd())
+    return Workspace(folder, load_settings(folder, os.environ).paths)
+
+
+def reader_at(root: Path | None) -> LogReader:
+    """Opens the log for reading alone."""
+    from instar.engine.workspace import HOME, find_workspace
+    from instar.store.reader import LogReader
+
+    return LogReader(find_workspace(root or Path.cwd()) / HOME / "log.db")
+
+
+def runtime_at(root: Path | None) -> Runtime:
+    """Opens the workspace for work."""
+    from instar.engine.runtime import Runtime
+    from instar.engine.workspace import find_workspace
+
+    runtime = Runtime(find_workspace(root or Path.cwd()), actor="cli")
+    runtime.require_initialized()
+    return runtime

@@ -1,0 +1,70 @@
+"""``instar run``."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .output import Json, Root, emit, say
+
+
+def run_once(root: Path | None, *, quiet: bool) -> dict[str, int]:
+    """Consumes what waits and shows it; gives the counts."""
+    from instar.engine.runtime import Runtime
+    from instar.engine.worker import Worker
+    from instar.engine.workspace import find_workspace
+
+    from .live import Live
+
+    runtime = Runtime(find_workspace(root or Path.cwd()), actor="worker")
+    runtime.require_initialized()
+    first = runtime.state
+    with Live() as live:
+        if not quiet:
+            runtime.progress.listen(live.report)
+        worker = Worker(runtime, None if quiet else live.event)
+        effects = worker.run_once()
+    last = runtime.state
+    runtime.close()
+    return {
+        "effects": effects,
+        "events": last.head - first.head,
+        "cycles": last.cycles - first.cycles,
+        "head": last.head,
+    }
+
+
+def command(
+    once: Annotated[
+        bool, typer.Option("--once", help="Consume what waits, run the cycles that follow, and end.")
+    ] = False,
+    workspace: Root = None,
+    json: Json = False,
+) -> None:
+    """Run the worker: watch, diff, embed, flag, train, reward, plan. Ends on Ctrl-C; what is owed stays in the log."""
+    if once:
+        counts = run_once(workspace, quiet=json)
+        text = f"{counts['events']} events in {counts['cycles']} cycles; the log is at event {counts['head']}"
+        emit("run", counts, as_json=json, text=text)
+        return
+    from instar.engine.runtime import Runtime
+    from instar.engine.worker import Worker
+    from instar.engine.workspace import find_workspace
+
+    from .live import Live
+
+    root = find_workspace(workspace or Path.cwd())
+    runtime = Runtime(root, actor="worker")
+    with Live() as live:
+        runtime.progress.listen(live.report)
+        worker = Worker(runtime, live.event)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: worker.stop())
+        say(f"watching {root}; Ctrl-C ends it after the effect in progress")
+        worker.run_forever()
+    head = runtime.reader.head()
+    runtime.close()
+    emit("run", {"head": head}, as_json=json, text=f"stopped at event {head}")

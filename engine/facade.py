@@ -1,0 +1,283 @@
+"""The engine as an agent embeds it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from instar.fsm.errors import EffectFailedError, InstarError
+from instar.fsm.react import react
+from instar.fsm.record import Recorded
+from instar.fsm.words import Digest
+from instar.store.log import Pending
+
+from .feedback_rows import check_feedback
+from .runtime import Runtime
+from .settings import Settings, load_settings
+from .status import Status, read_status
+from .workspace import Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from .replay import Replayed
+    from .rollback import RollbackPlan, RolledBack
+    from .search import Found
+    from .tool_executor import Executed
+
+
+class Engine:
+    """Instar inside an agent's process.
+
+    The engine records what the agent tells it and lets a worker process do the heavy work; the agent's own process
+    loads neither torch nor sentence-transformers.
+
+    Args:
+        root: the folder of the agent's code; set up on ``start`` if it was not before.
+        worker: start a worker process. Without one, signals are recorded and wait in the log.
+        settings: in place of ``instar.toml`` and the environment.
+
+    Example::
+
+        with Engine(".") as engine:
+            engine.feedback(task_type="lookup", input="open a file", output="os.open", reference="open", outcome="fail")
+            engine.wait()
+    """
+
+    def __init__(self, root: str | Path = ".", *, worker: bool = True, settings: Settings | None = None) -> None:
+        self.root = Path(root).resolve()
+        self._with_worker = worker
+        self._settings = settings
+        self._runtime: Runtime | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    # ---- life ------------------------------------------------------------------------------------------------------
+
+    def start(self) -> Self:
+        """Opens the workspace, sets it up first if need be, and starts the worker.
+
+        Raises:
+            ConfigError: a setting cannot be used, or the weights cannot be found.
+            LogForeign: the log is not ours or from a newer version.
+        """
+        if self._runtime is not None:
+            return self
+        settings = self._settings or load_settings(self.root, os.environ)
+        workspace = Workspace(self.root, settings.paths)
+        if not workspace.exists:
+            from .initialize import initialize
+
+            initialize(self.root, settings=settings)
+        self._runtime = Runtime(self.root, actor="agent", settings=settings)
+        self._runtime.require_initialized()
+        if self._with_worker:
+            self._start_worker(workspace)
+        return self
+
+    def stop(self, timeout_s: float = 60.0) -> None:
+        """Ends the worker after the effect in progress, and closes the log. What is owed then waits in the log."""
+        if self._process is not None:
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            try:
+                self._process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                self._process.kill()  # safe at any moment: the next worker takes up where the log says
+                self._process.wait()
+            self._process = None
+        if self._runtime is not None:
+            self._runtime.close()
+            self._runtime = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _start_worker(self, workspace: Workspace) -> None:
+        with workspace.worker_log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "instar.engine.worker", str(self.root), "--with-parent"],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self._worker_environ()},
+                start_new_session=True,
+            )
+
+    def _worker_environ(self) -> dict[str, str]:
+        """Hands settings that were given in code over to the worker, which reads files and environment."""
+        if self._settings is None:
+            return {}
+        from .settings import as_environ
+
+        return as_environ(self._settings)
+
+    @property
+    def runtime(self) -> Runtime:
+        """The opened workspace.
+
+        Raises:
+            InstarError: the engine was not started.
+        """
+        if self._runtime is None:
+            raise InstarError("the engine is not started: use `with Engine(...)` or call start()")
+        return self._runtime
+
+    # ---- signals ---------------------------------------------------------------------------------------------------
+
+    def feedback(self, **row: Any) -> int:
+        """Records an outcome of the agent's work; returns its position in the log when it is durable.
+
+        Args:
+            row: ``task_type`` and ``input``; optional ``output``, ``reference`` (the right answer), ``outcome``
+                (``pass``, ``fail``, ``skip``), ``confidence`` and ``reward`` in 0..1, ``group``, ``source``.
+
+        Raises:
+            InputRefused: a field is missing, unknown or out of range; nothing was recorded.
+        """
+        return self.runtime.log.append(check_feedback(row)).seq
+
+    def feedback_many(self, rows: Iterable[Mapping[str, Any]]) -> list[int]:
+        """Records many outcomes in one durable append: all of them or, if one is malformed, none.
+
+        Raises:
+            InputRefused: a row is malformed; nothing was recorded.
+        """
+        events = [Pending(check_feedback(dict(row))) for row in rows]
+        return [record.seq for record in self.runtime.log.transact(lambda _: events)] if events else []
+
+    def execute(self, task: Mapping[str, Any]) -> Executed:
+        """Queues ``{"type": "self_train"}`` or ``{"type": "mutate", "patch": …}``, or runs
+        ``{"type": "shell", "command": …}`` now and records how it ended.
+
+        Raises:
+            InputRefused: the task is malformed.
+            ConfigError: there is no such program, or the patch is no unified diff.
+        """
+        from .tool_executor import execute
+
+        return execute(self.runtime, task, source="agent")
+
+    # ---- memory and model ------------------------------------------------------------------------------------------
+
+    @property
+    def space(self) -> Digest | None:
+        """The active checkpoint, which names the embedding space; None without a model."""
+        return self.runtime.state.checkpoint
+
+    def embed(self, texts: Sequence[str], *, space: str | None = None) -> NDArray[np.float32]:
+        """Embeds texts with the active checkpoint, in the worker where there is one.
+
+        Returns:
+            float32 of shape (texts, dim), rows of unit length.
+
+        Raises:
+            ServiceError: the worker is gone, or a text cannot be embedded.
+        """
+        from .service import Client, embed_texts
+
+        if self._serving():
+            return Client(self.runtime.workspace.socket).embed(texts, space)[1]
+        return embed_texts(self.runtime, texts, space)[1]
+
+    def search(self, text: str, k: int = 10, *, kinds: Sequence[str] | None = None) -> list[Found]:
+        """Finds the rows of memory nearest to a text.
+
+        Raises:
+            ConfigError: the text is empty or ``k`` out of range.
+        """
+        from .search import search
+        from .service import Client
+
+        if self._serving():
+            return Client(self.runtime.workspace.socket).search(text, k, kinds)
+        return search(self.runtime, text, k, kinds)
+
+    def _serving(self, timeout_s: float = 60.0) -> bool:
+        """Waits for our own worker's socket; says whether there is a worker to ask."""
+        path = self.runtime.workspace.socket
+        if self._process is None:
+            return False
+        deadline = time.monotonic() + timeout_s
+        while not path.exists():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
+    # ---- points in time --------------------------------------------------------------------------------------------
+
+    def snapshot(self, name: str) -> int:
+        """Stores what stands there now, and names the point.
+
+        Raises:
+            ConfigError: the name cannot be used.
+            LogUnavailable: the disk is full or read-only.
+        """
+        from .snapshot import take_snapshot
+
+        return take_snapshot(self.runtime, name).seq
+
+    def plan_rollback(self, reference: str | int) -> RollbackPlan:
+        """Says what a rollback would add, change and delete."""
+        from .rollback import plan_rollback
+
+        return plan_rollback(self.runtime, reference)
+
+    def rollback(self, reference: str | int) -> RolledBack:
+        """Puts code, checkpoint and memory back to a reference.
+
+        Raises:
+            ConfigError: the reference names no position.
+            Diverged, RollbackRefused, BlobMissing, BlobCorrupt: nothing was moved; the message says why.
+        """
+        from .rollback import roll_back
+
+        return roll_back(self.runtime, reference, "asked for by the agent")
+
+    def replay(self, *, to: str | int | None = None) -> Replayed:
+        """Folds the log again from its first event and compares every transition and digest. Runs no effect.
+
+        Raises:
+            LogCorrupt, ReplayDiverged: the first event that does not fit, and why.
+        """
+        from .references import resolve
+        from .replay import replay
+
+        reader = self.runtime.reader
+        return replay(reader, to=resolve(reader, to) if to is not None else None)
+
+    def status(self) -> Status:
+        """Says where machine and agent stand."""
+        return read_status(self.runtime.reader, self.runtime.workspace)
+
+    def events(self, first: int = 1) -> list[Recorded]:
+        """Reads the log from a position on."""
+        return list(self.runtime.reader.read(first))
+
+    def wait(self, timeout_s: float | None = None, *, poll_s: float = 0.05) -> Status:
+        """Waits until nothing is owed and nothing waits.
+
+        Raises:
+            EffectFailedError: the worker ended before that; its log says why.
+            TimeoutError: the time is up.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while react(self.runtime.state) is not None:
+            if self._process is None or self._process.poll() is not None:
+                raise EffectFailedError(f"there is no worker to wait for; see {self.runtime.workspace.worker_log}")
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"the engine is still busy after {timeout_s} s; what is owed stays in the log")
+            time.sleep(poll_s)
+        return self.status()

@@ -1,0 +1,103 @@
+"""The retrain trigger file: written when a retrain is flagged, and taken when another program drops one there.
+
+The file is SEED's ``run/checkpoints/retrain_trigger.json``::
+
+    {"trigger": "mutation_watcher", "time": "2025-05-18T13:11:00Z", "note": "Auto-diff-based training cycle"}
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from instar.fsm.events import InputSkipped, RetrainFlagged, TaskQueued, Trigger
+from instar.fsm.words import digest_of
+from instar.store.clock import iso
+from instar.store.durable import write_durably
+from instar.store.log import Pending
+
+from .runtime import Runtime
+
+BYTES_MAX = 64 * 1024
+
+_NAMES = {
+    "code_mutation": "mutation_watcher",
+    "semantic_drift": "semantic_drift",
+    "explicit_task": "explicit_task",
+    "feedback": "feedback_injection",
+}
+
+
+class TriggerFile(Struct):
+    """What another program may write there; further keys are left alone."""
+
+    trigger: str
+    time: str = ""
+    note: str = ""
+
+
+def render_trigger(triggers: tuple[Trigger, ...], at_us: int) -> bytes:
+    """Gives the bytes of the trigger file: a function of recorded facts, so that a retry writes the same."""
+    first = triggers[0]
+    content: dict[str, Any] = {
+        "trigger": _NAMES[first.policy],
+        "time": iso(at_us)[:19] + "Z",
+        "note": "; ".join(trigger.note for trigger in triggers),
+        "triggers": [msgspec.to_builtins(trigger) for trigger in triggers],
+    }
+    return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
+
+
+def write_beside(path: Path, content: bytes) -> None:
+    """Writes one of SEED's files, with the folders above it: whoever reads it sees the old bytes or the new ones."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_durably(path, content)
+
+
+def read_trigger(path: Path) -> bytes | None:
+    """Reads the trigger file, if a regular one is there."""
+    try:
+        if not path.is_file() or path.stat().st_size > BYTES_MAX:
+            return b"" if path.is_file() else None
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def take_trigger(content: bytes) -> TaskQueued | InputSkipped:
+    """Turns a foreign trigger file into a queued retrain, or into a skipped item that says why."""
+    try:
+        read = msgspec.json.decode(content, type=TriggerFile)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        reason = f"no trigger: {error}. It must be a JSON object with the key trigger, of at most 64 KiB."
+        excerpt = content[:200].decode("utf-8", "replace")
+        return InputSkipped(source="trigger_file", subject="retrain_trigger.json", reason=reason, excerpt=excerpt)
+    return TaskQueued(task="self_train", source=f"trigger_file:{read.trigger}"[:200], note=read.note[:2000])
+
+
+def foreign_trigger(runtime: Runtime, own: bytes | None = None) -> Pending | None:
+    """Reads a trigger that another program dropped: one that is neither ours nor taken already.
+
+    Args:
+        runtime: the workspace.
+        own: what this process is about to write, or wrote before it was killed.
+    """
+    path = runtime.workspace.retrain_trigger
+    content = read_trigger(path)
+    if content is None or content == own:
+        return None
+    digest = digest_of(content)
+    flagged = (record.event for record in runtime.reader.tail(8, [RetrainFlagged]))
+    if any(isinstance(event, RetrainFlagged) and event.content == digest for event in flagged):
+        return None
+    try:
+        key = f"trigger:{path.stat().st_mtime_ns}:{digest[:32]}"
+    except FileNotFoundError:
+        return None
+    if runtime.reader.by_key(key) is not None:
+        return None
+    runtime.blobs.put(content)
+    return Pending(take_trigger(content), key=key)

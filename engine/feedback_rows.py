@@ -1,0 +1,80 @@
+"""Feedback from outside, as rows of JSON: checked before it becomes a fact."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from instar.fsm.errors import InputRefused
+from instar.fsm.events import FeedbackReceived, InputSkipped
+
+TEXT_CHARS_MAX = 100_000
+
+_Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")]
+
+
+class FeedbackRow(Struct, forbid_unknown_fields=True):
+    """One row as ``instar feedback --jsonl`` takes it. ``confidence`` and ``reward`` lie in 0..1."""
+
+    task_type: _Name
+    input: str
+    output: str = ""
+    reference: str | None = None
+    outcome: Literal["pass", "fail", "skip"] = "pass"
+    confidence: float | None = None
+    reward: float | None = None
+    group: str | None = None
+    source: _Name = "agent"
+
+
+def check_feedback(row: dict[str, Any] | FeedbackRow) -> FeedbackReceived:
+    """Turns a row into the event, or says what is wrong with it.
+
+    Raises:
+        InputRefused: a field is missing, unknown, of another type or out of its range.
+    """
+    try:
+        checked = row if isinstance(row, FeedbackRow) else msgspec.convert(row, FeedbackRow)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise InputRefused(
+            f"feedback refused: {error}. A row needs task_type and input; see `instar feedback -h`."
+        ) from error
+    for name in ("confidence", "reward"):
+        value = getattr(checked, name)
+        if value is not None and not (math.isfinite(value) and 0.0 <= value <= 1.0):
+            raise InputRefused(f"feedback refused: {name} is {value}; it must be a number in 0..1")
+    if not checked.input.strip():
+        raise InputRefused("feedback refused: input is empty; say what was asked of the agent")
+    fields = msgspec.structs.asdict(checked)
+    for name in ("input", "output", "reference", "group"):
+        fields[name] = _clean(fields[name])
+    return FeedbackReceived(**fields)
+
+
+def _clean(text: str | None) -> str | None:
+    """Keeps a text recordable: lone surrogates cannot be UTF-8, and a huge one has no place in an event."""
+    if text is None:
+        return None
+    text = text.encode("utf-8", "replace").decode()
+    if len(text) > TEXT_CHARS_MAX:
+        return f"{text[:TEXT_CHARS_MAX]}… [{len(text) - TEXT_CHARS_MAX} characters left out]"
+    return text
+
+
+def read_jsonl(lines: Iterable[bytes], source: str) -> Iterator[FeedbackReceived | InputSkipped]:
+    """Reads rows, one a line; a malformed one becomes a recorded, skipped item with its line number and reason."""
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            content = msgspec.json.decode(line)
+            if not isinstance(content, dict):
+                raise InputRefused("feedback refused: a row must be a JSON object")
+            yield check_feedback(content)
+        except (msgspec.MsgspecError, UnicodeDecodeError, InputRefused) as error:
+            excerpt = line[:200].decode("utf-8", "replace").strip()
+            yield InputSkipped(source="feedback", subject=f"{source}:{number}", reason=str(error), excerpt=excerpt)

@@ -1,0 +1,79 @@
+"""Sets up a workspace: the log's first event says what stood there when Instar came."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+from instar.fsm.errors import ConfigError, LogUnavailable
+from instar.fsm.events import InputSkipped, WorkspaceInitialized
+from instar.fsm.record import Recorded
+from instar.store.locate import locate_model
+from instar.store.log import Pending, create_log
+from instar.store.trees import write_tree
+
+from .runtime import Runtime
+from .settings import Settings, load_settings
+from .version import VERSION
+from .workspace import HOME
+
+
+def initialize(root: Path, *, settings: Settings | None = None, with_model: bool = True) -> Recorded | None:
+    """Sets up the folder of an agent; does nothing where that is done already.
+
+    Args:
+        root: the folder.
+        settings: read from the folder and the environment when absent.
+        with_model: take the weights into the store; without them nothing can be embedded or trained.
+
+    Returns:
+        The first event, or None if the workspace was set up before.
+
+    Raises:
+        ConfigError: there is no such folder, or the weights cannot be found.
+        LogForeign: a file stands in the log's place that is no log of ours.
+        LogUnavailable: the disk is full or read-only.
+    """
+    if not root.is_dir():
+        raise ConfigError(f"{root} is no folder: give the folder of the agent's code")
+    settings = settings or load_settings(root, os.environ)
+    if with_model:
+        locate_model(settings.model)  # before anything is written
+    home = root / HOME
+    try:
+        home.mkdir(mode=0o700, exist_ok=True)
+        (home / ".gitignore").write_text("*\n", encoding="utf-8")
+    except OSError as error:
+        raise LogUnavailable(f"{home} cannot be written: {error}. Give write permission there.") from error
+    create_log(home / "log.db")
+    runtime = Runtime(root, actor="cli", settings=settings)
+    try:
+        return _first_event(runtime, settings, with_model)
+    finally:
+        runtime.close()
+
+
+def _first_event(runtime: Runtime, settings: Settings, with_model: bool) -> Recorded | None:
+    if runtime.state.head:
+        return None
+    with runtime.files.held():
+        checkpoint = runtime.models.import_base(settings.model) if with_model else None
+        tree = runtime.capture.scan(full=True)
+        digest = write_tree(runtime.blobs, tree)
+        event = WorkspaceInitialized(
+            workspace=uuid.uuid4().hex,
+            engine=VERSION,
+            tree=digest,
+            checkpoint=checkpoint,
+            model=settings.model if with_model else "",
+            policy=settings.policy,
+        )
+        skipped = [
+            Pending(InputSkipped(source="watcher", subject=path, reason=reason, tree=digest))
+            for path, reason in sorted(tree.unmanaged.items())
+        ]
+        records = runtime.log.transact(lambda state: [] if state.head else [Pending(event), *skipped])
+        if records:
+            runtime.models.activate(checkpoint)
+    return records[0] if records else None

@@ -1,0 +1,161 @@
+"""The loop: fold, run the one effect that the state owes, record its outcome, again.
+
+The log alone drives it. A process that is killed anywhere leaves a log whose state still owes the effect; whoever
+starts next runs it. An outcome is recorded only if the state still owes it, and under a key that names the event it
+answers: no result is recorded twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Sequence
+
+from msgspec.structs import replace
+
+from instar.fsm.errors import IllegalTransition, InstarError, LogCorrupt, LogUnavailable, PositionConflict
+from instar.fsm.events import EffectFailed
+from instar.fsm.policies import failure_is_final
+from instar.fsm.react import Effect, EffectName, react
+from instar.fsm.record import Recorded
+from instar.fsm.state import AgentState
+from instar.store.log import Pending
+
+from .audit import write_audit
+from .failpoints import failpoint
+from .runtime import Runtime
+
+logger = logging.getLogger("instar.engine")
+
+Perform = Callable[[Runtime, AgentState, Effect], list[Pending]]
+Listener = Callable[[Recorded], None]
+
+
+def performer(name: EffectName) -> Perform:
+    """Finds the code of an effect; what only some effects need is imported only then."""
+    match name:
+        case EffectName.START_CYCLE | EffectName.DIFF:
+            from .effects import diffing
+
+            return diffing.start_cycle if name is EffectName.START_CYCLE else diffing.diff
+        case EffectName.EMBED:
+            from .effects import embedding
+
+            return embedding.embed
+        case EffectName.FLAG | EffectName.GENERATE | EffectName.TRAIN:
+            from .effects import learning
+
+            steps = {
+                EffectName.FLAG: learning.flag,
+                EffectName.GENERATE: learning.generate_dataset,
+                EffectName.TRAIN: learning.train,
+            }
+            return steps[name]
+        case EffectName.REWARD | EffectName.PLAN:
+            from .effects import judging
+
+            return judging.reward if name is EffectName.REWARD else judging.plan
+        case EffectName.MUTATE:
+            from . import mutation_daemon
+
+            return mutation_daemon.mutate
+        case EffectName.ROLL_FORWARD:
+            from .effects import restoring
+
+            return restoring.roll_forward_restore
+
+
+class Loop:
+    """Runs what the log owes, one effect at a time.
+
+    Args:
+        runtime: the workspace.
+        listener: called with each event that the loop recorded.
+    """
+
+    def __init__(self, runtime: Runtime, listener: Listener | None = None) -> None:
+        self._runtime = runtime
+        self._listener = listener
+
+    def step(self) -> bool:
+        """Runs the effect that is owed now, if any, and records its outcome.
+
+        Returns:
+            False when nothing is owed.
+
+        Raises:
+            LogUnavailable: the outcome cannot be recorded; the effect stays owed.
+            LogCorrupt: the log or a blob is damaged.
+        """
+        state = self._runtime.state
+        effect = react(state)
+        if effect is None:
+            return False
+        failpoint(f"{effect.name}.owed")
+        self._runtime.progress.report(effect.name)
+        if effect.name is EffectName.ROLL_FORWARD:
+            with self._runtime.files.held():
+                self._perform(self._runtime.state, effect)
+        else:
+            self._perform(state, effect)
+        return True
+
+    def _perform(self, state: AgentState, effect: Effect) -> None:
+        try:
+            pending = performer(effect.name)(self._runtime, state, effect)
+        except (LogUnavailable, LogCorrupt):
+            raise
+        except Exception as error:
+            if effect.name in (EffectName.START_CYCLE, EffectName.ROLL_FORWARD):
+                raise
+            logger.warning("effect %s failed: %s", effect.name, error)
+            pending = [_failure(effect, error)]
+        failpoint(f"{effect.name}.done")
+        self._record(effect, pending)
+        failpoint(f"{effect.name}.recorded")
+
+    def _record(self, effect: Effect, pending: Sequence[Pending]) -> None:
+        def decide(state: AgentState) -> Sequence[Pending]:
+            if react(state) != effect:
+                logger.info("the outcome of %s for event %s came too late", effect.name, effect.answers)
+                return []
+            return [_final(one, state) for one in pending]
+
+        try:
+            records = self._runtime.log.transact(decide)
+        except (IllegalTransition, PositionConflict) as error:
+            # Somebody appended between deciding and recording; the state still owes the effect, or no longer does.
+            if react(self._runtime.state) == effect and effect.name is not EffectName.START_CYCLE:
+                raise
+            logger.info("the outcome of %s was not taken: %s", effect.name, error)
+            return
+        for record in records:
+            if self._listener:
+                self._listener(record)
+
+    def run_until_idle(self, wanted: Callable[[], bool] = lambda: True) -> int:
+        """Runs effects until nothing is owed, or until ``wanted`` says to stop.
+
+        Returns:
+            The number of effects that were run.
+        """
+        count = 0
+        while wanted() and self.step():
+            count += 1
+        if count:
+            self._runtime.progress.report("idle")
+            write_audit(self._runtime)
+        return count
+
+
+def _failure(effect: Effect, error: Exception) -> Pending:
+    detail = "" if isinstance(error, InstarError) else "".join(traceback.format_exception(error))[-4000:]
+    reason = str(error) if isinstance(error, InstarError) else f"{type(error).__name__}: {error}"
+    event = EffectFailed(effect=effect.name, reason=reason[:2000], detail=detail)
+    return Pending(event, cause=effect.answers)
+
+
+def _final(one: Pending, state: AgentState) -> Pending:
+    if isinstance(one.event, EffectFailed) and failure_is_final(state):
+        return Pending(replace(one.event, final=True), cause=one.cause)
+    return one

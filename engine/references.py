@@ -1,0 +1,88 @@
+"""What a user calls a point of the log: a seq, ``latest``, a name, a time."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from instar.fsm.errors import ConfigError
+from instar.fsm.events import OutcomeRewarded, SnapshotTaken, WorkspaceInitialized
+from instar.fsm.words import Seq
+from instar.store.reader import LogReader
+
+FORMS = "a seq, latest, latest~N, snapshot:NAME, checkpoint:PREFIX, last-good or an ISO time"
+
+_SAFETY = "before-"
+
+
+def resolve(reader: LogReader, reference: str | int) -> Seq:
+    """Gives the position that a reference names.
+
+    Args:
+        reader: the log.
+        reference: ``12`` · ``latest`` · ``latest~3`` (three events before the head) · ``snapshot:NAME`` ·
+            ``checkpoint:PREFIX`` (where it became active) · ``last-good`` (the latest named snapshot or promotion) ·
+            an ISO time (the last event recorded at or before it; UTC where it names no zone).
+
+    Raises:
+        ConfigError: it names no position of this log.
+    """
+    text = str(reference).strip()
+    head = reader.head()
+    seq = _resolve(reader, text, head)
+    if not 1 <= seq <= head:
+        raise ConfigError(f"{text!r} is no position of this log: it has events 1 to {head}")
+    return Seq(seq)
+
+
+def _resolve(reader: LogReader, text: str, head: int) -> int:
+    if re.fullmatch(r"[0-9]+", text):
+        return int(text)
+    if match := re.fullmatch(r"latest(?:~([0-9]+))?", text):
+        return head - int(match[1] or 0)
+    if text.startswith("snapshot:"):
+        return _snapshot(reader, text.removeprefix("snapshot:"))
+    if text.startswith("checkpoint:"):
+        return _checkpoint(reader, text.removeprefix("checkpoint:"))
+    if text == "last-good":
+        return _last_good(reader)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"{text!r} is no reference. Give {FORMS}.") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    seq = reader.at_time(int(moment.timestamp() * 1_000_000))
+    if not seq:
+        raise ConfigError(f"nothing was recorded at or before {text}")
+    return seq
+
+
+def _snapshot(reader: LogReader, name: str) -> int:
+    snapshots = reader.state_at().snapshots
+    if name not in snapshots:
+        known = ", ".join(sorted(snapshots)) or "none"
+        raise ConfigError(f"there is no snapshot {name!r}. Known: {known}.")
+    return snapshots[name]
+
+
+def _checkpoint(reader: LogReader, prefix: str) -> int:
+    found: dict[str, int] = {}
+    for record in reader.read(types=[WorkspaceInitialized, OutcomeRewarded]):
+        checkpoint = getattr(record.event, "checkpoint", None)
+        if checkpoint and prefix and checkpoint.startswith(prefix):
+            found.setdefault(checkpoint, record.seq)
+    if len(found) != 1:
+        what = "no active checkpoint begins" if not found else f"{len(found)} checkpoints begin"
+        raise ConfigError(f"{what} with {prefix!r}. `instar lineage` lists them.")
+    return next(iter(found.values()))
+
+
+def _last_good(reader: LogReader) -> int:
+    good = 1
+    for record in reader.read(types=[SnapshotTaken, OutcomeRewarded]):
+        event = record.event
+        named = isinstance(event, SnapshotTaken) and not event.name.startswith(_SAFETY)
+        if named or (isinstance(event, OutcomeRewarded) and event.verdict == "promoted"):
+            good = record.seq
+    return good

@@ -1,0 +1,216 @@
+"""The worker answers embedding and search requests on a Unix socket, so that the agent need not load the model.
+
+A message is a 4-byte big-endian length and msgpack. The socket lies in ``.instar/``, which only its owner can enter.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import struct
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from instar.fsm.errors import InstarError
+from instar.fsm.words import Digest
+
+from .runtime import Runtime
+from .search import Found, search
+
+logger = logging.getLogger("instar.engine")
+
+BYTES_MAX = 256 * 1024 * 1024
+_LENGTH = struct.Struct(">I")
+
+
+class EmbedRequest(Struct, tag="embed"):
+    """Asks for the vectors of texts, in the active space or in the one that is named."""
+
+    texts: list[str]
+    space: str | None = None
+
+
+class SearchRequest(Struct, tag="search"):
+    """Asks for the rows of memory nearest to a text."""
+
+    text: str
+    k: int = 10
+    kinds: list[str] | None = None
+
+
+class Embedded(Struct, tag="embedded"):
+    """Vectors, float32 little-endian (texts, dim), and the space that they belong to."""
+
+    space: str
+    dim: int
+    vectors: bytes
+
+
+class FoundRows(Struct, tag="found"):
+    """The rows of memory that were found."""
+
+    rows: list[Found]
+
+
+class Refused(Struct, tag="refused"):
+    """Why a request could not be served."""
+
+    message: str
+
+
+Request = EmbedRequest | SearchRequest
+Reply = Embedded | FoundRows | Refused
+_REQUESTS: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Request)
+_REPLIES: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Reply)
+
+
+class ServiceError(InstarError):
+    """The worker does not answer, or refuses."""
+
+
+@contextmanager
+def _address(path: Path) -> Iterator[str]:
+    """Gives a name for the socket that is short enough for the kernel (108 bytes), however deep the folder lies."""
+    fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{fd}/{path.name}"
+    finally:
+        os.close(fd)
+
+
+def _send(connection: socket.socket, message: Any) -> None:
+    content = msgspec.msgpack.encode(message)
+    connection.sendall(_LENGTH.pack(len(content)) + content)
+
+
+def _receive(connection: socket.socket) -> bytes | None:
+    head = _exactly(connection, _LENGTH.size)
+    if head is None:
+        return None
+    (length,) = _LENGTH.unpack(head)
+    if length > BYTES_MAX:
+        raise ServiceError(f"a message of {length} bytes is over the limit of {BYTES_MAX}")
+    return _exactly(connection, length)
+
+
+def _exactly(connection: socket.socket, count: int) -> bytes | None:
+    content = bytearray()
+    while len(content) < count:
+        part = connection.recv(min(1 << 20, count - len(content)))
+        if not part:
+            return None
+        content += part
+    return bytes(content)
+
+
+class Service:
+    """Serves requests in threads of its own, beside the loop."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+
+    def start(self) -> None:
+        """Listens from here on; a socket that a killed worker left is replaced."""
+        path = self._runtime.workspace.socket
+        path.unlink(missing_ok=True)
+        with _address(path) as name:
+            self._socket.bind(name)
+        self._socket.listen(16)
+        threading.Thread(target=self._accept, name="instar-service", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stops listening."""
+        self._socket.close()
+        self._runtime.workspace.socket.unlink(missing_ok=True)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            try:
+                while content := _receive(connection):
+                    _send(connection, self._answer(content))
+            except (OSError, ServiceError) as error:
+                logger.debug("a client went away: %s", error)
+
+    def _answer(self, content: bytes) -> Reply:
+        try:
+            match _REQUESTS.decode(content):
+                case EmbedRequest(texts=texts, space=space):
+                    chosen, vectors = embed_texts(self._runtime, texts, space)
+                    return Embedded(chosen, int(vectors.shape[1]), vectors.astype("<f4").tobytes())
+                case SearchRequest(text=text, k=k, kinds=kinds):
+                    return FoundRows(search(self._runtime, text, k, kinds))
+                case other:
+                    return Refused(f"unknown request {type(other).__name__}")
+        except (InstarError, msgspec.MsgspecError) as error:
+            return Refused(str(error))
+        except Exception as error:  # a request must never end the worker
+            logger.exception("a request failed")
+            return Refused(f"{type(error).__name__}: {error}")
+
+
+def embed_texts(runtime: Runtime, texts: Sequence[str], space: str | None = None) -> tuple[Digest, NDArray[np.float32]]:
+    """Embeds texts in this process; a text that cannot be embedded is refused by its place."""
+    from .models import active_space
+
+    chosen = Digest(space) if space else active_space(runtime.state)
+    vectors, failures = runtime.models.embed_each(chosen, texts)
+    bad = [number for number, failure in enumerate(failures) if failure is not None]
+    if bad:
+        raise ServiceError(f"text {bad[0]} cannot be embedded: {failures[bad[0]]}. Leave it out and ask again.")
+    return chosen, vectors
+
+
+class Client:
+    """Asks a running worker; safe to share between threads, each request on a connection of its own."""
+
+    def __init__(self, path: Path, timeout_s: float = 600.0) -> None:
+        self._path = path
+        self._timeout_s = timeout_s
+
+    def _ask(self, request: Request) -> Reply:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(self._timeout_s)
+            try:
+                with _address(self._path) as name:
+                    connection.connect(name)
+                _send(connection, request)
+                content = _receive(connection)
+            except OSError as error:
+                raise ServiceError(f"the worker does not answer on {self._path}: {error}") from error
+        if content is None:
+            raise ServiceError("the worker ended while it was asked; see .instar/worker.log")
+        reply: Reply = _REPLIES.decode(content)
+        if isinstance(reply, Refused):
+            raise ServiceError(reply.message)
+        return reply
+
+    def embed(self, texts: Sequence[str], space: str | None = None) -> tuple[Digest, NDArray[np.float32]]:
+        """Gives the space and the vectors, float32 of shape (texts, dim) with unit rows."""
+        reply = self._ask(EmbedRequest(list(texts), space))
+        assert isinstance(reply, Embedded)
+        flat = np.frombuffer(reply.vectors, dtype="<f4")
+        return Digest(reply.space), flat.reshape(-1, reply.dim).astype(np.float32)
+
+    def search(self, text: str, k: int, kinds: Sequence[str] | None = None) -> list[Found]:
+        """Gives the rows of memory nearest to a text."""
+        reply = self._ask(SearchRequest(text, k, list(kinds) if kinds else None))
+        assert isinstance(reply, FoundRows)
+        return reply.rows

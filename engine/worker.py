@@ -1,0 +1,174 @@
+"""The worker: a process of its own that watches, folds and runs what the log owes.
+
+If it dies, the agent lives; the next worker takes up where the log says. There is one worker a workspace.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from instar.fsm.errors import InstarError, WorkerBusy
+from instar.fsm.events import PolicyChanged
+from instar.fsm.react import react
+from instar.store.lock import FileLock
+from instar.store.log import Pending
+
+from .failpoints import failpoint
+from .feedback_loop import foreign_trigger
+from .loop import Listener, Loop
+from .rollback import finish_begun
+from .runtime import Runtime
+from .watcher import Watcher
+
+logger = logging.getLogger("instar.engine")
+
+_POLL_S = 0.1
+
+
+class Worker:
+    """Runs one workspace until it is told to stop.
+
+    Args:
+        runtime: the workspace, opened as actor ``worker``.
+        listener: called with each event that the loop recorded.
+    """
+
+    def __init__(self, runtime: Runtime, listener: Listener | None = None) -> None:
+        self._runtime = runtime
+        self._lock = FileLock(runtime.workspace.home / "worker.lock")
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._loop = Loop(runtime, listener)
+        self._watcher = Watcher(runtime, self._wake)
+
+    def acquire(self) -> None:
+        """Becomes the workspace's one worker.
+
+        Raises:
+            WorkerBusy: there is one already.
+        """
+        # A look at whether a worker runs holds the lock for a moment: try a few times.
+        for _ in range(6):
+            if self._lock.acquire(blocking=False):
+                break
+            time.sleep(0.05)
+        else:
+            raise WorkerBusy(
+                f"another worker runs {self._runtime.workspace.root}: one is enough. "
+                f"It takes up what waits by itself; `instar status` shows it."
+            )
+
+    def stop(self) -> None:
+        """Asks the worker to end after the effect in progress."""
+        self._stopping.set()
+        self._wake.set()
+
+    def run_once(self) -> int:
+        """Consumes what waits, runs the cycles that follow, and ends.
+
+        Returns:
+            The number of effects that were run.
+        """
+        self.acquire()
+        try:
+            self._prepare()
+            self._watcher.rescan()
+            count = self._loop.run_until_idle(self._wanted)
+            self.take_trigger_file()
+            self._watcher.rescan()
+            return count + self._loop.run_until_idle(self._wanted)
+        finally:
+            self._lock.release()
+
+    def run_forever(self) -> None:
+        """Works until ``stop``; what a killed worker left is finished first."""
+        from .service import Service
+
+        self.acquire()
+        service = Service(self._runtime)
+        try:
+            self._prepare()
+            service.start()
+            self._watcher.start()
+            token = -1
+            while self._wanted():
+                if self._watcher.due_in() <= 0:
+                    self._watcher.rescan()
+                fresh = self._runtime.reader.changed_token()
+                if fresh != token:
+                    token = fresh
+                    self._loop.run_until_idle(self._wanted)
+                self.take_trigger_file()
+                self._wake.wait(min(_POLL_S, self._watcher.due_in()))
+                self._wake.clear()
+        finally:
+            self._watcher.stop()
+            service.stop()
+            self._lock.release()
+
+    def _wanted(self) -> bool:
+        return not self._stopping.is_set()
+
+    def _prepare(self) -> None:
+        self._runtime.require_initialized()
+        finish_begun(self._runtime)
+        policy = self._runtime.settings.policy
+        self._runtime.log.transact(
+            lambda state: [Pending(PolicyChanged(policy=policy))] if state.policy != policy else []
+        )
+        self._runtime.models.activate(self._runtime.state.checkpoint)
+
+    def take_trigger_file(self) -> None:
+        """Takes a retrain trigger that another program dropped; our own, and one that was taken, are left."""
+        if react(self._runtime.state) is not None:
+            return  # the file may be ours, written by a worker that was killed before it could record it
+        foreign = foreign_trigger(self._runtime)
+        if foreign:
+            self._runtime.log.transact(lambda _: [foreign])
+            failpoint("trigger.taken")
+            self._runtime.workspace.retrain_trigger.unlink(missing_ok=True)
+            self._wake.set()
+
+
+def _end_with_parent(worker: Worker) -> None:
+    """Ends the worker when the agent's process is gone: its end of the pipe on standard input closes."""
+
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        worker.stop()
+
+    threading.Thread(target=watch, name="instar-parent", daemon=True).start()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a worker for a workspace; the embedding facade starts it as ``python -m instar.engine.worker ROOT``."""
+    parser = argparse.ArgumentParser(prog="instar-worker")
+    parser.add_argument("root", type=Path)
+    parser.add_argument("--with-parent", action="store_true", help="end when standard input closes")
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        runtime = Runtime(chosen.root, actor="worker")
+        worker = Worker(runtime)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: worker.stop())
+        if chosen.with_parent:
+            _end_with_parent(worker)
+        worker.run_forever()
+        runtime.close()
+    except InstarError as error:
+        logger.error("%s", error)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

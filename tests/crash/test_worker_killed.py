@@ -1,0 +1,161 @@
+"""kill -9 in each of the eight states: the log alone says how to go on, and the cycle ends as it would have."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from instar.engine.replay import replay
+from instar.fsm.events import CheckpointTrained, DatasetGenerated, SignalEmbedded
+from instar.fsm.react import EffectName, react
+from instar.fsm.record import Recorded
+from instar.fsm.state import AgentState
+from instar.fsm.words import State
+from instar.store.reader import LogReader
+from tests.crash.lessons import rows
+from tests.engine.agents import agent_folder, instar
+
+pytestmark = pytest.mark.model
+
+SETTINGS = """
+[policy]
+retrain = { rows_min = 8 }
+gate = { gain_min = -1.0, heldout_min = 2 }
+[training.recipe]
+epochs = 1
+batch = 8
+"""
+
+KILLS = {
+    State.IDLE: EffectName.START_CYCLE,
+    State.DIFFING: EffectName.DIFF,
+    State.EMBEDDING: EffectName.EMBED,
+    State.FLAGGED: EffectName.FLAG,
+    State.GENERATING: EffectName.GENERATE,
+    State.TRAINING: EffectName.TRAIN,
+    State.REWARDING: EffectName.REWARD,
+    State.PLANNING: EffectName.PLAN,
+}
+
+
+@dataclass
+class Killed:
+    """What a killed worker left."""
+
+    exit_code: int
+    state: AgentState
+    head: int
+    blob_files: set[str]
+
+
+@dataclass
+class Story:
+    """One life with a kill in every state, and the same without any."""
+
+    kills: dict[State, Killed]
+    killed: Path
+    undisturbed: Path
+
+
+def reader(root: Path) -> LogReader:
+    return LogReader(root / ".instar" / "log.db")
+
+
+def blob_files(root: Path) -> set[str]:
+    return {str(path) for path in (root / ".instar" / "blobs").rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
+    folder = tmp_path_factory.mktemp("killed")
+    killed, undisturbed = folder / "killed", folder / "undisturbed"
+    agent_folder(killed)
+    (killed / "instar.toml").write_text(SETTINGS)
+    assert instar("init", cwd=killed).returncode == 0
+    lines = "\n".join(json.dumps(row) for row in rows(30)).encode()
+    assert instar("feedback", "--jsonl", "-", cwd=killed, stdin=lines).returncode == 0
+    (killed / "heuristics.py").write_text("def score(a, b):\n    return a * b\n")
+    shutil.copytree(killed, undisturbed, symlinks=True)
+    ended = instar("run", "--once", cwd=undisturbed)
+    assert ended.returncode == 0, ended.stderr.decode()
+    kills = {}
+    for state, effect in KILLS.items():
+        done = instar("run", "--once", cwd=killed, INSTAR_FAILPOINTS=f"{effect}.done=kill")
+        log = reader(killed)
+        kills[state] = Killed(done.returncode, log.state_at(), log.head(), blob_files(killed))
+        log.close()
+    ended = instar("run", "--once", cwd=killed)
+    assert ended.returncode == 0, ended.stderr.decode()
+    return Story(kills, killed, undisturbed)
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_worker_killed_in_state_leaves_its_effect_owed(story: Story, state: State) -> None:
+    left = story.kills[state]
+    assert left.exit_code == -9
+    assert left.state.machine is state
+    effect = react(left.state)
+    assert effect is not None
+    assert effect.name is KILLS[state]
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_restarted_worker_records_the_outcome_once(story: Story, state: State) -> None:
+    left = story.kills[state]
+    answers = [
+        record
+        for record in reader(story.killed).read(left.head + 1)
+        if record.state_before is state and record.state_after is not state and record.cycle <= 1
+    ]
+    assert len(answers) == 1
+    if state is not State.IDLE:
+        assert answers[0].cause == left.state.since
+
+
+def test_cycle_ends_as_it_would_have(story: Story) -> None:
+    def told(root: Path) -> list[tuple[str, str, str]]:
+        return [
+            (type(record.event).__name__, record.state_before, record.state_after) for record in reader(root).read()
+        ]
+
+    assert told(story.killed) == told(story.undisturbed)
+    assert reader(story.killed).state_at().machine is State.IDLE
+    assert reader(story.killed).state_at().waiting_count == 0
+
+
+def of_type(root: Path, kind: type) -> list[Recorded]:
+    return list(reader(root).read(types=[kind]))
+
+
+def test_data_set_and_memory_are_what_they_would_have_been(story: Story) -> None:
+    datasets = [[record.event.dataset for record in of_type(root, DatasetGenerated)] for root in both(story)]  # type: ignore[union-attr]
+    assert datasets[0] == datasets[1]
+    assert len(datasets[0]) == 1
+    vectors = [[record.event.vectors for record in of_type(root, SignalEmbedded)] for root in both(story)]  # type: ignore[union-attr]
+    assert vectors[0] == vectors[1]
+
+
+def both(story: Story) -> tuple[Path, Path]:
+    return story.killed, story.undisturbed
+
+
+def test_training_that_was_killed_gives_the_same_checkpoint_again(story: Story) -> None:
+    """The killed run stored its tensors before it could record them; the second run adds none."""
+    stored = story.kills[State.TRAINING].blob_files
+    assert stored > story.kills[State.GENERATING].blob_files
+    assert story.kills[State.REWARDING].blob_files == stored
+    assert len(of_type(story.killed, CheckpointTrained)) == 1
+
+
+def test_no_event_is_lost_or_recorded_twice(story: Story) -> None:
+    records = list(reader(story.killed).read())
+    assert [record.seq for record in records] == list(range(1, len(records) + 1))
+    keys = Counter(record.key for record in records if record.key)
+    assert all(count == 1 for count in keys.values())
+    assert replay(reader(story.killed)).events == len(records)
+    assert instar("verify", cwd=story.killed).returncode == 0

@@ -1,0 +1,240 @@
+"""The command line as a user meets it: exit codes, envelopes, and never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engine.agents import PROJECT, agent_folder, contents, instar
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = agent_folder(tmp_path_factory.mktemp("agent"))
+    done = instar("init", "--no-model", cwd=folder)
+    assert done.returncode == 0, done.stderr.decode()
+    return folder
+
+
+def data(*arguments: str, cwd: Path, stdin: bytes = b"") -> Any:
+    done = instar(*arguments, "--json", cwd=cwd, stdin=stdin)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    envelope = json.loads(done.stdout)
+    assert envelope["schema_version"] == 1
+    assert envelope["ok"] is True
+    assert envelope["verb"] == arguments[0]
+    return envelope["data"]
+
+
+VERBS = [path.stem for path in sorted((PROJECT / "engine" / "cli").glob("*.py")) if "def command(" in path.read_text()]
+
+
+def test_every_verb_is_listed_and_documented(agent: Path) -> None:
+    listed = instar("-h", cwd=agent).stdout.decode()
+    documented = (PROJECT / "README.md").read_text()
+    for verb in VERBS:
+        assert f"\n  {verb} " in listed
+        assert verb in documented
+
+
+def test_init_twice_does_nothing_the_second_time(agent: Path) -> None:
+    assert data("init", cwd=agent)["created"] is False
+
+
+def test_edit_log_show_rollback_verify_as_a_user_does(tmp_path: Path) -> None:
+    folder = agent_folder(tmp_path / "agent")
+    before = contents(folder)
+    assert instar("init", "--no-model", cwd=folder).returncode == 0
+    (folder / "heuristics.py").write_text("def score(a, b):\n    return a - b\n")
+    (folder / "notes.txt").unlink()
+    (folder / "sub").mkdir()
+    (folder / "sub" / "new.py").write_text("x = 1\n")
+    data("snapshot", "edited", cwd=folder)
+    edited = contents(folder)
+    log = data("log", cwd=folder)
+    assert [row["type"] for row in log].count("ChangeObserved") == 3
+    shown = instar("show", "2", cwd=folder).stdout.decode()
+    assert "-    return a + b" in shown
+    planned = data("rollback", "1", "-n", cwd=folder)
+    assert [(step["path"], step["action"]) for step in planned["steps"]] == [
+        ("heuristics.py", "change"),
+        ("notes.txt", "add"),
+        ("sub/new.py", "delete"),
+    ]
+    assert contents(folder) == edited
+    refused = instar("rollback", "1", cwd=folder)
+    assert refused.returncode == 4
+    assert b"-y" in refused.stderr
+    done = data("rollback", "1", "-y", cwd=folder)
+    assert contents(folder) == before
+    data("rollback", f"snapshot:{done['safety']}", "-y", cwd=folder)
+    assert contents(folder) == edited
+    assert data("replay", "--verify", cwd=folder)["verified"] is True
+    assert instar("verify", cwd=folder).returncode == 0
+    assert instar("rollback", "latest", "-y", cwd=folder).stdout.startswith(b"everything stands there already")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "said"),
+    [
+        (["dance"], 2, "No such command"),
+        (["show"], 2, "Missing argument"),
+        (["show", "999"], 2, "no position of this log"),
+        (["show", "yesterday-ish"], 2, "is no reference"),
+        (["show", "snapshot:nope"], 2, "no snapshot"),
+        (["rollback", "checkpoint:ffff", "-y"], 2, "no active checkpoint"),
+        (["log", "--type", "Nope"], 2, "no event type"),
+        (["snapshot", "a b"], 2, "no name for a snapshot"),
+        (["feedback", "--task-type", "a", "--input", "b", "--confidence", "2"], 2, "in 0..1"),
+        (["feedback", "--task-type", "a", "--input", "b", "--confidence", "nan"], 2, "in 0..1"),
+        (["feedback", "--jsonl", "absent.jsonl"], 2, "cannot be read"),
+        (["mutate", "--patch", "absent.patch"], 2, "cannot be read"),
+        (["search", "x"], 2, "has no model"),
+        (["init", "-C", "absent"], 2, "no folder"),
+        (["init", "-C", "..", "--model", "no/such/model"], 2, "model"),
+    ],
+)
+def test_bad_input_gets_a_sentence_and_its_exit_code(
+    agent: Path, arguments: list[str], exit_code: int, said: str
+) -> None:
+    done = instar(*arguments, cwd=agent)
+    assert done.returncode == exit_code, done.stderr.decode()
+    assert said in done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+    assert done.stdout == b""
+    error = json.loads(instar(*arguments, "--json", cwd=agent).stdout)
+    assert error["ok"] is False
+    assert error["error"]["exit_code"] == exit_code
+
+
+def test_outside_a_workspace_says_what_to_do(tmp_path: Path) -> None:
+    done = instar("status", cwd=tmp_path)
+    assert done.returncode == 1
+    assert b"instar init" in done.stderr
+
+
+def test_foreign_log_is_integrity_and_is_left(tmp_path: Path) -> None:
+    home = agent_folder(tmp_path / "agent") / ".instar"
+    home.mkdir()
+    (home / "log.db").write_bytes(b"somebody's own file" * 100)
+    for verb in ("status", "init", "replay"):
+        done = instar(verb, cwd=home.parent)
+        assert done.returncode == 3, done.stderr.decode()
+        assert b"Traceback" not in done.stderr
+    assert (home / "log.db").read_bytes() == b"somebody's own file" * 100
+
+
+def test_altered_log_is_integrity(tmp_path: Path) -> None:
+    import sqlite3
+
+    folder = agent_folder(tmp_path / "agent")
+    instar("init", "--no-model", cwd=folder)
+    instar("feedback", "--task-type", "a", "--input", "b", cwd=folder)
+    with sqlite3.connect(folder / ".instar" / "log.db") as connection:
+        connection.execute("DROP TRIGGER events_no_update")
+        connection.execute("UPDATE events SET actor = 'x' WHERE seq = 2")
+    connection.close()
+    for verb in ("replay", "verify"):
+        done = instar(verb, cwd=folder)
+        assert done.returncode == 3
+        assert b"event 2 was altered" in done.stderr
+
+
+def test_jsonl_rows_from_standard_input(agent: Path) -> None:
+    rows = b'{"task_type":"a","input":"one","reference":"1","outcome":"fail"}\n{"broken\n'
+    assert data("feedback", "--jsonl", "-", cwd=agent, stdin=rows) == {"taken": 1, "skipped": 1}
+
+
+def test_strange_files_are_recorded_and_nothing_is_lost(tmp_path: Path) -> None:
+    folder = agent_folder(tmp_path / "agent")
+    instar("init", "--no-model", cwd=folder)
+    (folder / "binary.bin").write_bytes(bytes(range(256)))
+    (folder / "latin.py").write_bytes("x = 'é'\n".encode("latin-1"))
+    (folder / "dangling").symlink_to("nowhere")
+    (folder / "huge.txt").write_bytes(b"x" * 50_000_000)
+    (folder / "broken.py").write_text("def (:\n")
+    data("snapshot", "strange", cwd=folder)
+    before = contents(folder)
+    log = data("log", cwd=folder)
+    skipped = [row["about"] for row in log if row["type"] == "InputSkipped"]
+    assert len(skipped) == 1
+    assert "huge.txt" in skipped[0]
+    assert {row["about"] for row in log if row["type"] == "ChangeObserved"} == {
+        "added binary.bin",
+        "added broken.py",
+        "added dangling",
+        "added latin.py",
+    }
+    for name in ("binary.bin", "latin.py", "dangling", "broken.py"):
+        (folder / name).unlink()
+    data("rollback", "snapshot:strange", "-y", cwd=folder)
+    assert contents(folder) == before
+    assert (folder / "dangling").readlink() == Path("nowhere")
+
+
+def test_full_disk_says_so_and_loses_nothing(agent: Path) -> None:
+    """RLIMIT_FSIZE stands for a full disk: writes beyond it fail."""
+    head = data("status", cwd=agent)["head"]
+    size = (agent / ".instar" / "log.db").stat().st_size
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}));"
+        "from instar.engine.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    rows = b"".join(b'{"task_type":"a","input":"%s"}\n' % (b"x" * 3000) for _ in range(300))
+    done = subprocess.run(
+        [sys.executable, "-c", script, "feedback", "--jsonl", "-"],
+        cwd=agent,
+        input=rows,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        timeout=120,
+    )
+    assert done.returncode == 1, done.stderr.decode()
+    assert b"Nothing was recorded" in done.stderr
+    assert b"Traceback" not in done.stderr
+    assert data("replay", cwd=agent)["events"] >= head
+    assert data("feedback", "--task-type", "a", "--input", "after", cwd=agent)["seq"] > head
+
+
+def test_light_verbs_load_no_heavy_library(agent: Path) -> None:
+    script = (
+        "import sys; from instar.engine.cli.main import main; code = main(sys.argv[1:]);"
+        "heavy = [m for m in ('torch', 'sentence_transformers', 'sqlalchemy', 'usearch') if m in sys.modules];"
+        "sys.exit(code or (9 if heavy else 0))"
+    )
+    for arguments in (["status"], ["log"], ["replay"], ["lineage"], ["show", "1"]):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments],
+            cwd=agent,
+            capture_output=True,
+            env={**os.environ, "PYTHONPATH": str(PROJECT)},
+            timeout=60,
+        )
+        assert done.returncode == 0, (arguments, done.stderr.decode())
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    script = (
+        "import sys, instar; instar.Engine; sys.exit(any(m in sys.modules for m in ('torch', 'sentence_transformers')))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], cwd=PROJECT, timeout=60).returncode == 0
+
+
+def test_two_workers_are_one_too_many(tmp_path: Path) -> None:
+    import fcntl
+
+    folder = agent_folder(tmp_path / "agent")
+    instar("init", "--no-model", cwd=folder)
+    with (folder / ".instar" / "worker.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = instar("run", "--once", cwd=folder)
+    assert done.returncode == 4
+    assert b"another worker" in done.stderr
+    assert instar("run", "--once", cwd=folder).returncode == 0

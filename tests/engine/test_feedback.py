@@ -1,0 +1,146 @@
+"""Feedback and trigger files from outside: taken, or refused with a word that says why."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instar.engine.feedback_loop import foreign_trigger, render_trigger, take_trigger, write_beside
+from instar.engine.feedback_rows import TEXT_CHARS_MAX, check_feedback, read_jsonl
+from instar.engine.runtime import Runtime
+from instar.fsm.codec import encode_event
+from instar.fsm.errors import InputRefused
+from instar.fsm.events import FeedbackReceived, InputSkipped, TaskQueued, Trigger
+from instar.fsm.words import Seq
+from tests.engine.agents import code_only
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"confidence": math.nan}, "confidence is nan"),
+        ({"confidence": math.inf}, "confidence is inf"),
+        ({"confidence": 1.01}, "confidence is 1.01"),
+        ({"confidence": -0.1}, "confidence is -0.1"),
+        ({"reward": 2}, "reward is 2"),
+        ({"task_type": ""}, "length >= 1"),
+        ({"task_type": "a\nb"}, "matching regex"),
+        ({"task_type": None}, "Expected `str`"),
+        ({"outcome": "maybe"}, "Invalid enum value"),
+        ({"colour": "red"}, "unknown field"),
+        ({"input": "  "}, "input is empty"),
+        ({"confidence": "high"}, "Expected `float"),
+    ],
+)
+def test_bad_feedback_is_refused_and_says_why(change: dict[str, object], said: str) -> None:
+    with pytest.raises(InputRefused, match=said):
+        check_feedback({"task_type": "find", "input": "x"} | change)
+
+
+def test_unknown_task_type_is_taken_as_a_new_one() -> None:
+    assert check_feedback({"task_type": "never seen", "input": "x"}).task_type == "never seen"
+
+
+@given(st.text(), st.text())
+def test_any_text_can_be_recorded(text: str, output: str) -> None:
+    if text.strip():
+        encode_event(check_feedback({"task_type": "t", "input": text, "output": output + "\ud800"}))
+
+
+def test_huge_text_is_cut_with_a_note() -> None:
+    event = check_feedback({"task_type": "t", "input": "x" * (TEXT_CHARS_MAX + 5)})
+    assert event.input.endswith("… [5 characters left out]")
+
+
+def test_rows_are_taken_and_bad_ones_become_skipped_items() -> None:
+    lines = [
+        b'{"task_type":"a","input":"one"}',
+        b"",
+        b"{not json}",
+        b'["no object"]',
+        b'{"task_type":"a","input":"x","confidence":NaN}',
+        b'{"task_type":"a","input":"x","confidence":7}',
+        b"\xff\xfe",
+        '{"task_type":"a","input":"zwölf"}'.encode(),
+    ]
+    events = list(read_jsonl(lines, "file"))
+    assert [type(event).__name__ for event in events] == ["FeedbackReceived", *["InputSkipped"] * 5, "FeedbackReceived"]
+    skipped = [event for event in events if isinstance(event, InputSkipped)]
+    assert [event.subject for event in skipped] == ["file:3", "file:4", "file:5", "file:6", "file:7"]
+    assert all(event.reason for event in skipped)
+
+
+TRIGGERS = (
+    Trigger("code_mutation", 1.0, 1.0, (Seq(2),), "changed"),
+    Trigger("feedback", 0.0, 0.5, (Seq(3),), "failed"),
+)
+
+
+def test_trigger_file_has_the_shape_of_the_seed() -> None:
+    import json
+
+    content = json.loads(render_trigger(TRIGGERS, 1_747_573_860_000_000))
+    assert content["trigger"] == "mutation_watcher"
+    assert content["time"] == "2025-05-18T13:11:00Z"
+    assert content["note"] == "changed; failed"
+    assert [trigger["policy"] for trigger in content["triggers"]] == ["code_mutation", "feedback"]
+
+
+def test_dropped_trigger_becomes_a_task() -> None:
+    event = take_trigger(b'{"trigger": "cron", "time": "2025-05-18T13:11:00Z", "note": "nightly", "more": 1}')
+    assert event == TaskQueued(task="self_train", source="trigger_file:cron", note="nightly")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"time": "x"}', b'{"trigger": 3}', b"\xff"])
+def test_malformed_trigger_is_a_skipped_item(content: bytes) -> None:
+    event = take_trigger(content)
+    assert isinstance(event, InputSkipped)
+    assert "no trigger" in event.reason
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Runtime:
+    return code_only(tmp_path / "agent")
+
+
+def test_trigger_is_taken_once_and_our_own_is_not(runtime: Runtime) -> None:
+    path = runtime.workspace.retrain_trigger
+    assert foreign_trigger(runtime) is None
+    own = render_trigger(TRIGGERS, 1)
+    write_beside(path, own)
+    assert foreign_trigger(runtime, own=own) is None
+    write_beside(path, b'{"trigger": "cron"}')
+    pending = foreign_trigger(runtime)
+    assert pending is not None
+    runtime.log.transact(lambda _: [pending])
+    assert foreign_trigger(runtime) is None
+    assert runtime.state.waiting[0].entry == "self_train"
+
+
+def test_shell_failure_is_feedback_and_output_is_kept(runtime: Runtime) -> None:
+    from instar.engine.tool_executor import execute
+
+    done = execute(runtime, {"type": "shell", "command": "sh -c 'echo out; echo err >&2; exit 3'"}, source="test")
+    assert done.captured is not None
+    assert done.captured.exit_code == 3
+    event = runtime.reader.get(done.feedback or 0).event
+    assert isinstance(event, FeedbackReceived)
+    assert (event.outcome, event.exit_code, event.source) == ("fail", 3, "shell")
+    assert event.log is not None
+    assert runtime.blobs.get(event.log) == b"out\nerr\n"
+
+
+@pytest.mark.parametrize(
+    "task", [{}, {"type": "dance"}, {"type": "shell"}, {"type": "mutate"}, {"type": "self_train", "x": 1}]
+)
+def test_malformed_task_is_refused(runtime: Runtime, task: dict[str, object]) -> None:
+    from instar.engine.tool_executor import execute
+
+    head = runtime.reader.head()
+    with pytest.raises(InputRefused, match="task refused"):
+        execute(runtime, task, source="test")
+    assert runtime.reader.head() == head

@@ -1,0 +1,105 @@
+"""The documents are held to the code."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from instar.engine.settings import Settings, load_settings
+from instar.fsm import errors
+from instar.fsm.codec import TYPES
+from instar.fsm.words import State
+
+PROJECT = Path(__file__).parent.parent
+
+
+def generator() -> dict[str, object]:
+    spec = importlib.util.spec_from_file_location("generate_docs", PROJECT / "tools" / "generate_docs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return {name: render() for name, render in module.PAGES.items()}
+
+
+@pytest.mark.parametrize("page", ["state-machine.md", "events.md"])
+def test_generated_page_is_what_the_code_gives(page: str) -> None:
+    written = (PROJECT / "docs" / page).read_text(encoding="utf-8")
+    assert written == generator()[page], "run `make docs`"
+
+
+def test_catalogue_has_every_event_and_the_diagram_every_state() -> None:
+    catalogue = (PROJECT / "docs" / "events.md").read_text()
+    assert all(f"### {name}\n" in catalogue for name in TYPES)
+    diagram = (PROJECT / "docs" / "state-machine.md").read_text().split("```")[1]
+    assert all(f"{state} -->" in diagram and f"--> {state}" in diagram for state in State)
+
+
+def test_error_tree_in_the_docstring_is_the_real_one() -> None:
+    drawn = set(re.findall(r"[├└]── (\w+)", errors.__doc__ or "")) | {"InstarError"}
+    real = {name for name, thing in vars(errors).items() if isinstance(thing, type) and issubclass(thing, Exception)}
+    assert drawn == real
+
+
+def test_documented_settings_can_be_read(tmp_path: Path) -> None:
+    page = (PROJECT / "docs" / "operations.md").read_text()
+    example = re.search(r"```toml\n(.*?)```", page, re.S)
+    assert example is not None
+    (tmp_path / "instar.toml").write_text(example[1])
+    settings = load_settings(tmp_path)
+    assert settings.watch.ignore == ("*.csv",)
+    defaults = msgspec.to_builtins(Settings().policy)
+    assert msgspec.to_builtins(settings.policy) == defaults, "the page shows the defaults of [policy]"
+
+
+def test_every_page_that_is_named_exists() -> None:
+    for page in [PROJECT / "README.md", PROJECT / "ARCHITECTURE.md", *(PROJECT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} names {target}"
+
+
+def test_modules_that_architecture_names_exist() -> None:
+    text = (PROJECT / "ARCHITECTURE.md").read_text()
+    table = text.split("## One cycle")[1].split("##")[0]
+    for name in re.findall(r"`([\w/]+\.py)`", table):
+        assert (PROJECT / "engine" / name).exists() or (PROJECT / name).exists(), name
+    modules = re.search(r"### Where SEED's modules are\n\n(.*?) are modules", text, re.S)
+    assert modules is not None
+    for name in re.findall(r"`(\w+)`", modules[1]):
+        assert (PROJECT / "engine" / f"{name}.py").exists(), name
+
+
+@pytest.mark.model
+def test_readme_example_runs_as_printed(tmp_path: Path) -> None:
+    code = re.search(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(), re.S)
+    assert code is not None
+    assert len(code[1].strip().splitlines()) <= 22
+    agent = tmp_path / "agent"
+    agent.mkdir()
+    (agent / "heuristics.py").write_text("def score(a):\n    return a\n")
+    script = code[1].replace("path/to/agent", str(agent))
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, timeout=280)
+    assert done.returncode == 0, done.stderr.decode()
+    told = done.stdout.decode()
+    assert "Idle" in told
+    assert "read a whole file as text" in told
+    assert "events verified" in told
+
+
+def test_public_names_are_importable_and_typed() -> None:
+    import instar
+
+    for name in instar.__all__:
+        assert getattr(instar, name) is not None
+    assert dir(instar) == sorted(instar.__all__)
+    with pytest.raises(AttributeError):
+        _ = instar.Nonsense
+    import doctest
+
+    assert doctest.testmod(instar).failed == 0
