@@ -41,7 +41,7 @@ bench: setup
 	$(BIN)/python -m benchmarks
 
 torture: setup
-	$(BIN)/python -m pytest -m torture --timeout 3600
+	$(BIN)/python -m pytest -m torture -s --timeout 3600
 
 docs: setup
 	$(BIN)/python tools/generate_docs.py

@@ -15,10 +15,8 @@ from instar.fsm.errors import EffectFailedError, InstarError
 from instar.fsm.react import react
 from instar.fsm.record import Recorded
 from instar.fsm.words import Digest
-from instar.store.log import Pending
 
 from .feedback_rows import check_feedback
-from .runtime import Runtime
 from .settings import Settings, load_settings
 from .status import Status, read_status
 from .workspace import Workspace
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
 
     from .replay import Replayed
     from .rollback import RollbackPlan, RolledBack
+    from .runtime import Runtime
     from .search import Found
     from .tool_executor import Executed
 
@@ -69,6 +68,8 @@ class Engine:
         """
         if self._runtime is not None:
             return self
+        from .runtime import Runtime
+
         settings = self._settings or load_settings(self.root, os.environ)
         workspace = Workspace(self.root, settings.paths)
         if not workspace.exists:
@@ -154,6 +155,8 @@ class Engine:
         Raises:
             InputRefused: a row is malformed; nothing was recorded.
         """
+        from instar.store.log import Pending
+
         events = [Pending(check_feedback(dict(row))) for row in rows]
         return [record.seq for record in self.runtime.log.transact(lambda _: events)] if events else []
 

@@ -35,7 +35,7 @@ class Status(Struct, frozen=True, kw_only=True):
     rewards: list[dict[str, Any]]
     plan: list[dict[str, Any]]
     snapshots: dict[str, int]
-    flags_suppressed: int
+    retrains_suppressed: int
 
 
 def worker_runs(workspace: Workspace) -> bool:
@@ -79,5 +79,5 @@ def read_status(reader: LogReader, workspace: Workspace) -> Status:
         rewards=[msgspec.to_builtins(standing) for standing in ranking(state.standings)],
         plan=[msgspec.to_builtins(step) for step in state.plan],
         snapshots=dict(state.snapshots),
-        flags_suppressed=state.suppressed,
+        retrains_suppressed=state.suppressed,
     )

@@ -10,7 +10,16 @@ from msgspec.structs import replace
 from . import events as e
 from .errors import IllegalTransition
 from .machine import next_state
-from .policies import change_key, explicit, failure_is_final, promotion, recent, triggers
+from .policies import (
+    change_key,
+    explicit,
+    failure_is_final,
+    may_retrain,
+    promotion,
+    recent,
+    triggers,
+    worth_training,
+)
 from .rewards import credit
 from .state import AgentState, Candidate, Cycle, Restoring, Waiting
 from .words import ORIGIN, Seq, State
@@ -175,8 +184,6 @@ def _cycle_started(state: AgentState, event: e.CycleStarted, at: _Moment) -> dic
         triggers=(explicit(event),) if event.entry == "self_train" else (),
     )
     changed: dict[str, Any] = {"waiting": rest, "cycle": cycle, "cycles": cycle.number}
-    if event.entry == "self_train":
-        changed["flags_at_us"] = (*recent(state.flags_at_us, at.at_us), at.at_us)
     if event.entry == "mutate":
         changed["mutations_at_us"] = (*recent(state.mutations_at_us, at.at_us), at.at_us)
     return changed
@@ -196,18 +203,19 @@ def _signal_embedded(state: AgentState, event: e.SignalEmbedded, at: _Moment) ->
         else:
             changed["memory"] = (*state.memory, e.Span(at.seq, at.seq))
             changed["memory_open"] = True
-    flags = recent(state.flags_at_us, at.at_us)
-    if found and len(flags) < state.policy.retrain.per_hour_max:
-        changed["flags_at_us"] = (*flags, at.at_us)
-    elif found:
-        changed["suppressed"] = state.suppressed + 1
     if not found and all(item.outcome is None for item in event.items):
         changed["failures"] = 0
     return changed
 
 
-def _dataset_generated(state: AgentState, event: e.DatasetGenerated, _at: _Moment) -> dict[str, Any]:
-    return {"cycle": replace(_cycle(state), dataset=event.dataset, rows=event.train)}
+def _dataset_generated(state: AgentState, event: e.DatasetGenerated, at: _Moment) -> dict[str, Any]:
+    changed: dict[str, Any] = {"cycle": replace(_cycle(state), dataset=event.dataset, rows=event.train)}
+    if worth_training(state, event):
+        if may_retrain(state, at.at_us):
+            changed["retrains_at_us"] = (*recent(state.retrains_at_us, at.at_us), at.at_us)
+        else:
+            changed["suppressed"] = state.suppressed + 1
+    return changed
 
 
 def _checkpoint_trained(state: AgentState, event: e.CheckpointTrained, at: _Moment) -> dict[str, Any]:

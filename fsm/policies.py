@@ -90,7 +90,7 @@ def recent(times_us: tuple[int, ...], now_us: int) -> tuple[int, ...]:
 
 def may_retrain(state: AgentState, now_us: int) -> bool:
     """Says whether the hourly budget of retrains leaves one more."""
-    return len(recent(state.flags_at_us, now_us)) < state.policy.retrain.per_hour_max
+    return len(recent(state.retrains_at_us, now_us)) < state.policy.retrain.per_hour_max
 
 
 def may_mutate(state: AgentState) -> bool:
@@ -144,9 +144,9 @@ def takes_mutation(_state: AgentState, event: AnyEvent, _now_us: int) -> bool:
     return isinstance(event, CycleStarted) and event.entry == "mutate"
 
 
-def trigger_holds(state: AgentState, event: AnyEvent, now_us: int) -> bool:
-    """A trigger policy holds and the hourly budget is not used up."""
-    return isinstance(event, SignalEmbedded) and bool(triggers(state, event)) and may_retrain(state, now_us)
+def trigger_holds(state: AgentState, event: AnyEvent, _now_us: int) -> bool:
+    """A trigger policy holds."""
+    return isinstance(event, SignalEmbedded) and bool(triggers(state, event))
 
 
 def outcome_to_judge(_state: AgentState, event: AnyEvent, _now_us: int) -> bool:
@@ -154,9 +154,14 @@ def outcome_to_judge(_state: AgentState, event: AnyEvent, _now_us: int) -> bool:
     return isinstance(event, SignalEmbedded) and any(item.outcome is not None for item in event.items)
 
 
-def enough_to_learn(state: AgentState, event: AnyEvent, _now_us: int) -> bool:
-    """The data set holds enough that the last training had not; an explicit order to train asks for anything new."""
-    if not isinstance(event, DatasetGenerated) or not event.train or event.dataset == state.trained:
+def enough_to_learn(state: AgentState, event: AnyEvent, now_us: int) -> bool:
+    """The data set holds enough that the last training had not, and the hourly budget is not used up."""
+    return isinstance(event, DatasetGenerated) and worth_training(state, event) and may_retrain(state, now_us)
+
+
+def worth_training(state: AgentState, event: DatasetGenerated) -> bool:
+    """Says whether a data set holds enough that is new; an explicit order to train asks only for enough."""
+    if not event.train or event.dataset == state.trained:
         return False
     ordered = state.cycle is not None and state.cycle.entry == "self_train"
     rows_min = state.policy.retrain.rows_min

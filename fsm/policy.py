@@ -24,7 +24,7 @@ class RewardPolicy(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RetrainPolicy(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a retrain needs: ``rows_min`` more rows than the last one had; and how many may be flagged in an hour."""
+    """What a retrain needs: ``rows_min`` more rows than the last one had; and how many may begin in an hour."""
 
     rows_min: int = 16
     heldout_share: float = 0.2

@@ -88,10 +88,10 @@ class AgentState(Struct, frozen=True, kw_only=True):
     """The last data set that a checkpoint was trained on."""
     trained_rows: int = 0
     """How many rows that data set had to learn from."""
-    flags_at_us: tuple[int, ...] = ()
+    retrains_at_us: tuple[int, ...] = ()
     mutations_at_us: tuple[int, ...] = ()
     suppressed: int = 0
-    """Triggers that held while the hourly budget of retrains was used up."""
+    """Retrains that were wanted while their hourly budget was used up."""
     snapshots: dict[str, Seq] = {}
     restoring: Restoring | None = None
 

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from instar.engine.facade import Engine
     from instar.engine.settings import Settings
     from instar.engine.status import Status
+    from instar.fsm import events
     from instar.fsm.errors import InstarError
     from instar.fsm.policy import Policy
     from instar.fsm.words import State, held_out
 
-__all__ = ["Engine", "InstarError", "Policy", "Settings", "State", "Status", "held_out"]
+__all__ = ["Engine", "InstarError", "Policy", "Settings", "State", "Status", "events", "held_out"]
 
 _HOMES = {
     "Engine": "instar.engine.facade",
@@ -26,6 +27,7 @@ _HOMES = {
     "InstarError": "instar.fsm.errors",
     "Policy": "instar.fsm.policy",
     "State": "instar.fsm.words",
+    "events": "instar.fsm.events",
     "held_out": "instar.fsm.words",
 }
 
@@ -37,7 +39,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'instar' has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(home), name)
+    value = import_module(home) if home.endswith(f".{name}") else getattr(import_module(home), name)
     globals()[name] = value
     return value
 

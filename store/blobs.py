@@ -6,7 +6,6 @@ a file, durable before the event commits. Nothing is ever hard-linked out of the
 
 from __future__ import annotations
 
-import os
 import threading
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import zstandard
 from instar.fsm.errors import BlobCorrupt, BlobMissing, LogUnavailable
 from instar.fsm.words import Digest, digest_of
 
+from .durable import sync_folder, write_durably
 from .reader import LogReader
 
 FILE_BYTES_MIN = 1 << 20
@@ -105,20 +105,9 @@ class BlobStore:
 
     def _write_file(self, digest: Digest, compressed: bytes) -> None:
         path = self._path(digest)
-        staged = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.new")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with staged.open("wb") as file:
-                file.write(compressed)
-                file.flush()
-                os.fsync(file.fileno())
-            staged.replace(path)
-            for folder in (path.parent, self._folder):
-                fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-                try:
-                    os.fsync(fd)
-                finally:
-                    os.close(fd)
+            write_durably(path, compressed)
+            sync_folder(self._folder)
         except OSError as error:
-            staged.unlink(missing_ok=True)
             raise LogUnavailable(f"blob of {len(compressed)} bytes cannot be written to {path}: {error}") from error

@@ -10,7 +10,7 @@ from instar.fsm.words import Digest
 class Blobs(Protocol):
     """Content-addressed bytes, write-once."""
 
-    def put(self, content: bytes) -> Digest:
+    def put(self, content: bytes, /) -> Digest:
         """Stores bytes under their sha256; storing the same bytes again does nothing."""
 
     def get(self, digest: Digest) -> bytes:

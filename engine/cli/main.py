@@ -32,7 +32,7 @@ from . import (
 )
 from .output import fail
 
-CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]  # type: ignore[assignment]
+CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 """``ClickException``: of the package click with an older typer, of typer's own copy with a newer one."""
 assert CommandLineError.__name__ == "ClickException"
 

@@ -31,6 +31,6 @@ def command(workspace: Root = None, json: Json = False) -> None:
     ]
     if status.restoring:
         lines.append("  A restore was cut off; `instar run --once` finishes it.")
-    if status.flags_suppressed:
-        lines.append(f"  {status.flags_suppressed} triggers held while the hourly budget of retrains was used up.")
+    if status.retrains_suppressed:
+        lines.append(f"  {status.retrains_suppressed} retrains were wanted while their hourly budget was used up.")
     emit("status", status, as_json=json, text="\n".join(lines))

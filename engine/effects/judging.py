@@ -37,7 +37,9 @@ def reward(runtime: Runtime, state: AgentState, effect: Effect) -> list[Pending]
     if cycle.mutation is not None:
         event = runtime.reader.get(cycle.mutation).event
         passed = isinstance(event, MutationApplied)
-        score = Reward(cycle.mutation, "mutation", score_mutation(passed), "pass" if passed else "fail")
+        gate_ran = getattr(event, "exit_code", None) is not None
+        earned = score_mutation(passed, gate_ran=gate_ran)
+        score = Reward(cycle.mutation, "mutation", earned, "pass" if passed else "fail")
         verdict = OutcomeRewarded(
             subject="mutation",
             rewards=(*rewards, score),

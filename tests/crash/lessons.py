@@ -1,4 +1,4 @@
-"""Real pairs to learn from, small enough for a test: what the standard library's own docstrings say of its functions."""
+"""Real pairs to learn from, small enough for a test: what the standard library says of its own functions."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from instar.fsm.evolve import evolve
 from instar.fsm.policy import CyclePolicy, RetrainPolicy
 from instar.fsm.react import EffectName, react
 from instar.fsm.state import AgentState, decode_state, encode_state, state_digest
-from instar.fsm.words import Seq, State
+from instar.fsm.words import Digest, Seq, State
 from tests.fsm.builders import (
     BASE,
     CHANGE,
@@ -135,20 +135,19 @@ def test_rollback_to_another_checkpoint_lets_the_same_rows_be_learned_again() ->
 
 def test_retrain_budget_holds_for_an_hour_of_recorded_time() -> None:
     state = fresh(retrain=RetrainPolicy(per_hour_max=1))
-    low = embedded(item(2, outcome="fail"))
 
-    def until_embedded(state: AgentState, at_us: int) -> AgentState:
-        state = fold(state, FEEDBACK, at_us=at_us)
-        return fold(state, start(state), e.DiffComputed(items=()), low, at_us=at_us)
+    def until_dataset(state: AgentState, digest: Digest, at_us: int) -> AgentState:
+        state = fold(state, e.TaskQueued(task="self_train", source="t"), at_us=at_us)
+        state = fold(state, start(state), e.RetrainFlagged(triggers=(), path="p", content=D), at_us=at_us)
+        return fold(state, replace(dataset(), dataset=digest), at_us=at_us)
 
-    first = until_embedded(state, 1)
-    assert first.machine is State.FLAGGED
-    done = fold(first, e.RetrainFlagged(triggers=(), path="p", content=D), dataset(1), rewarded())
-    done = fold(done, e.PlanChosen(steps=(), planner="b"))
-    again = until_embedded(done, 2)
+    first = until_dataset(state, D, 1)
+    assert first.machine is State.TRAINING
+    done = fold(first, trained(), rewarded("rejected", subject="checkpoint"), e.PlanChosen(steps=(), planner="b"))
+    again = until_dataset(done, NEW, 2)
     assert again.machine is State.REWARDING
     assert again.suppressed == 1
-    assert until_embedded(done, 3_600_000_002).machine is State.FLAGGED
+    assert until_dataset(done, NEW, 3_600_000_002).machine is State.TRAINING
 
 
 def test_same_change_is_taken_up_once() -> None:

@@ -1,0 +1,1 @@
+"""Side-by-side runs: interleaved, medians, ratios. Each prints a table and writes JSON into ``benchmarks/results/``."""

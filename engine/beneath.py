@@ -1,0 +1,211 @@
+"""File operations that never leave a folder, whatever is swapped for a link while they run.
+
+Each folder on the way is opened by its parent's descriptor with O_NOFOLLOW, so a link is never followed. Paths are
+spelled as ``store.paths`` spells them; names next to a descriptor are bytes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+
+from msgspec import Struct
+
+from instar.fsm.errors import ConfigError
+from instar.fsm.words import Digest, digest_of
+from instar.store.paths import check_path, decode_path, parent_of
+from instar.store.trees import MODE_BITS, Entry
+
+OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+CHUNK_BYTES = 1 << 20
+
+_NOREPLACE, _EXCHANGE = 1, 2  # linux/fs.h
+_LACKING = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}
+_renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+
+
+class Obstacle(Struct, frozen=True):
+    """Something that is neither a file that can be read nor a link."""
+
+    kind: str
+
+
+class Beneath:
+    """A root folder, held open.
+
+    Attributes:
+        fd: the root's descriptor.
+        touched: folders whose names changed through this object, until ``sync``.
+    """
+
+    def __init__(self, root: Path) -> None:
+        try:
+            self.fd = os.open(root, OPEN_FOLDER & ~os.O_NOFOLLOW)
+        except OSError as error:
+            raise ConfigError(f"cannot open the folder {root}: {error.strerror}; give an existing folder.") from error
+        self.root = root
+        self.touched: set[str] = set()
+
+    def __enter__(self) -> Beneath:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+
+    @contextmanager
+    def folder(self, path: str, *, make: bool = False) -> Iterator[int]:
+        """Opens a folder (the root is the empty string) for the time of a ``with``.
+
+        Args:
+            path: the folder's path.
+            make: whether to make what is missing of it.
+
+        Raises:
+            FileNotFoundError: a part of it is missing.
+            NotADirectoryError: a part of it is a link, a file or a device; ``filename`` says which part.
+        """
+        if path:
+            check_path(path)
+        fd = os.dup(self.fd)
+        try:
+            names = path.split("/") if path else []
+            for depth, name in enumerate(names):
+                here, below = "/".join(names[:depth]), "/".join(names[: depth + 1])
+                fd = self._step(fd, decode_path(name), here if make else None, below)
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _step(self, fd: int, name: bytes, make_in: str | None, path: str) -> int:
+        """Opens the folder ``path`` by its name in ``fd``, and closes ``fd`` once that is done."""
+        try:
+            below = os.open(name, OPEN_FOLDER, dir_fd=fd)
+        except FileNotFoundError:
+            if make_in is None:
+                raise
+            with suppress(FileExistsError):
+                os.mkdir(name, dir_fd=fd)
+            self.touched.add(make_in)
+            return self._step(fd, name, None, path)
+        except OSError as error:
+            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                raise NotADirectoryError(errno.ENOTDIR, "a link or a file is in the way", path) from error
+            raise
+        os.close(fd)
+        return below
+
+    def sync(self) -> None:
+        """Makes the names in every touched folder durable."""
+        for path in sorted(self.touched):
+            with suppress(FileNotFoundError, NotADirectoryError), self.folder(path) as fd:
+                os.fsync(fd)
+        self.touched.clear()
+
+
+def names(fd: int) -> list[bytes]:
+    """Lists the names in an open folder, sorted."""
+    return sorted(map(os.fsencode, os.listdir(fd)))
+
+
+def split(path: str) -> tuple[str, bytes]:
+    """Parts a path into its folder and the bytes of its name."""
+    check_path(path)
+    return parent_of(path), decode_path(path).rpartition(b"/")[2]
+
+
+def find(fd: int, name: bytes) -> Entry | Obstacle | None:
+    """Says what stands at a name, reading and hashing it; None if nothing does."""
+    try:
+        status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        if stat.S_ISLNK(status.st_mode):
+            target = os.readlink(name, dir_fd=fd)
+            return Entry(kind="link", mode=MODE_BITS, blob=digest_of(target), size=len(target))
+        if not stat.S_ISREG(status.st_mode):
+            return Obstacle("folder" if stat.S_ISDIR(status.st_mode) else "device, pipe or socket")
+        return _hashed(fd, name)
+    except FileNotFoundError:
+        return None
+    except PermissionError:
+        return Obstacle("file that cannot be read")
+
+
+def _hashed(fd: int, name: bytes) -> Entry:
+    file = os.open(name, OPEN_FILE, dir_fd=fd)
+    try:
+        status = os.fstat(file)
+        digest, size = sha256(), 0
+        while chunk := os.read(file, CHUNK_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+    finally:
+        os.close(file)
+    return Entry(kind="file", mode=status.st_mode & MODE_BITS, blob=Digest(digest.hexdigest()), size=size)
+
+
+def read(fd: int, name: bytes) -> bytes:
+    """Reads a file whole, or a link's target."""
+    if stat.S_ISLNK(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+        return os.readlink(name, dir_fd=fd)
+    file = os.open(name, OPEN_FILE, dir_fd=fd)
+    with open(file, "rb") as opened:  # noqa: PTH123 - a descriptor, not a path
+        return opened.read()
+
+
+def exchange(from_fd: int, source: bytes, to_fd: int, target: bytes) -> None:
+    """Swaps two names in one step; both must exist.
+
+    Where the file system cannot (NFS, 9p, FUSE), ``target`` is first linked as ``<source>.old`` beside ``source``, then
+    replaced. A crash leaves that link, with the displaced bytes; it must be gone before the next call. What another
+    process puts in place of ``target`` between these two steps is lost there: no call could tell.
+    """
+    if _rename2(from_fd, source, to_fd, target, _EXCHANGE):
+        return
+    old = source + b".old"
+    try:
+        os.link(target, old, src_dir_fd=to_fd, dst_dir_fd=from_fd, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        os.rename(target, old, src_dir_fd=to_fd, dst_dir_fd=from_fd)
+    os.rename(source, target, src_dir_fd=from_fd, dst_dir_fd=to_fd)
+    os.rename(old, source, src_dir_fd=from_fd, dst_dir_fd=from_fd)
+
+
+def rename_noreplace(from_fd: int, source: bytes, to_fd: int, target: bytes) -> None:
+    """Renames, unless the target exists.
+
+    Raises:
+        FileExistsError: it does; nothing was renamed.
+    """
+    if _rename2(from_fd, source, to_fd, target, _NOREPLACE):
+        return
+    try:
+        os.link(source, target, src_dir_fd=from_fd, dst_dir_fd=to_fd, follow_symlinks=False)
+        os.unlink(source, dir_fd=from_fd)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        with suppress(FileNotFoundError):  # neither flag nor links: look, then rename
+            os.stat(target, dir_fd=to_fd, follow_symlinks=False)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from error
+        os.rename(source, target, src_dir_fd=from_fd, dst_dir_fd=to_fd)
+
+
+def _rename2(from_fd: int, source: bytes, to_fd: int, target: bytes, flag: int) -> bool:
+    """Calls renameat2; returns False where the C library or the file system does not know the flag."""
+    if _renameat2 is None:
+        return False
+    if _renameat2(from_fd, source, to_fd, target, flag) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _LACKING:
+        return False
+    raise OSError(number, os.strerror(number), os.fsdecode(target))

@@ -1,0 +1,121 @@
+"""What can be replaced: the ports of reward and planning, and how an implementation is found.
+
+An implementation is named ``builtin``, by an entry point of the port's group, or as ``module:attribute``. A class, or a
+function that makes one, is called without arguments; anything else is taken as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Final, Protocol
+
+from instar.fsm.errors import ConfigError
+from instar.fsm.events import EmbeddedItem, FeedbackReceived, PlanStep
+from instar.fsm.policy import Policy
+from instar.fsm.rewards import Standing
+
+BUILTIN: Final = "builtin"
+REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
+    "instar.reward_models": ("name", "score"),
+    "instar.planners": ("name", "plan"),
+    "instar.embedders": ("space", "dim", "embed"),
+    "instar.trainers": ("train",),
+    "instar.executors": (),
+    "instar.mutators": (),
+    "instar.sandboxes": (),
+}
+"""The groups of entry points, each with what an implementation must at least have."""
+
+
+class RewardModel(Protocol):
+    """Scores outcomes."""
+
+    @property
+    def name(self) -> str:
+        """What the log calls this model."""
+
+    def score(self, outcome: FeedbackReceived, item: EmbeddedItem | None) -> float:
+        """Returns the reward of an outcome, in 0..1; ``item`` is its row of memory, if it has one."""
+
+
+class Planner(Protocol):
+    """Chooses what to work on next."""
+
+    @property
+    def name(self) -> str:
+        """What the log calls this planner."""
+
+    def plan(self, standings: Mapping[str, Standing], policy: Policy) -> tuple[PlanStep, ...]:
+        """Returns one step for each task type, the most urgent first; the same standings give the same plan."""
+
+
+def load_extension(group: str, name: str, builtin: Callable[[], Any] | None = None) -> Any:
+    """Finds and makes the implementation of a port.
+
+    Args:
+        group: the group of entry points, one of ``REQUIRED``.
+        name: ``builtin``, the name of an entry point, or ``module:attribute``.
+        builtin: what ``builtin`` stands for.
+
+    Raises:
+        ConfigError: the group or the name is unknown, two packages claim the name, or what it names cannot be loaded,
+            cannot be made or lacks what the port needs.
+    """
+    if group not in REQUIRED:
+        raise ConfigError(f"no extensions of kind {group!r}; the kinds are {', '.join(REQUIRED)}")
+    if name == BUILTIN and builtin is not None:
+        return builtin()
+    found = _by_path(group, name) if ":" in name else _by_entry_point(group, name)
+    made = _made(group, name, found)
+    absent = [attribute for attribute in REQUIRED[group] if not hasattr(made, attribute)]
+    if absent:
+        raise ConfigError(
+            f"{group}: {name} cannot serve, it has no {' and no '.join(absent)}; see docs/architecture.md for the port"
+        )
+    return made
+
+
+def _by_path(group: str, name: str) -> Any:
+    module, _, attributes = name.partition(":")
+    try:
+        found: Any = import_module(module)
+        for attribute in attributes.split("."):
+            found = getattr(found, attribute)
+    except Exception as error:  # A foreign module may raise anything while it is imported.
+        raise ConfigError(
+            f"{group}: {name} cannot be loaded: {type(error).__name__}: {error}. Is it importable from here?"
+        ) from error
+    return found
+
+
+def _by_entry_point(group: str, name: str) -> Any:
+    known = entry_points(group=group)
+    claims = {point.value: point for point in known if point.name == name}
+    if not claims:
+        names = ", ".join(sorted({BUILTIN, *(point.name for point in known)}))
+        raise ConfigError(f"{group}: nothing is called {name!r}; known are {names}, or give module:attribute")
+    if len(claims) > 1:
+        raise ConfigError(
+            f"{group}: {name!r} is claimed by {' and '.join(sorted(claims))}; give module:attribute instead"
+        )
+    try:
+        return next(iter(claims.values())).load()
+    except Exception as error:  # A foreign package may raise anything while it is imported.
+        raise ConfigError(
+            f"{group}: the entry point {name!r} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _made(group: str, name: str, found: Any) -> Any:
+    # An instance may be callable too: what already has all that the port needs is not called.
+    ready = not isinstance(found, type) and REQUIRED[group] and all(hasattr(found, part) for part in REQUIRED[group])
+    if ready or not callable(found):
+        return found
+    try:
+        return found()
+    except Exception as error:  # The same holds for its constructor.
+        raise ConfigError(
+            f"{group}: {name} cannot be made without arguments: {type(error).__name__}: {error}"
+        ) from error

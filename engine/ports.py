@@ -1,0 +1,94 @@
+"""The ports of the model: what embeds texts and what trains a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from instar.fsm.events import Interval, Retrieval
+from instar.fsm.words import Digest
+
+from .recipe import Recipe
+
+
+class Pair(Struct, frozen=True):
+    """One row to learn from: what was asked, what is right, and answers that are known to be wrong for it."""
+
+    input: str
+    output: str
+    negatives: tuple[str, ...] = ()
+
+
+class TrainRequest(Struct, frozen=True, kw_only=True):
+    """Everything that a training run depends on.
+
+    ``corpus`` holds the candidate answers among which a held-out input must find its own. ``scratch`` is a folder
+    that the run may fill; nothing outside it is written.
+    """
+
+    base: Path
+    base_digest: Digest
+    rows: Sequence[Pair]
+    heldout: Sequence[Pair]
+    corpus: Sequence[str]
+    seed: int
+    recipe: Recipe
+    scratch: Path
+
+
+class TrainOutcome(Struct, frozen=True, kw_only=True):
+    """A trained model folder, and what was measured; ``losses`` holds one value per step."""
+
+    folder: Path
+    losses: list[float]
+    before: Retrieval
+    after: Retrieval
+    gain: Interval
+    epochs: int
+    steps: int
+    duration_s: float
+
+
+class Progress(Protocol):
+    """Called after each step. What it raises ends the run at that step, and nothing trained is kept."""
+
+    def __call__(self, step: int, steps: int, loss: float, /) -> object:
+        """Takes the number of the step that is done (1 to ``steps``) and its loss."""
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors of one embedding space."""
+
+    @property
+    def space(self) -> Digest:
+        """The checkpoint that makes the vectors."""
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Returns unit rows, (texts, dim).
+
+        Raises:
+            EffectFailedError: a text cannot be embedded.
+        """
+
+    def embed_each(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], list[str | None]]:
+        """Returns unit rows, (texts, dim), zero where a text failed; and for each text None or why it failed."""
+
+
+class Trainer(Protocol):
+    """Makes a candidate checkpoint out of a base."""
+
+    def train(self, request: TrainRequest, progress: Progress) -> TrainOutcome:
+        """Trains, measures before and after, and leaves a model folder in the scratch folder.
+
+        Raises:
+            EffectFailedError: there is nothing to learn, or the weights cannot be trained.
+        """

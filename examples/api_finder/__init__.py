@@ -1,0 +1,1 @@
+"""API finder: a small agent that finds the Python object that a request asks for."""

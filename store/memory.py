@@ -1,0 +1,216 @@
+"""The vector memory: a projection of the log, one usearch index for each embedding space.
+
+The vectors are recorded (``SignalEmbedded``, ``MemoryReembedded``); what lies on disk is a copy of them that answers
+quickly. Each space is read when it is first asked for and brought up to the head of the log from there; what is
+missing, torn, or from another log is built anew from the log. A space that nobody asks for costs nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instar.fsm.events import Span
+from instar.fsm.words import ORIGIN, Digest, Seq
+
+from .durable import write_durably
+from .lock import FileLock
+from .memory_log import MemoryLog, anchor_of, apply_log
+from .ports import Blobs
+from .vector_space import Hit, MemoryRow, VectorSpace
+
+__all__ = ["Hit", "MemoryLog", "MemoryRow", "VectorMemory"]
+
+logger = logging.getLogger("instar.store")
+
+_LOADED_MAX = 2
+"""Spaces held in RAM: the active one, and the one before while a promotion is judged."""
+_SAVE_SHARE = 32
+"""A space is written once 1/32 of its rows are new: a restart then embeds nothing and adds few rows again."""
+
+
+class VectorMemory:
+    """The rows of every space; safe to share between threads and, on disk, between processes.
+
+    Args:
+        folder: where the copies lie; made when first written. It may be deleted at any time.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._source: tuple[MemoryLog, Blobs] | None = None
+        self._head: Seq = ORIGIN
+        self._loaded: dict[Digest, VectorSpace] = {}
+        self._lock = threading.RLock()
+
+    def catch_up(self, log: MemoryLog, blobs: Blobs) -> None:
+        """Takes the log's present head as what every later answer must hold; doing it twice does nothing more."""
+        with self._lock:
+            self._source = (log, blobs)
+            self._head = log.head()
+
+    def covers(self, space: Digest) -> Seq:
+        """The position up to which a space holds everything that the log says about it."""
+        with self._lock:
+            return self._fresh(space).covers
+
+    def add(self, space: Digest, rows: Sequence[MemoryRow], vectors: NDArray[np.float32]) -> int:
+        """Adds rows beside the log; returns how many were written. Rows with ``replaceable=False`` stay as they are.
+
+        Raises:
+            ConfigError: vectors that do not fit the rows or the space.
+        """
+        with self._lock:
+            return self._fresh(space).add(rows, vectors)
+
+    def search(
+        self,
+        space: Digest,
+        vector: NDArray[np.float32],
+        k: int,
+        *,
+        kinds: Collection[str] | None = None,
+        task_types: Collection[str] | None = None,
+        within: Sequence[Span] | None = None,
+    ) -> list[Hit]:
+        """Gives the ``k`` rows of a space that are nearest to a vector, nearest first.
+
+        Args:
+            space: the checkpoint that made the vector; no other space's rows are ever given.
+            vector: (dim,) float32.
+            k: how many; fewer are given only if fewer fit the filters.
+            kinds: only rows of these kinds.
+            task_types: only rows of these task types.
+            within: only rows embedded at these positions; this is how a rollback hides later rows.
+
+        Raises:
+            ConfigError: the vector does not fit the space.
+        """
+        admits = _filter(kinds, task_types, within)
+        with self._lock:
+            return self._fresh(space).search(vector, k, admits)
+
+    def last_of_unit(
+        self, space: Digest, unit: str, within: Sequence[Span] | None = None
+    ) -> NDArray[np.float32] | None:
+        """Gives the latest vector of a unit, (dim,) float32 of length one, or None."""
+        with self._lock:
+            return self._fresh(space).last_of_unit(unit, _filter(None, None, within))
+
+    def vectors(
+        self, space: Digest, within: Sequence[Span] | None = None
+    ) -> tuple[list[MemoryRow], NDArray[np.float32]]:
+        """Gives all rows of a space in the order of the log, and their vectors, (rows, dim) float32."""
+        admits = _filter(None, None, within)
+        with self._lock:
+            held = self._fresh(space)
+            keys = sorted(key for key, row in held.rows.items() if admits is None or admits(row))
+            return [held.rows[key] for key in keys], held.vectors(keys)
+
+    def rebuild(self, space: Digest) -> int:
+        """Builds a space anew from the log and saves it; returns its number of rows."""
+        with self._lock:
+            self._loaded[space] = VectorSpace(space)
+            held = self._fresh(space)
+            self._write(held)
+            return len(held.rows)
+
+    def save(self) -> None:
+        """Writes what is not yet on disk. A disk that refuses costs time at the next start, no rows."""
+        with self._lock:
+            for held in self._loaded.values():
+                if held.unsaved:
+                    self._write(held)
+
+    def prune(self, keep: Collection[Digest]) -> int:
+        """Deletes the files of all other spaces and returns how many spaces; they can be built anew at any time."""
+        with self._lock, self._guarded():
+            gone = {path.stem for path in self._folder.glob("*.*") if path.suffix in {".usearch", ".meta"}} - set(keep)
+            for space in gone:
+                self._loaded.pop(Digest(space), None)
+                for path in self._paths(Digest(space)):
+                    path.unlink(missing_ok=True)
+            return len(gone)
+
+    def _fresh(self, space: Digest) -> VectorSpace:
+        held = self._loaded.pop(space, None) or self._read(space)
+        self._loaded[space] = held  # the last used comes last
+        if self._source is not None and held.covers < self._head:
+            log, blobs = self._source
+            try:
+                apply_log(held, log, blobs, self._head)
+            except BaseException:
+                del self._loaded[space]  # half applied; the next call starts from disk
+                raise
+            if held.unsaved * _SAVE_SHARE >= max(1, len(held.rows)):
+                self._write(held)
+        while len(self._loaded) > _LOADED_MAX:
+            oldest = self._loaded.pop(next(iter(self._loaded)))
+            if oldest.unsaved:
+                self._write(oldest)
+        return held
+
+    def _read(self, space: Digest) -> VectorSpace:
+        index, meta = self._paths(space)
+        try:
+            with self._guarded():
+                held = VectorSpace.unpack(space, index.read_bytes(), meta.read_bytes())
+        except FileNotFoundError:
+            return VectorSpace(space)
+        except (OSError, ValueError, RuntimeError) as error:
+            logger.warning("memory of space %s is built anew from the log: %s", space[:12], error)
+            return VectorSpace(space)
+        if self._source is not None and held.covers and anchor_of(self._source[0], held.covers) != held.anchor:
+            logger.warning("memory of space %s belongs to another log and is built anew", space[:12])
+            return VectorSpace(space)
+        return held
+
+    def _write(self, held: VectorSpace) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with self._guarded():
+                for path, content in zip(self._paths(held.space), held.pack(), strict=True):
+                    write_durably(path, content)
+        except OSError as error:
+            logger.warning("memory of space %s is not saved and stays in RAM: %s", held.space[:12], error)
+        else:
+            held.unsaved = 0
+
+    def _paths(self, space: Digest) -> tuple[Path, Path]:
+        return self._folder / f"{space}.usearch", self._folder / f"{space}.meta"
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Keeps the two files of a space a pair while another process writes them."""
+        try:
+            lock = FileLock(self._folder / "memory.lock")
+            lock.acquire()
+        except OSError:  # no folder yet, or a read-only one: then nobody writes there either
+            yield
+            return
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _filter(
+    kinds: Collection[str] | None, task_types: Collection[str] | None, within: Sequence[Span] | None
+) -> Callable[[MemoryRow], bool] | None:
+    if kinds is None and task_types is None and within is None:
+        return None
+
+    def admits(row: MemoryRow) -> bool:
+        return (
+            (kinds is None or row.kind in kinds)
+            and (task_types is None or row.task_type in task_types)
+            and (within is None or any(span.first <= row.seq <= span.last for span in within))
+        )
+
+    return admits

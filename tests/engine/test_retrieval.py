@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from instar.engine.retrieval import TEMPERATURE, paired_gain, score, summarize
+from instar.fsm.events import Interval, Retrieval
+
+
+def unit(*rows: tuple[float, ...]) -> NDArray[np.float32]:
+    made = np.array(rows, dtype=np.float32)
+    lengths: NDArray[np.float32] = np.linalg.norm(made, axis=1, keepdims=True)
+    return made / np.where(lengths > 0, lengths, np.float32(1))
+
+
+def test_rank_counts_the_candidates_that_are_nearer() -> None:
+    corpus = unit((1, 0), (0, 1), (1, 1))
+    scores = score(unit((1, 0.1), (0.1, 1), (1, 0.1)), ["a", "c", "b"], ["a", "b", "c"], corpus)
+    assert scores.ranks.tolist() == [1, 2, 3]
+    np.testing.assert_allclose(scores.reciprocal, [1, 1 / 2, 1 / 3])
+    assert summarize(scores) == Retrieval(
+        pairs=3, recall_at_1=0.333333, mrr=0.611111, confidence=round(float(scores.confidences.mean()), 6)
+    )
+
+
+def test_ties_count_against_the_right_answer() -> None:
+    same = unit((1, 0), (1, 0), (1, 1e-7), (0, 1))
+    assert score(unit((1, 0)), ["b"], ["a", "b", "c", "d"], same).ranks.tolist() == [3]
+    nothing = unit((0, 0))  # a question that could not be embedded is as far from everything
+    assert score(nothing, ["b"], ["a", "b", "c", "d"], same).ranks.tolist() == [4]
+
+
+def test_the_same_text_twice_is_one_candidate() -> None:
+    corpus = unit((1, 0.2), (1, 0), (1, 0), (0, 1))
+    scores = score(unit((1, 0.2), (0, 1)), ["right", "other"], ["right", "wrong", "wrong", "other"], corpus)
+    assert scores.ranks.tolist() == [1, 1]
+    twice = score(unit((1, 0)), ["right"], ["wrong", "wrong", "right"], unit((1, 0), (1, 0), (0.9, 0.1)))
+    assert twice.ranks.tolist() == [2]
+
+
+def test_answer_that_the_corpus_lacks_scores_nothing() -> None:
+    scores = score(unit((1, 0)), ["absent"], ["a"], unit((1, 0)))
+    assert (scores.ranks.tolist(), scores.reciprocal.tolist(), scores.confidences.tolist()) == ([0], [0.0], [0.0])
+
+
+def test_confidence_is_the_softmax_of_the_right_answer() -> None:
+    question, corpus = unit((1, 0.3)), unit((1, 0), (0.5, 1), (0, 1))
+    cosines = (question @ corpus.T)[0]
+    expected = np.exp(cosines / TEMPERATURE) / np.exp(cosines / TEMPERATURE).sum()
+    for place, text in enumerate("abc"):
+        got = score(question, [text], list("abc"), corpus).confidences[0]
+        assert got == pytest.approx(expected[place], rel=1e-4)
+
+
+def test_many_questions_in_blocks_score_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(1)
+    questions = unit(*generator.standard_normal((40, 6)))
+    corpus = unit(*generator.standard_normal((30, 6)))
+    texts = [f"t{n}" for n in range(30)]
+    answers = [texts[n % 30] for n in range(40)]
+    whole = score(questions, answers, texts, corpus)
+    monkeypatch.setattr("instar.engine.retrieval._CELLS_MAX", 70)
+    parts = score(questions, answers, texts, corpus)
+    assert whole.ranks.tolist() == parts.ranks.tolist()
+    np.testing.assert_allclose(whole.confidences, parts.confidences, rtol=1e-5)
+
+
+def test_no_question_gives_zeros() -> None:
+    scores = score(np.zeros((0, 4), np.float32), [], ["a"], unit((1, 0, 0, 0)))
+    assert summarize(scores) == Retrieval(pairs=0, recall_at_1=0.0, mrr=0.0, confidence=0.0)
+    assert paired_gain(scores.reciprocal, scores.reciprocal, 1) == Interval(0.0, 0.0, 0.0)
+    empty = score(unit((1, 0)), ["a"], [], np.zeros((0, 2), np.float32))
+    assert empty.ranks.tolist() == [0]
+
+
+def test_gain_is_seeded_paired_and_covers_the_truth() -> None:
+    generator = np.random.default_rng(7)
+    before = generator.random(200)
+    after = before + 0.1 + 0.05 * generator.standard_normal(200)
+    gain = paired_gain(before, after, 3)
+    assert gain == paired_gain(before, after, 3)
+    assert gain != paired_gain(before, after, 4)
+    assert gain.low < 0.1 < gain.high
+    # Paired: the spread of the questions themselves (0.29) must not show, only that of the differences (0.05).
+    assert gain.high - gain.low < 4 * 1.96 * 0.05 / np.sqrt(200)
+    expected = 1.96 * (after - before).std() / np.sqrt(200)
+    assert (gain.high - gain.low) / 2 == pytest.approx(expected, rel=0.15)
+
+
+def test_interval_of_pure_chance_holds_zero_nineteen_times_in_twenty() -> None:
+    generator = np.random.default_rng(11)
+    misses = 0
+    for seed in range(200):
+        before, after = generator.random(60), generator.random(60)
+        gain = paired_gain(before, after, seed)
+        misses += not gain.low <= 0 <= gain.high
+    assert 2 <= misses <= 24
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.integers(0, 2**31 - 1))
+@settings(max_examples=50, deadline=None)
+def test_interval_lies_around_its_mean(values: list[float], seed: int) -> None:
+    before = np.zeros(len(values))
+    gain = paired_gain(before, np.array(values), seed)
+    assert min(values) - 1e-6 <= gain.low <= gain.high <= max(values) + 1e-6
+    assert gain.mean == pytest.approx(float(np.mean(values)), abs=1e-6)

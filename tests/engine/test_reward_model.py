@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instar.engine import extensions
+from instar.engine.extensions import load_extension
+from instar.engine.planner_agent import BuiltinPlanner
+from instar.engine.reward_model import BuiltinRewardModel, score_checkpoint, score_mutation
+from instar.fsm.errors import ConfigError
+from instar.fsm.events import EmbeddedItem, FeedbackReceived, Interval, PlanStep
+from instar.fsm.policy import Policy
+from instar.fsm.rewards import Standing
+from instar.fsm.words import Seq
+
+shares = st.floats(0.0, 1.0)
+maybe_shares = st.none() | shares
+
+
+def feedback(**fields: Any) -> FeedbackReceived:
+    return FeedbackReceived(**{"task_type": "scrape", "input": "x", **fields})
+
+
+def score(**fields: Any) -> float:
+    return BuiltinRewardModel().score(feedback(**fields), None)
+
+
+@given(maybe_shares, maybe_shares, maybe_shares)
+def test_every_failure_is_worse_than_a_skip_and_every_skip_than_a_pass(
+    first: float | None, second: float | None, third: float | None
+) -> None:
+    failed = score(outcome="fail", confidence=first, output="a b", reference="a b")
+    assert 0.0 <= failed < score(outcome="skip", confidence=second) < score(outcome="pass", confidence=third) <= 1.0
+
+
+@given(shares, shares)
+def test_confidence_pays_when_right_and_costs_when_wrong(first: float, second: float) -> None:
+    low, high = sorted((first, second))
+    assert score(outcome="pass", confidence=low) <= score(outcome="pass", confidence=high)
+    assert score(outcome="fail", confidence=low) >= score(outcome="fail", confidence=high)
+
+
+def test_plain_pass_is_one_and_plain_failure_zero() -> None:
+    assert score(outcome="pass") == 1.0
+    assert score(outcome="fail") == 0.0
+    assert score(outcome="skip") < Policy().reward.threshold
+
+
+def test_near_miss_is_better_than_nonsense() -> None:
+    near = score(outcome="fail", output="open the page", reference="open the site")
+    assert near > score(outcome="fail", output="bananas", reference="open the site")
+    assert score(outcome="fail", output="", reference="open the site") == 0.0
+
+
+@pytest.mark.parametrize(("given_reward", "expected"), [(0.3, 0.3), (0.0, 0.0), (7.0, 1.0), (-2.0, 0.0)])
+def test_explicit_reward_wins_and_is_clamped(given_reward: float, expected: float) -> None:
+    for outcome in ("pass", "fail", "skip"):
+        assert score(outcome=outcome, reward=given_reward) == expected
+
+
+def test_reward_that_is_no_number_is_passed_over() -> None:
+    assert score(outcome="pass", reward=math.nan) == 1.0
+    assert score(outcome="pass", confidence=math.nan) == 1.0
+
+
+def test_confidence_of_the_memory_row_stands_in() -> None:
+    row = EmbeddedItem(seq=Seq(1), kind="feedback", unit="scrape", text="x", row=0, confidence=0.5)
+    assert BuiltinRewardModel().score(feedback(outcome="pass"), row) == 0.75
+    assert BuiltinRewardModel().score(feedback(outcome="pass", confidence=1.0), row) == 1.0
+
+
+def test_mutation_that_reached_its_gate_is_worth_more_than_one_that_did_not() -> None:
+    assert score_mutation(True) > score_mutation(False, gate_ran=True) > score_mutation(False) == 0.0
+
+
+@given(st.floats(-1, 1), st.floats(-1, 1), st.floats(0.001, 1))
+def test_checkpoint_score_rises_with_the_gain(first: float, second: float, half: float) -> None:
+    low, high = sorted((first, second))
+    worse = score_checkpoint(Interval(low, low - half, low + half))
+    better = score_checkpoint(Interval(high, high - half, high + half))
+    assert 0.0 <= worse <= better <= 1.0
+
+
+def test_checkpoint_score_is_a_chance() -> None:
+    assert score_checkpoint(Interval(0.0, -0.1, 0.1)) == 0.5
+    # A 95 % interval that just touches zero leaves 2.5 % below it.
+    assert score_checkpoint(Interval(0.1, 0.0, 0.2)) == pytest.approx(0.975, abs=1e-6)
+    assert score_checkpoint(Interval(0.1, 0.1, 0.1)) == 1.0
+    assert score_checkpoint(Interval(-0.1, -0.1, -0.1)) == 0.0
+    assert score_checkpoint(Interval(0.0, 0.0, 0.0)) == 0.5
+
+
+class OddPlanner:
+    name = "odd"
+
+    def plan(self, standings: Mapping[str, Standing], policy: Policy) -> tuple[PlanStep, ...]:
+        return ()
+
+
+class NoPlanner:
+    name = "none"
+
+
+class Demanding(OddPlanner):
+    def __init__(self, wish: str) -> None:
+        self.wish = wish
+
+
+ready_made = OddPlanner()
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> str:
+    """This module under a name that can be imported, however pytest loaded it."""
+    import sys
+    from types import ModuleType
+
+    module = ModuleType("odd_plugins")
+    module.__dict__.update(OddPlanner=OddPlanner, NoPlanner=NoPlanner, Demanding=Demanding, ready_made=ready_made)
+    monkeypatch.setitem(sys.modules, "odd_plugins", module)
+    return "odd_plugins"
+
+
+def test_builtin_is_made() -> None:
+    assert isinstance(load_extension("instar.planners", "builtin", BuiltinPlanner), BuiltinPlanner)
+
+
+def test_path_gives_a_class_made_or_an_instance_as_it_is(here: str) -> None:
+    assert isinstance(load_extension("instar.planners", f"{here}:OddPlanner"), OddPlanner)
+    assert load_extension("instar.planners", f"{here}:ready_made") is ready_made
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("odd_plugins:NoPlanner", "it has no plan"),
+        ("odd_plugins:Demanding", "without arguments"),
+        ("odd_plugins:absent", "cannot be loaded"),
+        ("no_such_module:x", "cannot be loaded"),
+        ("unheard", "known are builtin"),
+    ],
+)
+def test_extension_that_cannot_serve_is_a_config_error(here: str, name: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load_extension("instar.planners", name)
+
+
+def test_unknown_kind_of_extension_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match=r"instar\.sandboxes"):
+        load_extension("instar.nonsense", "builtin", OddPlanner)
+
+
+def test_entry_point_is_loaded_by_its_name(here: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [
+        EntryPoint("odd", f"{here}:OddPlanner", "instar.planners"),
+        EntryPoint("twice", f"{here}:OddPlanner", "instar.planners"),
+        EntryPoint("twice", f"{here}:ready_made", "instar.planners"),
+        EntryPoint("torn", f"{here}:absent", "instar.planners"),
+    ]
+    monkeypatch.setattr(extensions, "entry_points", lambda group: [point for point in points if point.group == group])
+    assert isinstance(load_extension("instar.planners", "odd"), OddPlanner)
+    with pytest.raises(ConfigError, match="claimed by"):
+        load_extension("instar.planners", "twice")
+    with pytest.raises(ConfigError, match="torn"):
+        load_extension("instar.planners", "torn")
+    with pytest.raises(ConfigError, match="builtin, odd, torn, twice"):
+        load_extension("instar.planners", "nope")

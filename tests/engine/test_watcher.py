@@ -1,0 +1,127 @@
+"""Watching: hints make it soon, rescans make it certain, and our own writes are no news."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from instar.engine.runtime import Runtime
+from instar.engine.settings import load_settings
+from instar.engine.watcher import Watcher, rescan
+from instar.fsm.events import ChangeObserved, InputSkipped
+from tests.engine.agents import code_only
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Runtime:
+    return code_only(tmp_path / "agent")
+
+
+def observed(runtime: Runtime) -> list[tuple[str, str, bool]]:
+    events = (record.event for record in runtime.reader.read(types=[ChangeObserved]))
+    return [(e.change, e.path, e.monitored) for e in events if isinstance(e, ChangeObserved)]
+
+
+def test_rescan_records_each_change_once(runtime: Runtime) -> None:
+    root = runtime.workspace.root
+    (root / "heuristics.py").write_text("x = 1\n")
+    (root / "deep" / "er").mkdir(parents=True)
+    (root / "deep" / "er" / "fsm.py").write_text("y = 1\n")
+    (root / "notes.txt").unlink()
+    rescan(runtime)
+    rescan(runtime)
+    assert observed(runtime) == [
+        ("added", "deep/er/fsm.py", True),
+        ("modified", "heuristics.py", True),
+        ("deleted", "notes.txt", False),
+    ]
+
+
+def test_change_of_same_size_with_its_time_put_back_is_found(runtime: Runtime) -> None:
+    path = runtime.workspace.root / "notes.txt"
+    status = path.stat()
+    path.write_text("FIRST line\n")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    rescan(runtime)
+    assert observed(runtime) == [("modified", "notes.txt", False)]
+
+
+def test_own_files_are_no_change(runtime: Runtime) -> None:
+    for path in (runtime.workspace.retrain_trigger, runtime.workspace.dataset, runtime.workspace.audit_log):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    rescan(runtime)
+    assert observed(runtime) == []
+
+
+def test_change_seen_before_starts_no_cycle(runtime: Runtime) -> None:
+    path = runtime.workspace.root / "notes.txt"
+    for text in ("second\n", "first line\n", "second\n"):
+        path.write_text(text)
+        rescan(runtime)
+    events = [r.event for r in runtime.reader.read(types=[ChangeObserved])]
+    assert [e.seen for e in events if isinstance(e, ChangeObserved)] == [False, False, True]
+    assert runtime.state.waiting_count == 2
+
+
+def test_unmanaged_file_is_recorded_once_with_its_reason(runtime: Runtime) -> None:
+    os.mkfifo(runtime.workspace.root / "pipe")
+    rescan(runtime)
+    (runtime.workspace.root / "notes.txt").write_text("more\n")
+    rescan(runtime)
+    skipped = [r.event for r in runtime.reader.read(types=[InputSkipped])]
+    assert [e.subject for e in skipped if isinstance(e, InputSkipped)] == ["pipe"]
+
+
+def test_hint_makes_a_rescan_due(tmp_path: Path) -> None:
+    code_only(tmp_path / "agent").close()
+    settings = load_settings(tmp_path / "agent", watch__rescan_s="600", watch__debounce_ms="50")
+    runtime = Runtime(tmp_path / "agent", actor="test", settings=settings)
+    wake = threading.Event()
+    watcher = Watcher(runtime, wake)
+    watcher.start()
+    try:
+        watcher.rescan()
+        assert watcher.due_in() > 60
+        (runtime.workspace.root / "notes.txt").write_text("changed\n")
+        assert wake.wait(10)
+        deadline = time.monotonic() + 10
+        while watcher.due_in() > 0 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        watcher.rescan()
+        assert observed(runtime) == [("modified", "notes.txt", False)]
+        assert watcher.due_in() > 60 or wake.is_set()
+    finally:
+        watcher.stop()
+
+
+def test_reading_files_is_no_hint(tmp_path: Path) -> None:
+    runtime = code_only(tmp_path / "agent")
+    wake = threading.Event()
+    watcher = Watcher(runtime, wake)
+    watcher.start()
+    try:
+        time.sleep(0.1)
+        for _ in range(3):
+            watcher.rescan()
+            (runtime.workspace.root / "notes.txt").read_bytes()
+        assert not wake.wait(0.5)
+    finally:
+        watcher.stop()
+
+
+def test_failed_store_is_an_error_and_never_an_old_tree(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = runtime.state.tree
+    (runtime.workspace.root / "notes.txt").write_text("changed\n")
+
+    def full(_content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runtime.blobs, "put", full)
+    with pytest.raises(OSError, match="No space left"):
+        rescan(runtime)
+    assert runtime.state.tree == tree
