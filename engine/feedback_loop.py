@@ -7,6 +7,8 @@ The file is SEED's ``run/checkpoints/retrain_trigger.json``::
 
 from __future__ import annotations
 
+import stat
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from instar.store.log import Pending
 from .runtime import Runtime
 
 BYTES_MAX = 64 * 1024
+SETTLED_S = 0.3
 
 _NAMES = {
     "code_mutation": "mutation_watcher",
@@ -57,19 +60,40 @@ def write_beside(path: Path, content: bytes) -> None:
     write_durably(path, content)
 
 
-def read_trigger(path: Path) -> bytes | None:
-    """Reads the trigger file, if a regular one is there."""
+class Dropped(Struct, frozen=True):
+    """The bytes of a trigger file, and a key for this drop of them."""
+
+    content: bytes
+    key: str
+
+
+def read_trigger(path: Path) -> Dropped | None:
+    """Reads the trigger file, if a regular one is there and nobody has written to it for a moment.
+
+    A program that writes the file in place truncates it first: what is fresh may be half of it.
+    """
     try:
-        if not path.is_file() or path.stat().st_size > BYTES_MAX:
-            return b"" if path.is_file() else None
-        return path.read_bytes()
+        before = path.stat()
+        if not stat.S_ISREG(before.st_mode):
+            return None
+        age_s = time.time() - before.st_mtime
+        if age_s < SETTLED_S:
+            time.sleep(min(SETTLED_S, SETTLED_S - age_s))
+        with path.open("rb") as file:
+            content = file.read(BYTES_MAX + 1)
+        after = path.stat()
     except OSError:
         return None
+    if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
+        return None
+    return Dropped(content, f"trigger:{after.st_mtime_ns}:{digest_of(content)[:32]}")
 
 
 def take_trigger(content: bytes) -> TaskQueued | InputSkipped:
     """Turns a foreign trigger file into a queued retrain, or into a skipped item that says why."""
     try:
+        if len(content) > BYTES_MAX:
+            raise msgspec.ValidationError("the file is too large")
         read = msgspec.json.decode(content, type=TriggerFile)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         reason = f"no trigger: {error}. It must be a JSON object with the key trigger, of at most 64 KiB."
@@ -85,19 +109,28 @@ def foreign_trigger(runtime: Runtime, own: bytes | None = None) -> Pending | Non
         runtime: the workspace.
         own: what this process is about to write, or wrote before it was killed.
     """
-    path = runtime.workspace.retrain_trigger
-    content = read_trigger(path)
-    if content is None or content == own:
+    dropped = read_trigger(runtime.workspace.retrain_trigger)
+    if dropped is None or dropped.content == own:
         return None
-    digest = digest_of(content)
+    digest = digest_of(dropped.content)
     flagged = (record.event for record in runtime.reader.tail(8, [RetrainFlagged]))
     if any(isinstance(event, RetrainFlagged) and event.content == digest for event in flagged):
         return None
+    if runtime.reader.by_key(dropped.key) is not None:
+        return None
+    runtime.blobs.put(dropped.content)
+    return Pending(take_trigger(dropped.content), key=dropped.key)
+
+
+def remove_trigger(runtime: Runtime, taken: Pending) -> None:
+    """Removes a trigger file that was recorded; one that was dropped in its place meanwhile is recorded too."""
+    path = runtime.workspace.retrain_trigger
+    aside = path.with_name(f".{path.name}.taken")
     try:
-        key = f"trigger:{path.stat().st_mtime_ns}:{digest[:32]}"
+        path.rename(aside)
     except FileNotFoundError:
-        return None
-    if runtime.reader.by_key(key) is not None:
-        return None
-    runtime.blobs.put(content)
-    return Pending(take_trigger(content), key=key)
+        return
+    found = read_trigger(aside)
+    if found and found.key != taken.key:
+        runtime.log.append(take_trigger(found.content), key=found.key)
+    aside.unlink(missing_ok=True)

@@ -1,4 +1,9 @@
-"""The training recipe: every value that shapes a checkpoint beside the rows and the seed."""
+"""The training recipe: every value that shapes a checkpoint beside the rows and the seed.
+
+The defaults were measured on 580 failures of looking up functions of Python's library by description: over three seeds
+recall@1 rose from .258 to .284, .288 and .289, the mean reciprocal rank from .363 to .388, .391 and .393. One known
+wrong answer a row ranked no better (.284, .391), cost more time and lowered the confidence.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +28,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How many of the lowest layers, and the token embeddings, keep the base's weights and so are stored once; with
     0 the embeddings alone do, with -1 nothing does."""
     negatives: int = 0
-    """How many known wrong answers of a row stand in its batch; the row's others take turns by epoch. One each ranked no
-    better than the batch's other answers alone when measured, cost half as much again and lowered confidence."""
+    """How many known wrong answers of a row stand in its batch; the row's others take turns by epoch."""
     dropout: float = 0.0
     tokens_max: int = 128
     """Where a text is cut in training; embedding uses the model's own window."""

@@ -21,7 +21,7 @@ from instar.store.lock import FileLock
 from instar.store.log import Pending
 
 from .failpoints import failpoint
-from .feedback_loop import foreign_trigger
+from .feedback_loop import foreign_trigger, remove_trigger
 from .loop import Listener, Loop
 from .rollback import finish_begun
 from .runtime import Runtime
@@ -133,7 +133,7 @@ class Worker:
         if foreign:
             self._runtime.log.transact(lambda _: [foreign])
             failpoint("trigger.taken")
-            self._runtime.workspace.retrain_trigger.unlink(missing_ok=True)
+            remove_trigger(self._runtime, foreign)
             self._wake.set()
 
 

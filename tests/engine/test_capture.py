@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -349,6 +350,13 @@ def test_scan_that_cannot_store_is_an_error(tmp_path: Path) -> None:
 def test_missing_root_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give one that exists"):
         Capture(tmp_path / "none", MemoryBlobs(), Ignore(), cache=StatCache(tmp_path / "cache")).scan()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC])
+def test_fault_of_the_machine_is_no_property_of_a_file(number: int) -> None:
+    with pytest.raises(OSError, match=os.strerror(number)):
+        settled.unreadable(OSError(number, os.strerror(number)))
+    assert settled.unreadable(OSError(errno.EIO, "bad sector")) == "unreadable: bad sector"
 
 
 def test_exhausted_descriptors_are_an_error_and_no_empty_tree(tmp_path: Path) -> None:

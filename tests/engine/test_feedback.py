@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instar.engine.feedback_loop import foreign_trigger, render_trigger, take_trigger, write_beside
+from instar.engine.feedback_loop import foreign_trigger, remove_trigger, render_trigger, take_trigger, write_beside
 from instar.engine.feedback_rows import TEXT_CHARS_MAX, check_feedback, read_jsonl
 from instar.engine.runtime import Runtime
 from instar.fsm.codec import encode_event
@@ -144,3 +144,40 @@ def test_malformed_task_is_refused(runtime: Runtime, task: dict[str, object]) ->
     with pytest.raises(InputRefused, match="task refused"):
         execute(runtime, task, source="test")
     assert runtime.reader.head() == head
+
+
+def test_trigger_that_is_still_being_written_is_waited_for(runtime: Runtime) -> None:
+    import threading
+    import time
+
+    path = runtime.workspace.retrain_trigger
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def write_slowly() -> None:
+        with path.open("w") as file:
+            file.flush()
+            time.sleep(0.2)
+            file.write('{"trigger": "slow"}')
+
+    writer = threading.Thread(target=write_slowly)
+    writer.start()
+    while not path.exists():
+        time.sleep(0.001)
+    assert foreign_trigger(runtime) is None
+    writer.join()
+    pending = foreign_trigger(runtime)
+    assert pending is not None
+    assert pending.event == TaskQueued(task="self_train", source="trigger_file:slow", note="")
+
+
+def test_trigger_dropped_while_another_is_taken_is_not_lost(runtime: Runtime) -> None:
+    path = runtime.workspace.retrain_trigger
+    write_beside(path, b'{"trigger": "first"}')
+    first = foreign_trigger(runtime)
+    assert first is not None
+    runtime.log.transact(lambda _: [first])
+    write_beside(path, b'{"trigger": "second"}')
+    remove_trigger(runtime, first)
+    assert not path.exists()
+    sources = [r.event.source for r in runtime.reader.read(types=[TaskQueued])]  # type: ignore[union-attr]
+    assert sources == ["trigger_file:first", "trigger_file:second"]

@@ -1,0 +1,151 @@
+"""The engine as an agent embeds it: a worker beside it, and what becomes of both."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import instar
+from instar.engine.service import Client, ServiceError
+from instar.fsm.errors import ConfigError, EffectFailedError, InputRefused, InstarError
+from instar.fsm.events import ChangeObserved, RetrainFlagged, TaskQueued
+from tests.crash.lessons import rows
+from tests.engine.agents import agent_folder, contents
+
+SETTINGS = """
+[watch]
+rescan_s = 1
+"""
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[instar.Engine]:
+    folder = agent_folder(tmp_path_factory.mktemp("facade") / ("deep/" * 12) / "agent")
+    (folder / "instar.toml").write_text(SETTINGS)
+    with instar.Engine(folder) as engine:
+        yield engine
+
+
+def until(engine: instar.Engine, found: object, timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not found():  # type: ignore[operator]
+        assert time.monotonic() < deadline, engine.events()[-5:]
+        time.sleep(0.05)
+
+
+@pytest.mark.model
+def test_feedback_is_embedded_and_found_again(engine: instar.Engine) -> None:
+    engine.feedback_many(rows(6))
+    status = engine.wait(timeout_s=120)
+    assert status.state == "Idle"
+    assert status.worker is True
+    assert {row["task_type"] for row in status.rewards} == {"lookup"}
+    found = engine.search("encode bytes as base 64", k=3)
+    assert len(found) == 3
+    assert found[0].similarity >= found[1].similarity >= found[2].similarity
+    assert engine.search("x", kinds=["unit"]) == []
+
+
+@pytest.mark.model
+def test_vectors_come_from_the_worker_and_have_length_one(engine: instar.Engine) -> None:
+    import sys
+
+    vectors = engine.embed(["open a file", "close a file", "x" * 50_000])
+    assert vectors.shape == (3, 384)
+    assert vectors.dtype == np.float32
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3)
+    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2]
+    assert engine.space is not None
+    client = Client(engine.runtime.workspace.socket)
+    assert client.embed(["open a file"])[0] == engine.space
+    assert "sentence_transformers" not in sys.modules or "torch" in sys.modules
+
+
+@pytest.mark.model
+def test_edit_is_seen_by_itself_and_flagged(engine: instar.Engine) -> None:
+    (engine.root / "heuristics.py").write_text("def score(a, b):\n    return [a] * len(b)\n")
+
+    def flagged() -> bool:
+        flags = [r.event for r in engine.events() if isinstance(r.event, RetrainFlagged)]
+        return any(trigger.policy == "code_mutation" for flag in flags for trigger in flag.triggers)
+
+    until(engine, flagged)
+    engine.wait(timeout_s=120)
+    assert any(isinstance(record.event, ChangeObserved) for record in engine.events())
+    assert engine.runtime.workspace.retrain_trigger.is_file()
+
+
+@pytest.mark.model
+def test_trigger_that_another_program_drops_is_taken(engine: instar.Engine) -> None:
+    path = engine.runtime.workspace.retrain_trigger
+    path.write_text('{"trigger": "cron", "note": "nightly"}')
+
+    def taken() -> bool:
+        return any(isinstance(r.event, TaskQueued) and r.event.source == "trigger_file:cron" for r in engine.events())
+
+    until(engine, taken)
+    engine.wait(timeout_s=120)
+    path.write_text("{broken")
+    until(engine, lambda: any(type(r.event).__name__ == "InputSkipped" for r in engine.events()))
+
+
+@pytest.mark.model
+def test_killed_worker_leaves_the_agent_alive(engine: instar.Engine) -> None:
+    process = engine._process
+    assert process is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    head = engine.feedback(task_type="lookup", input="after the kill")
+    with pytest.raises(EffectFailedError, match="no worker"):
+        engine.wait(timeout_s=5)
+    engine.stop()
+    engine.start()
+    engine.wait(timeout_s=120)
+    assert engine.status().head > head
+    assert engine.replay().events == engine.status().head
+
+
+def test_agent_without_a_worker_records_and_rolls_back(tmp_path: Path) -> None:
+    from instar.engine.initialize import initialize
+
+    folder = agent_folder(tmp_path / "agent")
+    initialize(folder, with_model=False)
+    before = contents(folder)
+    with instar.Engine(folder, worker=False) as engine:
+        seq = engine.feedback(task_type="find", input="x", outcome="fail")
+        assert seq == 2
+        assert engine.execute({"type": "self_train"}).event == 3
+        assert engine.status().waiting == 2
+        engine.snapshot("here")
+        (folder / "heuristics.py").write_text("y = 1\n")
+        assert [step.path for step in engine.plan_rollback("snapshot:here").plan.steps] == ["heuristics.py"]
+        engine.rollback("snapshot:here")
+        assert contents(folder) == before
+        assert engine.replay().events == engine.status().head
+        with pytest.raises(EffectFailedError, match="no worker"):
+            engine.wait(timeout_s=1)
+        with pytest.raises(ConfigError, match="no model"):
+            engine.embed(["x"])
+        with pytest.raises(InputRefused):
+            engine.feedback(task_type="find", input="x", confidence=3)
+
+
+def test_engine_that_was_not_started_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InstarError, match="not started"):
+        instar.Engine(tmp_path).status()
+
+
+def test_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no folder"):
+        instar.Engine(tmp_path / "absent").start()
+
+
+def test_client_without_a_worker_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ServiceError, match="does not answer"):
+        Client(tmp_path / "worker.sock").embed(["x"])
