@@ -161,8 +161,10 @@ class Engine:
         return [record.seq for record in self.runtime.log.transact(lambda _: events)] if events else []
 
     def execute(self, task: Mapping[str, Any]) -> Executed:
-        """Queues ``{"type": "self_train"}`` or ``{"type": "mutate", "patch": …}``, or runs
-        ``{"type": "shell", "command": …}`` now and records how it ended.
+        """Queues a task for the worker, or runs a shell command now and records how it ended.
+
+        Args:
+            task: ``{"type": "self_train"}``, ``{"type": "mutate", "patch": …}`` or ``{"type": "shell", "command": …}``.
 
         Raises:
             InputRefused: the task is malformed.

@@ -107,6 +107,8 @@ def _try(runtime: Runtime, state: AgentState, current: Tree, patch: bytes, comma
 
 def _write_copy(runtime: Runtime, tree: Tree, folder: Path) -> None:
     folder.mkdir(parents=True)
+    for path in tree.folders:
+        (folder / os.fsdecode(decode_path(path))).mkdir(parents=True, exist_ok=True)
     for path, entry in tree.files.items():
         target = folder / os.fsdecode(decode_path(path))
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from msgspec.structs import replace
 
 from instar.fsm.errors import IllegalTransition, InstarError, LogCorrupt, LogUnavailable, PositionConflict
-from instar.fsm.events import EffectFailed
+from instar.fsm.events import EffectFailed, OutcomeRewarded
 from instar.fsm.policies import failure_is_final
 from instar.fsm.react import Effect, EffectName, react
 from instar.fsm.record import Recorded
@@ -94,8 +94,9 @@ class Loop:
         failpoint(f"{effect.name}.owed")
         self._runtime.progress.report(effect.name)
         if effect.name is EffectName.ROLL_FORWARD:
-            with self._runtime.files.held():
-                self._perform(self._runtime.state, effect)
+            from .rollback import finish_begun
+
+            finish_begun(self._runtime)
         else:
             self._perform(state, effect)
         return True
@@ -130,6 +131,9 @@ class Loop:
             logger.info("the outcome of %s was not taken: %s", effect.name, error)
             return
         for record in records:
+            if isinstance(record.event, OutcomeRewarded) and record.event.checkpoint:
+                failpoint("promoted")
+                self._runtime.models.activate(record.event.checkpoint)
             if self._listener:
                 self._listener(record)
 

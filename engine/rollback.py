@@ -59,6 +59,7 @@ def finish_begun(runtime: Runtime) -> bool:
         effect = Effect(EffectName.ROLL_FORWARD, state.restoring.seq)
         pending = roll_forward_restore(runtime, state, effect)
         runtime.log.transact(lambda now: pending if now.restoring == state.restoring else [])
+        clear_staging(runtime.workspace.staging / state.restoring.plan, runtime.blobs)
         return True
 
 
@@ -143,5 +144,7 @@ def _start(runtime: Runtime, state: AgentState, planned: RollbackPlan, content: 
         checkpoint=then.checkpoint,
         memory=then.memory,
         reason=reason,
+        trained=then.trained,
+        trained_rows=then.trained_rows,
     )
     return Pending(event, cause=state.head)

@@ -387,6 +387,9 @@ class RollbackStarted(Event, frozen=True, kw_only=True):
     checkpoint: Digest | None
     memory: tuple[Span, ...]
     reason: str
+    trained: Digest | None = None
+    """The data set that the target had learned last, and below how many rows it held to learn from."""
+    trained_rows: int = 0
 
 
 class RollbackFinished(Event, frozen=True, kw_only=True):

@@ -297,7 +297,8 @@ def _rollback_started(state: AgentState, event: e.RollbackStarted, at: _Moment) 
         "memory": event.memory,
         "memory_open": False,
         "checkpoint": event.checkpoint,
-        **({"trained": None, "trained_rows": 0} if event.checkpoint != state.checkpoint else {}),
+        "trained": event.trained,
+        "trained_rows": event.trained_rows,
     }
 
 

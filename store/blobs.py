@@ -28,6 +28,8 @@ class BlobStore:
         self._folder = folder
         self._reader = reader
         self._waiting: dict[Digest, tuple[int, bytes]] = {}
+        self._durable: set[Digest] = set()
+        """Known to be stored: a scan of thousands of unchanged files asks about each of them."""
         self._lock = threading.Lock()
 
     def put(self, content: bytes) -> Digest:
@@ -66,9 +68,13 @@ class BlobStore:
     def has(self, digest: Digest) -> bool:
         """Says whether something is stored under this name."""
         with self._lock:
-            if digest in self._waiting:
+            if digest in self._durable or digest in self._waiting:
                 return True
-        return self._reader.blob_known(digest) or self._path(digest).is_file()
+        stored = self._reader.blob_known(digest) or self._path(digest).is_file()
+        if stored:
+            with self._lock:
+                self._durable.add(digest)
+        return stored
 
     def waiting(self) -> dict[Digest, tuple[int, bytes]]:
         """Small blobs, as (size, compressed), that go into the database with the next append."""

@@ -103,3 +103,14 @@ def test_public_names_are_importable_and_typed() -> None:
     import doctest
 
     assert doctest.testmod(instar).failed == 0
+
+
+def test_documented_recipe_is_the_default() -> None:
+    from instar.engine.recipe import Recipe
+
+    page = (PROJECT / "docs" / "training.md").read_text().split("## Recipe")[1].split("## Embedding")[0]
+    told = dict(re.findall(r"`(\w+)` \| (\S+)", page))
+    defaults = Recipe().as_dict()
+    assert set(told) == set(defaults)
+    for name, value in defaults.items():
+        assert told[name] == value if isinstance(value, str) else float(told[name]) == value, name

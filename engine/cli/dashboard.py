@@ -15,7 +15,7 @@ def command(
     workspace: Root = None,
     json: Json = False,
 ) -> None:
-    """Serve a local page, live: the states, the events, the memory as a map, the losses, the rewards. Ctrl-C ends it."""
+    """Serve a local page, live: the states, the events, the memory as a map, losses, rewards. Ctrl-C ends it."""
     from instar.engine.dashboard import serve
 
     def announce(url: str) -> None:

@@ -27,7 +27,7 @@ def command(
     workspace: Root = None,
     json: Json = False,
 ) -> None:
-    """Record outcomes of the agent's work: one by options, or many by --jsonl. A malformed row is recorded as skipped."""
+    """Record outcomes of the agent's work, one by options or many by --jsonl. A malformed row is counted as skipped."""
     from instar.engine.feedback_rows import check_feedback
     from instar.fsm.errors import InputRefused
 

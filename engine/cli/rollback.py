@@ -50,7 +50,7 @@ def command(
     runtime.close()
     lines = [
         f"rolled back to event {done.target}: {done.changed} paths, checkpoint {(done.checkpoint or 'none')[:12]}",
-        f"  recorded as events {done.started}–{done.finished}; take it back with `instar rollback snapshot:{done.safety}`",
+        f"  events {done.started} to {done.finished}; take it back with `instar rollback snapshot:{done.safety}`",
     ]
     if done.displaced:
         lines.append(

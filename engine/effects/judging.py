@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 import numpy as np
-from instar.engine.reward_model import score_checkpoint, score_mutation
 
+from instar.engine.reward_model import score_checkpoint, score_mutation
 from instar.engine.runtime import Runtime
 from instar.fsm.events import (
     CheckpointTrained,

@@ -6,10 +6,10 @@ import shutil
 from collections.abc import Iterable, Sequence
 
 import msgspec
-from instar.engine.generate_dataset import Dataset, corpus, generate
-from instar.engine.log_failures import read_failures
 
 from instar.engine.feedback_loop import foreign_trigger, render_trigger, write_beside
+from instar.engine.generate_dataset import Dataset, corpus, generate
+from instar.engine.log_failures import read_failures
 from instar.engine.models import active_space
 from instar.engine.ports import Pair, TrainRequest
 from instar.engine.runtime import Runtime

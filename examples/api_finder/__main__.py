@@ -7,6 +7,7 @@ import sys
 import time
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from rich.console import Console
@@ -22,11 +23,13 @@ from .world import ApiObject, collect, requests
 
 HERE = Path(__file__).parent
 WORKSPACE = HERE.parent.parent / "work" / "api_finder"
-TO_LEARN, TO_JUDGE, AFTER_EDIT = 500, 300, 120
+TO_LEARN, TO_JUDGE, AFTER_EDIT = 800, 300, 120
 """Requests from modules that may be learned, from held-out modules, and after the bad edit."""
-CHUNK = 50
+CHUNK, LISTED = 50, 50
 BAD_EDIT = ("np.argsort(-scores", "np.argsort(scores")
 """A sign lost while "simplifying" ``order``: the worst candidate comes first."""
+
+Recorded = TypeVar("Recorded")
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
@@ -46,15 +49,19 @@ def work(engine: instar.Engine, finder: ApiFinder, world: list[ApiObject], asked
     right = 0
     for start in range(0, len(asked), CHUNK):
         part = asked[start : start + CHUNK]
-        answers = finder.answer_all([thing.request for thing in part])
+        answers = finder.answer_all([thing.request for thing in part], top=LISTED)
         right += sum(answer.name == thing.name for answer, thing in zip(answers, part, strict=True))
         engine.feedback_many(outcome(*pair, texts) for pair in zip(part, answers, strict=True))
     return right / len(asked)
 
 
 def outcome(thing: ApiObject, answer: Answer, texts: dict[str, str]) -> dict[str, object]:
-    """Describes one answer as feedback; the right answer is known, since the request came from its docstring."""
+    """Describes one answer as feedback; the right answer is known, since the request came from its docstring.
+
+    The reward is the reciprocal of the right answer's place in the agent's list, 0 where the list does not hold it.
+    """
     verdict = "skip" if answer.name is None else "pass" if answer.name == thing.name else "fail"
+    places = {name: place for place, (name, _) in enumerate(answer.top, 1)}
     return {
         "task_type": f"find {thing.kind}",
         "input": thing.request,
@@ -62,6 +69,7 @@ def outcome(thing: ApiObject, answer: Answer, texts: dict[str, str]) -> dict[str
         "reference": thing.text,
         "outcome": verdict,
         "confidence": answer.confidence,
+        "reward": 1 / places[thing.name] if thing.name in places else 0.0,
         "group": thing.group,
     }
 
@@ -111,17 +119,17 @@ def learn(engine: instar.Engine, finder: ApiFinder, world: list[ApiObject]) -> N
         right = work(engine, finder, world, todo)
         engine.wait(timeout_s=600)
     console.print(f"right at first: {right:.1%} of {len(todo)} requests")
-    verdict = next((row for row in reversed(lineage(engine)) if row.subject == "checkpoint"), None)
-    console.print(f"the gate: {verdict.verdict + ': ' + verdict.reason if verdict else 'no checkpoint was trained'}")
+    verdicts = [event for event in recorded(engine, instar.events.OutcomeRewarded) if event.subject == "checkpoint"]
+    told = [f"{event.verdict}: {event.reason}" for event in verdicts] or ["no checkpoint was trained"]
+    console.print(f"the gate: {'; '.join(told)}")
     finder.index()
     after = finder.ranks([thing.request for thing in held], [thing.name for thing in held])
     console.print(learning_table(held, before, after))
 
 
-def lineage(engine: instar.Engine) -> list[instar.events.OutcomeRewarded]:
-    """Reads the verdicts."""
-    found = (record.event for record in engine.events())
-    return [event for event in found if isinstance(event, instar.events.OutcomeRewarded)]
+def recorded(engine: instar.Engine, kind: type[Recorded]) -> list[Recorded]:
+    """Reads the events of one type."""
+    return [record.event for record in engine.events() if isinstance(record.event, kind)]
 
 
 def rewards(engine: instar.Engine) -> dict[str, float]:
@@ -132,6 +140,7 @@ def rewards(engine: instar.Engine) -> dict[str, float]:
 def break_it(engine: instar.Engine, finder: ApiFinder, world: list[ApiObject]) -> None:
     """Makes a bad edit, and shows how rewards fall and the flag is raised."""
     console.rule("[bold]2. A bad edit to heuristics.py")
+    edited = engine.status().head
     path = WORKSPACE / "heuristics.py"
     path.write_text(path.read_text().replace(*BAD_EDIT))
     finder.reload()
@@ -147,9 +156,11 @@ def break_it(engine: instar.Engine, finder: ApiFinder, world: list[ApiObject]) -
     for name, mean in rewards(engine).items():
         table.add_row(name, f"{earlier.get(name, float('nan')):.3f}", f"{mean:.3f}")
     console.print(table)
-    flags = [r for r in engine.events() if isinstance(r.event, instar.events.RetrainFlagged)]
-    for trigger in flags[-1].event.triggers:
-        console.print(f"flagged (event {flags[-1].seq}): {trigger.policy}, {trigger.note}")
+    flags = [flag for flag in recorded(engine, instar.events.RetrainFlagged) if flag.triggers[0].events[0] > edited]
+    for trigger in (trigger for flag in flags for trigger in flag.triggers):
+        console.print(
+            f"flagged: {trigger.policy} {trigger.value:.2f} (threshold {trigger.threshold:.2f}), {trigger.note}"
+        )
 
 
 def prove(label: str, done: RolledBack, wanted: dict[str, str]) -> bool:
@@ -184,8 +195,7 @@ def main() -> int:
             prove("the very beginning", engine.rollback(1), first),
             prove("snapshot:good again", engine.rollback("snapshot:good"), good),
         ]
-        finder.reload()
-        finder.index()
+        finder.reload()  # the checkpoint is the one of "good" again, so what was embedded with it still stands
         again = work(engine, finder, world, requests(world, held=False)[TO_LEARN : TO_LEARN + AFTER_EDIT])
         console.print(f"right after the rollback: {again:.1%} of the same {AFTER_EDIT} requests")
         engine.wait(timeout_s=300)

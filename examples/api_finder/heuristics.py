@@ -12,9 +12,7 @@ TEMPERATURE = 0.06
 """Softmax temperature in cosine units; fitted on requests from modules that are not held out."""
 
 
-def overlap(
-    asked: frozenset[str], offered: Sequence[frozenset[str]], rarity: Mapping[str, float]
-) -> np.ndarray:
+def overlap(asked: frozenset[str], offered: Sequence[frozenset[str]], rarity: Mapping[str, float]) -> np.ndarray:
     """Measures which share of a request's words, by rarity, each candidate's text holds.
 
     Args:

@@ -57,9 +57,7 @@ def paired_bootstrap(
         raise ValueError(f"scores of the same requests are needed: {before.shape}, {after.shape}")
     gain = after - before
     generator = np.random.default_rng(seed)
-    means = np.array(
-        [gain[generator.integers(0, gain.size, gain.size)].mean() for _ in range(rounds)]
-    )
+    means = np.array([gain[generator.integers(0, gain.size, gain.size)].mean() for _ in range(rounds)])
     tail = (1.0 - level) / 2.0
     low, high = np.quantile(means, [tail, 1.0 - tail])
     return Difference(float(gain.mean()), float(low), float(high))

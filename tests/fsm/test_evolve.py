@@ -126,11 +126,13 @@ def test_retrain_by_itself_waits_for_enough_new_rows() -> None:
     assert fold(state, replace(dataset(116), dataset=NEW)).machine is State.TRAINING
 
 
-def test_rollback_to_another_checkpoint_lets_the_same_rows_be_learned_again() -> None:
+def test_rollback_brings_back_what_had_been_learned() -> None:
     state = fold(cycle_at_training(), trained())
-    same = e.RollbackStarted(target=Seq(1), plan=D, tree=TREE, checkpoint=BASE, memory=(), reason="r")
-    assert fold(state, same).trained == D
-    assert fold(state, replace(same, checkpoint=NEW)).trained is None
+    assert (state.trained, state.trained_rows) == (D, 100)
+    before = e.RollbackStarted(target=Seq(1), plan=D, tree=TREE, checkpoint=BASE, memory=(), reason="r")
+    assert fold(state, before).trained is None
+    again = replace(before, trained=D, trained_rows=100)
+    assert (fold(state, again).trained, fold(state, again).trained_rows) == (D, 100)
 
 
 def test_retrain_budget_holds_for_an_hour_of_recorded_time() -> None:
