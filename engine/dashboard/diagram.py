@@ -60,8 +60,8 @@ _WIDE = _Layout(
         **{state: (620.0 - 180.0 * column, 186.0) for column, state in enumerate((_G, _T, _R, _P))},
     },
     {
-        (_I, _F): 120.0,
-        (_E, _I): -82.0,
+        (_I, _F): 66.0,
+        (_E, _I): -44.0,
         (_G, _R): -74.0,
         (_I, _P): 26.0,
         (_P, _I): 26.0,

@@ -1,0 +1,83 @@
+"""The dashboard in a real browser: Debian's chromium."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.engine.agents import PROJECT
+from tests.engine.dashboard_log import append, feedback, sample_log
+
+pytest.importorskip("starlette", reason="the extra `dashboard` is not installed")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium")
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt install chromium"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+_SERVE = (
+    "import sys; from pathlib import Path; from instar.engine.dashboard import serve;"
+    "serve(Path(sys.argv[1]), announce=lambda url: print(url, flush=True))"
+)
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    sample_log(tmp_path).close()
+    server = subprocess.Popen(
+        [sys.executable, "-c", _SERVE, str(tmp_path)], cwd=PROJECT, stdout=subprocess.PIPE, text=True
+    )
+    assert server.stdout is not None
+    yield server.stdout.readline().strip()
+    server.terminate()
+    server.wait(10)
+    server.stdout.close()
+
+
+def test_page_is_live_and_talks_to_nobody_else(address: str, tmp_path: Path) -> None:
+    from instar.store.log import EventLog
+
+    said: list[str] = []
+    asked: list[str] = []
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(address)
+        assert "token" not in page.url
+        page.wait_for_selector("#live[data-live='on']", timeout=20_000)
+        assert page.locator("#state .node.lit").first.get_attribute("data-state") == "Idle"
+        assert page.locator("#events > li").count() >= 10
+        page.wait_for_selector("#memory canvas, #map canvas, .memory canvas", timeout=20_000)
+        log = EventLog(tmp_path / ".instar" / "log.db")
+        append(log, feedback(77))
+        log.close()
+        page.wait_for_selector("#events >> text=request 77", timeout=20_000)
+        page.locator("#events >> text=request 77").first.click()
+        page.wait_for_selector("#detail >> text=FeedbackReceived", timeout=20_000)
+        page.set_viewport_size({"width": 400, "height": 800})
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        browser.close()
+    assert said == []
+    host = address.split("/?")[0]
+    assert all(url.startswith((host, "data:", "blob:")) for url in asked), asked
+    assert wide <= 400
