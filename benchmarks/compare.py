@@ -6,7 +6,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ Work = Callable[[], int | None]
 """Does the work once; may return how many items it did, else it counts as one."""
 
 
-def compare(name: str, ways: dict[str, Work], *, rounds: int = 5, unit: str = "items/s") -> dict[str, float]:
+def compare(name: str, ways: Mapping[str, Work], *, rounds: int = 5, unit: str = "items/s") -> dict[str, float]:
     """Times each way once a round, in turns; gives the median rate of each.
 
     The machine's noise then falls on all ways alike. Trust the ratios, not the rates.

@@ -20,11 +20,6 @@ BUILTIN: Final = "builtin"
 REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     "instar.reward_models": ("name", "score"),
     "instar.planners": ("name", "plan"),
-    "instar.embedders": ("space", "dim", "embed"),
-    "instar.trainers": ("train",),
-    "instar.executors": (),
-    "instar.mutators": (),
-    "instar.sandboxes": (),
 }
 """The groups of entry points, each with what an implementation must at least have."""
 
@@ -72,7 +67,7 @@ def load_extension(group: str, name: str, builtin: Callable[[], Any] | None = No
     absent = [attribute for attribute in REQUIRED[group] if not hasattr(made, attribute)]
     if absent:
         raise ConfigError(
-            f"{group}: {name} cannot serve, it has no {' and no '.join(absent)}; see docs/architecture.md for the port"
+            f"{group}: {name} cannot serve, it has no {' and no '.join(absent)}; see Ports in ARCHITECTURE.md"
         )
     return made
 
