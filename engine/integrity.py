@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from instar.fsm.codec import decode_event
 from instar.fsm.errors import InstarError
-from instar.fsm.state import AgentState, state_digest
+from instar.fsm.state import FORM, AgentState, form_of, state_digest
 from instar.fsm.words import Digest
 from instar.store.blobs import BlobStore
 from instar.store.reader import LogReader, Row
@@ -46,7 +46,7 @@ def check(reader: LogReader) -> Integrity:
     def look(row: Row, state: AgentState) -> None:
         if state.head in saved:
             found.state_snapshots += 1
-            if saved[state.head] != state_digest(state):
+            if saved[state.head] != state_digest(state, form_of(saved[state.head]) or FORM):
                 found.problems.append(f"the state snapshot at event {state.head} is not what the fold gives")
         for kind, digest in _digests(decode_event(row[1], row[2], row[10].encode())):
             named.setdefault((kind, digest), row[0])

@@ -11,7 +11,7 @@ from instar.fsm.chain import GENESIS, link
 from instar.fsm.codec import decode_event
 from instar.fsm.errors import IllegalTransition, LogCorrupt, ReplayDiverged
 from instar.fsm.evolve import evolve
-from instar.fsm.state import AgentState, state_digest
+from instar.fsm.state import FORM, AgentState, form_of, state_digest
 from instar.fsm.words import Digest, Seq, digest_of
 from instar.store.reader import LogReader, Row
 
@@ -107,7 +107,7 @@ def _step(state: AgentState, row: Row, prev_hash: Digest) -> AgentState:
         ("cycle", number, cycle),
     ]
     if digest is not None:
-        compared.append(("state_digest", state_digest(folded), digest))
+        compared.append(("state_digest", state_digest(folded, form_of(digest) or FORM), digest))
     for name, expected, actual in compared:
         if expected != actual:
             raise ReplayDiverged(seq, name, str(expected), actual)

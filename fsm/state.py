@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct, field
 
+from .errors import UnknownEvent
 from .events import Entry, Interval, PlanStep, Span, Trigger
 from .policy import Policy
 from .rewards import Standing
@@ -115,6 +116,26 @@ def decode_state(content: bytes) -> AgentState:
     return DECODER.decode(content)
 
 
-def state_digest(state: AgentState) -> Digest:
-    """Names a state by the sha256 of its canonical JSON."""
-    return digest_of(encode_state(state))
+FORM = 1
+"""The present form of a state's canonical JSON. A changed shape of the state gets the next number."""
+
+_FORMS = {1: encode_state}
+"""How to write a state in each form that logs hold digests of; an old form leaves out what it did not know."""
+
+
+def state_digest(state: AgentState, form: int = FORM) -> Digest:
+    """Names a state by the form and the sha256 of its canonical JSON, such as ``1:9f86d0…``.
+
+    Raises:
+        UnknownEvent: the form is of a newer version.
+    """
+    encode = _FORMS.get(form)
+    if encode is None:
+        raise UnknownEvent(f"state digests of form {form} were written by a newer Instar: install that version")
+    return Digest(f"{form}:{digest_of(encode(state))}")
+
+
+def form_of(digest: str) -> int:
+    """Reads the form out of a state digest; 0 where it names none."""
+    number = digest.partition(":")[0]
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 10 else 0

@@ -208,8 +208,8 @@ class EventLog:
                     connection.execute(insert(blobs).prefix_with("OR IGNORE"), content)
                 connection.execute(insert(events), rows)
                 if head // SNAPSHOT_EVERY != after.head // SNAPSHOT_EVERY:
-                    saved = encode_state(after)
-                    row = {"seq": after.head, "digest": digest_of(saved), "state": saved.decode()}
+                    saved = encode_state(after).decode()
+                    row = {"seq": after.head, "digest": state_digest(after), "state": saved}
                     connection.execute(insert(state_snapshots).prefix_with("OR IGNORE"), row)
         except DBAPIError as error:
             raise _wrapped(error, self.path) from error

@@ -17,7 +17,7 @@ from instar.fsm.codec import decode_event
 from instar.fsm.errors import LogCorrupt, LogForeign, LogMissing, LogUnavailable
 from instar.fsm.evolve import evolve
 from instar.fsm.record import Recorded
-from instar.fsm.state import AgentState, decode_state
+from instar.fsm.state import FORM, AgentState, decode_state
 from instar.fsm.words import ORIGIN, Digest, Seq, State, digest_of
 
 COLUMNS = (
@@ -191,11 +191,11 @@ class LogReader:
         return bool(self._all("SELECT 1 FROM blobs WHERE digest = ?", (digest,)))
 
     def snapshot_before(self, seq: int) -> AgentState:
-        """Gives the nearest saved state at or before a position that matches its digest; else the empty state."""
+        """Gives the nearest saved state of the present form that matches its digest; else the empty state."""
         for _, digest, content in self._all(
             "SELECT seq, digest, state FROM state_snapshots WHERE seq <= ? ORDER BY seq DESC LIMIT 4", (seq,)
         ):
-            if digest_of(content.encode()) == digest:
+            if digest == f"{FORM}:{digest_of(content.encode())}":
                 return decode_state(content.encode())
         return AgentState()
 

@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 WORKSPACE = HERE.parent.parent / "work" / "api_finder"
 TO_LEARN, TO_JUDGE, AFTER_EDIT = 800, 300, 120
 """Requests from modules that may be learned, from held-out modules, and after the bad edit."""
-CHUNK, LISTED = 50, 50
+CHUNK, LISTED = 100, 50
 BAD_EDIT = ("np.argsort(-scores", "np.argsort(scores")
 """A sign lost while "simplifying" ``order``: the worst candidate comes first."""
 

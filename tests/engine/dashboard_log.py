@@ -21,8 +21,8 @@ def append(log: EventLog, event: e.AnyEvent) -> Seq:
     """Appends an event with the cause that the state asks for."""
     effect = react(log.state)
     cause = event.span.last if isinstance(event, e.CycleStarted) else effect.answers if effect else None
-    signal = type(event).SIGNAL is not None or isinstance(event, e.SnapshotTaken | e.InputSkipped)
-    return log.append(event, cause=None if signal else cause).seq
+    outside = (e.ChangeObserved, e.FeedbackReceived, e.TaskQueued, e.InputSkipped, e.SnapshotTaken, e.PolicyChanged)
+    return log.append(event, cause=None if isinstance(event, outside) else cause).seq
 
 
 def vectors(log: EventLog, count: int, seed: int) -> Digest:

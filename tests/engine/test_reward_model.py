@@ -152,7 +152,7 @@ def test_extension_that_cannot_serve_is_a_config_error(here: str, name: str, tol
 
 
 def test_unknown_kind_of_extension_is_a_config_error() -> None:
-    with pytest.raises(ConfigError, match="instar.reward_models"):
+    with pytest.raises(ConfigError, match=r"instar\.reward_models"):
         load_extension("instar.nonsense", "builtin", OddPlanner)
 
 

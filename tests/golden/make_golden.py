@@ -1,0 +1,96 @@
+"""Writes the golden log of the present schema: every event type, as this version writes it.
+
+Run it once when the schema or an event's version changes, and commit the new file beside the old ones. An old file is
+never written again: it stands for the logs that users have.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from instar.fsm import events as e
+from instar.fsm.codec import TYPES
+from instar.fsm.policy import DriftPolicy, Policy
+from instar.fsm.words import Seq, digest_of
+from instar.store.log import EventLog
+from instar.store.reader import SCHEMA_HEAD
+from tests.engine.dashboard_log import NEW, append, feedback, sample_log
+
+D = digest_of(b"d")
+
+
+def start(log: EventLog) -> None:
+    """Takes up what waits first."""
+    run = log.state.waiting[0]
+    append(log, e.CycleStarted(entry=run.entry, span=e.Span(run.first, run.last), count=run.count))
+
+
+def finish(log: EventLog, verdict: str) -> None:
+    """Ends a cycle that stands in Rewarding."""
+    reward = e.OutcomeRewarded(subject="mutation", rewards=(), verdict=verdict, reason="r", model="b")  # type: ignore[arg-type]
+    append(log, reward)
+    append(log, e.PlanChosen(steps=(), planner="builtin"))
+
+
+def write(root: Path) -> Path:
+    """Writes a log with every event type."""
+    log = sample_log(root)
+    append(log, e.PolicyChanged(policy=Policy(drift=DriftPolicy(threshold=0.6))))
+    append(log, e.InputSkipped(source="watcher", subject="pipe", reason="a fifo", tree=digest_of(b"t")))
+    append(log, e.SnapshotTaken(name="good", tree=digest_of(b"t"), checkpoint=NEW, reason="asked for"))
+    change = e.ChangeObserved(
+        path="fsm.py", change="modified", before=D, after=NEW, tree=digest_of(b"t2"), monitored=True, size=3
+    )
+    append(log, change)
+    start(log)
+    append(log, e.EffectFailed(effect="diff", reason="the disk was full"))
+    start(log)
+    append(log, e.RollbackStarted(target=Seq(1), plan=D, tree=digest_of(b"t"), checkpoint=NEW, memory=(), reason="r"))
+    append(log, e.RollbackFinished(started=Seq(log.state.head), tree=digest_of(b"t"), checkpoint=NEW))
+    for accepted in (False, True):
+        while log.state.waiting:
+            start(log)
+            append(log, e.DiffComputed(items=()))
+            append(log, e.SignalEmbedded(space=NEW, items=(), vectors=None, dim=8))
+        task = append(log, e.TaskQueued(task="mutate", source="golden", patch=D, gate=("true",)))
+        start(log)
+        if accepted:
+            append(
+                log,
+                e.MutationAccepted(
+                    task=task,
+                    patch=D,
+                    gate=("true",),
+                    log=None,
+                    sandbox="rlimits",
+                    plan=D,
+                    tree_before=digest_of(b"t"),
+                    tree_after=digest_of(b"t3"),
+                ),
+            )
+            append(log, e.MutationApplied(task=task, tree=digest_of(b"t3")))
+            finish(log, "kept")
+        else:
+            rejected = e.MutationRejected(
+                task=task, patch=D, reason="gate", gate=("false",), exit_code=1, log=None, sandbox="rlimits"
+            )
+            append(log, rejected)
+            finish(log, "rejected")
+    while log.reader.head() < 300:
+        append(log, feedback(log.reader.head(), "pass"))
+    missing = set(TYPES) - {type(record.event).__name__ for record in log.reader.read()}
+    assert not missing, missing
+    log.close()
+    return root / ".instar" / "log.db"
+
+
+if __name__ == "__main__":
+    import sqlite3
+    import tempfile
+
+    target = Path(__file__).parent / f"schema_{SCHEMA_HEAD}.db"
+    if target.exists():
+        sys.exit(f"{target} is there: a golden log is never written again")
+    with tempfile.TemporaryDirectory() as folder, sqlite3.connect(write(Path(folder))) as source:
+        source.execute("VACUUM INTO ?", (str(target),))
