@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,6 +14,8 @@ from instar.store.clock import iso
 
 from .feedback_loop import write_beside
 from .runtime import Runtime
+
+TAIL_BYTES = 16 * 1024
 
 AUDITED = (
     e.WorkspaceInitialized,
@@ -31,16 +34,28 @@ AUDITED = (
 
 def write_audit(runtime: Runtime) -> None:
     """Brings both audit files to the head of the log; files that were lost or cut are written again."""
-    path = runtime.workspace.audit_log
-    written = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    whole = written[: written.rfind("\n") + 1]
-    seqs = re.findall(r"^\S+ event=(\d+) ", whole, re.M)
-    known = int(seqs[-1]) if seqs else 0
-    fresh = list(runtime.reader.read(known + 1, types=AUDITED))
-    if fresh or whole != written:
-        write_beside(path, (whole + "".join(_line(record) for record in fresh)).encode())
+    known = _last_written(runtime.workspace.audit_log)
+    fresh = list(runtime.reader.read((known or 0) + 1, types=AUDITED))
+    lines = "".join(_line(record) for record in fresh).encode()
+    if known is None:
+        write_beside(runtime.workspace.audit_log, lines)
+    elif fresh:
+        with runtime.workspace.audit_log.open("ab") as file:
+            file.write(lines)
     if fresh or not runtime.workspace.audit.is_file():
         write_beside(runtime.workspace.audit, _lineage(runtime))
+
+
+def _last_written(path: Path) -> int | None:
+    """Reads the position of the last line; None where the file is absent, empty or torn, and must be written anew."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+            tail = file.read().decode("utf-8", "replace")
+    except OSError:
+        return None
+    seqs = re.findall(r"^\S+ event=(\d+) .*$", tail, re.M)
+    return int(seqs[-1]) if seqs and tail.endswith("\n") else None
 
 
 def _line(record: Recorded) -> str:

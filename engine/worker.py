@@ -47,6 +47,7 @@ class Worker:
         self._stopping = threading.Event()
         self._loop = Loop(runtime, listener)
         self._watcher = Watcher(runtime, self._wake)
+        self._trigger_seen: tuple[int, ...] | None = None
 
     def acquire(self) -> None:
         """Becomes the workspace's one worker.
@@ -129,12 +130,25 @@ class Worker:
         """Takes a retrain trigger that another program dropped; our own, and one that was taken, are left."""
         if react(self._runtime.state) is not None:
             return  # the file may be ours, written by a worker that was killed before it could record it
+        seen = _signature(self._runtime.workspace.retrain_trigger)
+        if seen is None or seen == self._trigger_seen:
+            return
         foreign = foreign_trigger(self._runtime)
+        self._trigger_seen = seen if _signature(self._runtime.workspace.retrain_trigger) == seen else None
         if foreign:
             self._runtime.log.transact(lambda _: [foreign])
             failpoint("trigger.taken")
             remove_trigger(self._runtime, foreign)
             self._wake.set()
+
+
+def _signature(path: Path) -> tuple[int, ...] | None:
+    """Tells one writing of a file from the next; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _end_with_parent(worker: Worker) -> None:

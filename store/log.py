@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 from sqlalchemy import Connection, Engine, create_engine, event, insert
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool, StaticPool
 
@@ -38,6 +38,12 @@ logger = logging.getLogger("instar.store")
 
 DIGEST_EVERY = 64
 SNAPSHOT_EVERY = 256
+
+_DIALECT = sqlite.dialect()
+# Built by Core from the tables, once; run by the driver, which takes rows as tuples in the order of the columns.
+_INSERT_EVENT = str(insert(events).compile(dialect=_DIALECT))
+_INSERT_BLOB = str(insert(blobs).prefix_with("OR IGNORE").compile(dialect=_DIALECT))
+_INSERT_SNAPSHOT = str(insert(state_snapshots).prefix_with("OR IGNORE").compile(dialect=_DIALECT))
 
 
 class Pending(Struct, frozen=True):
@@ -73,9 +79,11 @@ class EventLog:
         self.reader = LogReader(path)
         self.blobs = BlobStore(path.with_name("blobs"), self.reader)
         self._engine = _engine(path)
+        self._connection = self._engine.connect()
         self._state = self.reader.state_at()
-        self._hash = self._hash_at(self._state.head)
-        self._last_us = 0
+        last = self.reader.get(self._state.head) if self._state.head else None
+        self._hash = last.hash if last else GENESIS
+        self._last_us = last.recorded_at_us if last else 0
 
     # ---- reading ---------------------------------------------------------------------------------------------------
 
@@ -93,9 +101,7 @@ class EventLog:
             state, last = apply(state, record), record
         if last is not None:
             self._state, self._hash = state, last.hash
-
-    def _hash_at(self, seq: Seq) -> Digest:
-        return self.reader.get(seq).hash if seq else GENESIS
+            self._last_us = max(self._last_us, last.recorded_at_us)
 
     # ---- appending -------------------------------------------------------------------------------------------------
 
@@ -161,7 +167,7 @@ class EventLog:
     def _record(self, pending: Sequence[Pending]) -> list[Recorded]:
         state, prev_hash = self._state, self._hash
         records: list[Recorded] = []
-        rows: list[dict[str, Any]] = []
+        rows: list[tuple[Any, ...]] = []
         for one in pending:
             state, record, row = self._chain(state, prev_hash, one)
             prev_hash = record.hash
@@ -172,58 +178,70 @@ class EventLog:
             self._state, self._hash = state, prev_hash
         return records
 
-    def _chain(self, state: AgentState, prev_hash: Digest, one: Pending) -> tuple[AgentState, Recorded, dict[str, Any]]:
+    def _chain(
+        self, state: AgentState, prev_hash: Digest, one: Pending
+    ) -> tuple[AgentState, Recorded, tuple[Any, ...]]:
+        """Folds one event and links it; gives its row in the order of the table's columns too."""
         seq = Seq(state.head + 1)
         cause = one.cause if one.after is None else Seq(seq - one.after)
         at_us = self._last_us = max(self._clock.now_us(), self._last_us)
         after = evolve(state, one.event, seq=seq, cause=cause, at_us=at_us)
-        payload = encode_event(one.event)
-        kind = type(one.event).__name__
-        columns: dict[str, Any] = {
-            "seq": seq,
-            "version": one.event.VERSION,
-            "recorded_at_us": at_us,
-            "cycle": after.cycle.number if after.cycle else (state.cycle.number if state.cycle else 0),
-            "cause": cause,
-            "actor": self.actor,
-            "state_before": state.machine,
-            "state_after": after.machine,
-            "key": one.key,
-            "payload_hash": digest_of(payload),
-            "prev_hash": prev_hash,
-            "state_digest": state_digest(after) if seq % DIGEST_EVERY == 0 else None,
-        }
-        own = link(kind=kind, **columns)
-        row = {**columns, "type": kind, "payload": payload.decode(), "hash": own}
-        row["state_before"], row["state_after"] = str(state.machine), str(after.machine)
-        columns.pop("version")
-        return after, Recorded(event=one.event, hash=own, **columns), row
+        payload, kind, version = encode_event(one.event), type(one.event).__name__, one.event.VERSION
+        number = after.cycle.number if after.cycle else (state.cycle.number if state.cycle else 0)
+        before, then, payload_hash = state.machine, after.machine, digest_of(payload)
+        digest = state_digest(after) if seq % DIGEST_EVERY == 0 else None
+        own = link(
+            prev_hash=prev_hash,
+            seq=seq,
+            kind=kind,
+            version=version,
+            recorded_at_us=at_us,
+            cycle=number,
+            cause=cause,
+            actor=self.actor,
+            state_before=before,
+            state_after=then,
+            key=one.key,
+            payload_hash=payload_hash,
+            state_digest=digest,
+        )
+        place = (seq, kind, version, at_us, number, cause, self.actor, before.value, then.value, one.key)
+        record = Recorded(
+            seq=seq,
+            recorded_at_us=at_us,
+            cycle=number,
+            cause=cause,
+            actor=self.actor,
+            state_before=before,
+            state_after=then,
+            key=one.key,
+            event=one.event,
+            payload_hash=payload_hash,
+            prev_hash=prev_hash,
+            hash=own,
+            state_digest=digest,
+        )
+        return after, record, (*place, payload.decode(), payload_hash, prev_hash, own, digest)
 
-    def _write(self, rows: list[dict[str, Any]], head: Seq, after: AgentState) -> None:
+    def _write(self, rows: list[tuple[Any, ...]], head: Seq, after: AgentState) -> None:
         waiting = self.blobs.waiting()
         try:
-            with self._engine.begin() as connection:
+            with self._connection.begin():
                 if waiting:
-                    content = [{"digest": d, "size": size, "content": c} for d, (size, c) in waiting.items()]
-                    connection.execute(insert(blobs).prefix_with("OR IGNORE"), content)
-                connection.execute(insert(events), rows)
+                    content = [(digest, size, compressed) for digest, (size, compressed) in waiting.items()]
+                    self._connection.exec_driver_sql(_INSERT_BLOB, content)
+                self._connection.exec_driver_sql(_INSERT_EVENT, rows)
                 if head // SNAPSHOT_EVERY != after.head // SNAPSHOT_EVERY:
-                    saved = encode_state(after).decode()
-                    row = {"seq": after.head, "digest": state_digest(after), "state": saved}
-                    connection.execute(insert(state_snapshots).prefix_with("OR IGNORE"), row)
+                    saved = (after.head, state_digest(after), encode_state(after).decode())
+                    self._connection.exec_driver_sql(_INSERT_SNAPSHOT, saved)
         except DBAPIError as error:
             raise _wrapped(error, self.path) from error
         self.blobs.settled(list(waiting))
 
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Keeps other processes from appending for the length of a block."""
-        with self._lock.held():
-            yield
-
     def close(self) -> None:
         """Closes the log; what was appended is durable already."""
         with self._lock.held():
+            self._connection.close()
             self._engine.dispose()
         self.reader.close()
 

@@ -23,7 +23,7 @@ from .world import ApiObject, collect, requests
 
 HERE = Path(__file__).parent
 WORKSPACE = HERE.parent.parent / "work" / "api_finder"
-TO_LEARN, TO_JUDGE, AFTER_EDIT = 800, 300, 120
+TO_LEARN, TO_JUDGE, AFTER_EDIT = 800, 400, 120
 """Requests from modules that may be learned, from held-out modules, and after the bad edit."""
 CHUNK, LISTED = 100, 50
 BAD_EDIT = ("np.argsort(-scores", "np.argsort(scores")
