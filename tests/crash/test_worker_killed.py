@@ -70,16 +70,26 @@ def blob_files(root: Path) -> set[str]:
     return {str(path) for path in (root / ".instar" / "blobs").rglob("*") if path.is_file()}
 
 
+def waiting_agent(folder: Path) -> None:
+    """An agent with failures and an edit that no cycle has taken up yet."""
+    agent_folder(folder)
+    (folder / "instar.toml").write_text(SETTINGS)
+    assert instar("init", cwd=folder).returncode == 0
+    lines = "\n".join(json.dumps(row) for row in rows(30)).encode()
+    assert instar("feedback", "--jsonl", "-", cwd=folder, stdin=lines).returncode == 0
+    (folder / "heuristics.py").write_text("def score(a, b):\n    return a * b\n")
+
+
+def told(root: Path) -> list[tuple[str, str, str]]:
+    """The story of a log: each event's type and the states around it."""
+    return [(type(record.event).__name__, record.state_before, record.state_after) for record in reader(root).read()]
+
+
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     folder = tmp_path_factory.mktemp("killed")
     killed, undisturbed = folder / "killed", folder / "undisturbed"
-    agent_folder(killed)
-    (killed / "instar.toml").write_text(SETTINGS)
-    assert instar("init", cwd=killed).returncode == 0
-    lines = "\n".join(json.dumps(row) for row in rows(30)).encode()
-    assert instar("feedback", "--jsonl", "-", cwd=killed, stdin=lines).returncode == 0
-    (killed / "heuristics.py").write_text("def score(a, b):\n    return a * b\n")
+    waiting_agent(killed)
     shutil.copytree(killed, undisturbed, symlinks=True)
     ended = instar("run", "--once", cwd=undisturbed)
     assert ended.returncode == 0, ended.stderr.decode()
@@ -118,11 +128,6 @@ def test_restarted_worker_records_the_outcome_once(story: Story, state: State) -
 
 
 def test_cycle_ends_as_it_would_have(story: Story) -> None:
-    def told(root: Path) -> list[tuple[str, str, str]]:
-        return [
-            (type(record.event).__name__, record.state_before, record.state_after) for record in reader(root).read()
-        ]
-
     assert told(story.killed) == told(story.undisturbed)
     assert reader(story.killed).state_at().machine is State.IDLE
     assert reader(story.killed).state_at().waiting_count == 0
@@ -159,3 +164,24 @@ def test_no_event_is_lost_or_recorded_twice(story: Story) -> None:
     assert all(count == 1 for count in keys.values())
     assert replay(reader(story.killed)).events == len(records)
     assert instar("verify", cwd=story.killed).returncode == 0
+
+
+@pytest.mark.torture
+def test_worker_killed_before_and_after_every_effect_and_record(tmp_path: Path) -> None:
+    """Three kills a state, and one between a promotion's record and its activation."""
+    killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+    waiting_agent(killed)
+    shutil.copytree(killed, undisturbed, symlinks=True)
+    assert instar("run", "--once", cwd=undisturbed).returncode == 0
+    points = [f"{effect}.{moment}" for effect in KILLS.values() for moment in ("owed", "done", "recorded")]
+    points.insert(points.index("reward.recorded"), "promoted")
+    kills = 0
+    for point in points:
+        done = instar("run", "--once", cwd=killed, INSTAR_FAILPOINTS=f"{point}=kill")
+        assert done.returncode in (0, -9), done.stderr.decode()
+        kills += done.returncode == -9
+    assert instar("run", "--once", cwd=killed).returncode == 0
+    assert told(killed) == told(undisturbed)
+    active = (killed / "run" / "checkpoints" / "active").resolve().name
+    assert active == reader(killed).state_at().checkpoint
+    print(f"{kills} kills at {len(points)} failpoints: the same {len(told(killed))} events as without any")
