@@ -62,7 +62,7 @@ class DiffItem(Struct, frozen=True, kw_only=True):
     """
 
     seq: Seq
-    kind: Literal["code_diff", "text_diff", "binary_diff", "output_diff", "failure"]
+    kind: Literal["code_diff", "text_diff", "binary_diff", "output_diff", "failure", "retrain", "mutation"]
     subject: str
     similarity: float
     meaning_changed: bool
@@ -73,6 +73,14 @@ class DiffItem(Struct, frozen=True, kw_only=True):
     units_removed: tuple[str, ...] = ()
     text: Digest | None = None
     """Blob of the unified diff, or of the text that is to be embedded."""
+
+
+class Lineage(Struct, frozen=True):
+    """Where a checkpoint came from, in SEED's words. ``confidence_gain`` is measured on held-out pairs."""
+
+    source: str
+    epoch: int
+    confidence_gain: float
 
 
 class EmbeddedItem(Struct, frozen=True, kw_only=True):
@@ -95,15 +103,9 @@ class EmbeddedItem(Struct, frozen=True, kw_only=True):
     monitored: bool = False
     meaning_changed: bool = False
     replaceable: bool = True
+    """False for the results of retrains and mutations: what was learned is never overwritten."""
+    lineage: Lineage | None = None
     failure: str | None = None
-
-
-class Lineage(Struct, frozen=True):
-    """Where a checkpoint came from, in SEED's words. ``confidence_gain`` is measured on held-out pairs."""
-
-    source: str
-    epoch: int
-    confidence_gain: float
 
 
 class Retrieval(Struct, frozen=True):
@@ -252,6 +254,7 @@ class SignalEmbedded(Event, frozen=True, kw_only=True):
     """Each difference and each feedback of the cycle is in memory, as vectors of one embedding space."""
 
     space: Digest
+    """The checkpoint that made the vectors; empty in a workspace without a model, where no row has a vector."""
     items: tuple[EmbeddedItem, ...]
     vectors: Digest | None
     """Blob of the vectors: float32, little-endian, (rows, dim) row by row."""
@@ -312,7 +315,12 @@ class MemoryReembedded(Event, frozen=True, kw_only=True):
 
 
 class OutcomeRewarded(Event, frozen=True, kw_only=True):
-    """What the cycle brought is scored; a checkpoint or a mutation is judged."""
+    """What the cycle brought is scored; a checkpoint or a mutation is judged.
+
+    A verdict on a checkpoint or a mutation is itself taken up as a signal, so that memory holds what was tried.
+    """
+
+    SIGNAL: ClassVar[Entry | None] = "signals"
 
     subject: Literal["outcomes", "checkpoint", "mutation"]
     rewards: tuple[Reward, ...]

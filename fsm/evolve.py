@@ -14,6 +14,7 @@ from .policies import (
     change_key,
     explicit,
     failure_is_final,
+    is_remembered,
     may_retrain,
     promotion,
     recent,
@@ -234,6 +235,8 @@ def _outcome_rewarded(state: AgentState, event: e.OutcomeRewarded, at: _Moment) 
         "standings": credit(state.standings, event.rewards, state.policy.reward),
         "cycle": replace(cycle, rewarded=at.seq),
     }
+    if is_remembered(event):
+        changed["waiting"] = _wait(state.waiting, "signals", at.seq)
     if event.verdict == "promoted":
         candidate = cycle.candidate
         if candidate is None or event.checkpoint != candidate.checkpoint:

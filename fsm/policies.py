@@ -10,6 +10,7 @@ from .events import (
     CycleStarted,
     DatasetGenerated,
     EmbeddedItem,
+    OutcomeRewarded,
     SignalEmbedded,
     Trigger,
 )
@@ -114,6 +115,11 @@ def promotion(policy: GatePolicy, candidate: Candidate) -> tuple[bool, str]:
     return True, f"{measured}: the whole interval lies above {policy.gain_min:g}"
 
 
+def is_remembered(event: OutcomeRewarded) -> bool:
+    """Says whether a verdict is taken up as a signal: what became of a retrain or a mutation belongs into memory."""
+    return event.subject != "outcomes"
+
+
 def failure_is_final(state: AgentState) -> bool:
     """Says whether the failure of the cycle in progress is one too many in a row to start another."""
     return state.failures + 1 >= state.policy.cycle.failures_max
@@ -161,7 +167,7 @@ def enough_to_learn(state: AgentState, event: AnyEvent, now_us: int) -> bool:
 
 def worth_training(state: AgentState, event: DatasetGenerated) -> bool:
     """Says whether a data set holds enough that is new; an explicit order to train asks only for enough."""
-    if not event.train or event.dataset == state.trained:
+    if state.checkpoint is None or not event.train or event.dataset == state.trained:
         return False
     ordered = state.cycle is not None and state.cycle.entry == "self_train"
     rows_min = state.policy.retrain.rows_min

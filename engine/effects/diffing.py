@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec.structs import replace
 
+from instar.engine.describe import describe
 from instar.engine.diff_engine import diff_change, diff_output
+from instar.engine.redact import redact
 from instar.engine.runtime import Runtime
-from instar.fsm.events import ChangeObserved, CycleStarted, DiffComputed, DiffItem, EffectFailed, FeedbackReceived, Span
+from instar.fsm.events import (
+    ChangeObserved,
+    CycleStarted,
+    DiffComputed,
+    DiffItem,
+    EffectFailed,
+    FeedbackReceived,
+    OutcomeRewarded,
+    Span,
+)
 from instar.fsm.react import Effect
 from instar.fsm.record import Recorded
 from instar.fsm.state import AgentState
@@ -54,8 +67,19 @@ def _difference(runtime: Runtime, record: Recorded) -> tuple[DiffItem, str]:
                 seq=record.seq, kind="failure", subject=f"engine:{name}", similarity=0.0, meaning_changed=False
             )
             return item, f"{name} failed: {reason}\n{detail}"
+        case OutcomeRewarded() as verdict:
+            return _verdict(runtime, record, verdict)
         case other:
             raise AssertionError(f"{type(other).__name__} is no signal")
+
+
+def _verdict(runtime: Runtime, record: Recorded, verdict: OutcomeRewarded) -> tuple[DiffItem, str]:
+    """Tells what became of a retrain or a mutation, in words that a search can find."""
+    kind: Literal["retrain", "mutation"] = "retrain" if verdict.subject == "checkpoint" else "mutation"
+    judged = runtime.reader.get(record.cause or record.seq).event
+    told = f"{kind} {verdict.verdict}: {verdict.reason}\n{describe(judged)}"
+    item = DiffItem(seq=record.seq, kind=kind, subject=kind, similarity=1.0, meaning_changed=False)
+    return item, redact(told)
 
 
 def _content(runtime: Runtime, digest: Digest | None) -> bytes | None:

@@ -14,11 +14,13 @@ from instar.engine.runtime import Runtime
 from instar.engine.units import units
 from instar.fsm.events import (
     ChangeObserved,
+    CheckpointTrained,
     DiffComputed,
     DiffItem,
     EffectFailed,
     EmbeddedItem,
     FeedbackReceived,
+    OutcomeRewarded,
     SignalEmbedded,
 )
 from instar.fsm.react import Effect
@@ -44,12 +46,15 @@ class Draft(NamedTuple):
 
 def embed(runtime: Runtime, state: AgentState, effect: Effect) -> list[Pending]:
     """Embeds the cycle's differences, feedbacks and changed units in the space of the active checkpoint."""
-    space = active_space(state)
-    runtime.memory.catch_up(runtime.reader, runtime.blobs)
     diffed = runtime.reader.get(effect.answers).event
     assert isinstance(diffed, DiffComputed)
     signals = {record.seq: record for record in signals_of(runtime.reader, current(state))}
     drafts = [draft for item in diffed.items for draft in _drafts(runtime, signals[item.seq], item)]
+    if state.checkpoint is None:
+        items = tuple(replace(draft.item, failure="no model") for draft in drafts)
+        return [Pending(SignalEmbedded(space=Digest(""), items=items, vectors=None, dim=0), cause=effect.answers)]
+    space = active_space(state)
+    runtime.memory.catch_up(runtime.reader, runtime.blobs)
     texts = [draft.text[:TEXT_CHARS] for draft in drafts]
     vectors, failures = runtime.models.embed_each(space, texts, runtime.progress, effect.name)
     shifts = _shifts(runtime, state, space, drafts, vectors)
@@ -104,6 +109,18 @@ def _drafts(runtime: Runtime, record: Recorded, diff: DiffItem) -> list[Draft]:
                 row=None,
                 outcome="fail",
                 task_type=f"engine:{name}",
+            )
+            return [Draft(item, text)]
+        case OutcomeRewarded():
+            trained = runtime.reader.get(record.cause or record.seq).event
+            item = EmbeddedItem(
+                seq=record.seq,
+                kind=diff.kind,
+                unit=diff.subject,
+                text=_excerpt(text),
+                row=None,
+                replaceable=False,
+                lineage=trained.lineage if isinstance(trained, CheckpointTrained) else None,
             )
             return [Draft(item, text)]
         case other:

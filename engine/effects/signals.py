@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from instar.fsm.errors import EffectFailedError
-from instar.fsm.events import ChangeObserved, EffectFailed, FeedbackReceived
+from instar.fsm.events import ChangeObserved, EffectFailed, FeedbackReceived, OutcomeRewarded
+from instar.fsm.policies import is_remembered
 from instar.fsm.record import Recorded
 from instar.fsm.state import AgentState, Cycle
 from instar.store.reader import LogReader
 
-SIGNALS = (ChangeObserved, FeedbackReceived, EffectFailed)
+SIGNALS = (ChangeObserved, FeedbackReceived, EffectFailed, OutcomeRewarded)
 
 
 def current(state: AgentState) -> Cycle:
@@ -25,6 +26,8 @@ def starts_cycle(record: Recorded) -> bool:
             return not seen
         case EffectFailed(final=final):
             return not final
+        case OutcomeRewarded() as verdict:
+            return is_remembered(verdict)
         case FeedbackReceived():
             return True
         case _:

@@ -166,6 +166,14 @@ def test_no_event_is_lost_or_recorded_twice(story: Story) -> None:
     assert instar("verify", cwd=story.killed).returncode == 0
 
 
+def test_result_of_the_retrain_is_in_memory_and_not_replaceable(story: Story) -> None:
+    items = [item for record in of_type(story.killed, SignalEmbedded) for item in record.event.items]  # type: ignore[union-attr]
+    (retrain,) = [item for item in items if item.kind == "retrain"]
+    assert retrain.replaceable is False
+    trained = of_type(story.killed, CheckpointTrained)[0].event
+    assert retrain.lineage == trained.lineage  # type: ignore[union-attr]
+
+
 @pytest.mark.torture
 def test_worker_killed_before_and_after_every_effect_and_record(tmp_path: Path) -> None:
     """Three kills a state, and one between a promotion's record and its activation."""

@@ -142,3 +142,21 @@ def test_killed_rollback_is_rolled_forward_or_never_was(tmp_path: Path, failpoin
     assert len(list(after.reader.read(types=[RollbackFinished]))) == 1
     assert replay(after.reader).state == after.state
     assert not [path for path in after.workspace.staging.glob("*") if path.is_file()]
+
+
+def test_workspace_without_a_model_runs_its_cycles(runtime: Runtime) -> None:
+    from instar.engine.loop import Loop
+    from instar.fsm.events import EffectFailed, RetrainFlagged, SignalEmbedded
+
+    edited(runtime.workspace.root)
+    take_snapshot(runtime, "edited")
+    loop = Loop(runtime)
+    while loop.step():
+        pass
+    assert runtime.state.machine == "Idle"
+    assert runtime.state.waiting_count == 0
+    assert not list(runtime.reader.read(types=[EffectFailed]))
+    (embedded,) = [record.event for record in runtime.reader.read(types=[SignalEmbedded])]
+    assert isinstance(embedded, SignalEmbedded)
+    assert {item.failure for item in embedded.items} == {"no model"}
+    assert list(runtime.reader.read(types=[RetrainFlagged]))

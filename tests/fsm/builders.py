@@ -115,6 +115,12 @@ def start(state: AgentState) -> e.CycleStarted:
     return e.CycleStarted(entry=run.entry, span=e.Span(run.first, run.last), count=run.count)
 
 
+def settled(state: AgentState) -> AgentState:
+    """Lets the cycle run that puts a verdict into memory."""
+    state = fold(state, start(state), e.DiffComputed(items=()))
+    return fold(state, embedded(item(state.head), space=state.checkpoint or BASE))
+
+
 def fresh(**policy: object) -> AgentState:
     return fold(AgentState(), replace(INIT, policy=Policy(**policy)))  # type: ignore[arg-type]
 

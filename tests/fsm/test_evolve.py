@@ -30,6 +30,7 @@ from tests.fsm.builders import (
     fresh,
     item,
     rewarded,
+    settled,
     start,
     trained,
 )
@@ -110,15 +111,24 @@ def test_promotion_needs_gate_candidate_and_reembedded_memory() -> None:
 
 def test_dataset_that_was_learned_is_not_learned_again() -> None:
     state = fold(cycle_at_training(), trained(), rewarded("rejected", subject="checkpoint"))
-    state = fold(state, e.PlanChosen(steps=(), planner="b"), e.TaskQueued(task="self_train", source="t"))
+    state = settled(fold(state, e.PlanChosen(steps=(), planner="b")))
+    state = fold(state, e.TaskQueued(task="self_train", source="t"))
     state = fold(state, start(state), e.RetrainFlagged(triggers=(), path="p", content=D))
     assert fold(state, dataset()).machine is State.REWARDING
     assert fold(state, replace(dataset(), dataset=NEW)).machine is State.TRAINING
 
 
+def test_verdict_on_a_retrain_is_taken_up_and_remembered() -> None:
+    state = fold(cycle_at_training(), trained(), rewarded("rejected", subject="checkpoint"))
+    assert state.waiting_count == 1
+    state = settled(fold(state, e.PlanChosen(steps=(), planner="b")))
+    assert (state.machine, state.waiting_count) == (State.IDLE, 0)
+    assert fold(cycle_at_training(), trained(), rewarded()).waiting_count == 0
+
+
 def test_retrain_by_itself_waits_for_enough_new_rows() -> None:
     state = fold(cycle_at_training(), trained(), rewarded("rejected", subject="checkpoint"))
-    state = fold(state, e.PlanChosen(steps=(), planner="b"), FEEDBACK)
+    state = fold(settled(fold(state, e.PlanChosen(steps=(), planner="b"))), FEEDBACK)
     state = fold(state, start(state), e.DiffComputed(items=()), embedded(item(state.head, outcome="fail")))
     state = fold(state, e.RetrainFlagged(triggers=(), path="p", content=D))
     assert state.trained_rows == 100
@@ -146,6 +156,7 @@ def test_retrain_budget_holds_for_an_hour_of_recorded_time() -> None:
     first = until_dataset(state, D, 1)
     assert first.machine is State.TRAINING
     done = fold(first, trained(), rewarded("rejected", subject="checkpoint"), e.PlanChosen(steps=(), planner="b"))
+    done = settled(done)
     again = until_dataset(done, NEW, 2)
     assert again.machine is State.REWARDING
     assert again.suppressed == 1

@@ -15,8 +15,8 @@ from instar.store.reader import SCHEMA_HEAD, LogReader
 GOLDEN = Path(__file__).parent
 ENDS = {
     "schema_0001.db": (
-        "fbc02d2fb63e29f7cd8eacaffdf00e1b008a1ab216240dcc34c3087536856068",
-        "1:f5a71f23dadaf8e713423f703f6f890269843bfbae333a73ce95b0c1c9f90ac4",
+        "683fdb5794c5af2d9d99eb7d9f5eadb0b1a3fba3e7d0bb4ec831ccbbdfa579fc",
+        "1:09410e8ecf04cfffd06e6a66fbc459c2578f028de369b6403b917ca5db24cba5",
     )
 }
 
