@@ -54,7 +54,7 @@ _I, _D, _E, _F, _G, _T, _R, _P = State
 _WIDE = _Layout(
     "wide",
     700,
-    262,
+    246,
     {
         **{state: (80.0 + 180.0 * column, 90.0) for column, state in enumerate((_I, _D, _E, _F))},
         **{state: (620.0 - 180.0 * column, 186.0) for column, state in enumerate((_G, _T, _R, _P))},
@@ -62,7 +62,7 @@ _WIDE = _Layout(
     {
         (_I, _F): 66.0,
         (_E, _I): -44.0,
-        (_G, _R): -74.0,
+        (_G, _R): 48.0,
         (_I, _P): 26.0,
         (_P, _I): 26.0,
         (_R, _P): 14.0,

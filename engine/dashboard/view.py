@@ -6,7 +6,6 @@ import logging
 import threading
 from collections import deque
 from pathlib import Path
-from typing import Any
 
 from instar.engine.workspace import Workspace
 from instar.fsm.errors import InstarError
@@ -118,10 +117,3 @@ class LogView:
         if problem != self.problem:
             logger.warning("%s", problem)
         self.problem = problem
-
-
-def jsonable(value: Any) -> Any:
-    """Turns structs into what JSON knows."""
-    import msgspec
-
-    return msgspec.to_builtins(value, enc_hook=str)
