@@ -62,7 +62,8 @@ def _gathering(
         case e.SignalEmbedded():
             low = [item.similarity for item in event.items if item.similarity is not None]
             nearest = f", lowest similarity {min(low):.3f}" if low else ""
-            return f"{len(event.items)} rows in space {event.space[:12]}{nearest}"
+            where = f"in space {event.space[:12]}" if event.space else "without a vector: no model"
+            return f"{len(event.items)} rows {where}{nearest}"
         case e.RetrainFlagged():
             return "; ".join(f"{t.policy} {t.value:.2f} (threshold {t.threshold:.2f})" for t in event.triggers)
         case e.DatasetGenerated():
