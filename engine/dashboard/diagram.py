@@ -54,7 +54,7 @@ _I, _D, _E, _F, _G, _T, _R, _P = State
 _WIDE = _Layout(
     "wide",
     700,
-    246,
+    254,
     {
         **{state: (80.0 + 180.0 * column, 90.0) for column, state in enumerate((_I, _D, _E, _F))},
         **{state: (620.0 - 180.0 * column, 186.0) for column, state in enumerate((_G, _T, _R, _P))},

@@ -19,6 +19,11 @@ from .view import LogView
 
 PAYLOAD_CHARS_MAX = 200_000
 _RUNS_SHOWN = 12
+_ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><circle cx="16" cy="16" r="11" fill="none" '
+    'stroke="#8a8f87" stroke-width="3" stroke-dasharray="5.6 3.04"/>'
+    '<circle cx="16" cy="5" r="4.5" fill="#d97706"/></svg>'
+)
 
 
 class Pages:
@@ -41,6 +46,7 @@ class Pages:
         """Lists the routes; GET alone."""
         return [
             Route("/", self.page),
+            Route("/icon.svg", self.icon),
             Route("/fragments/state", self.state),
             Route("/fragments/events", self.events),
             Route("/fragments/event/{seq:int}", self.event),
@@ -53,6 +59,10 @@ class Pages:
         self._view.refresh()
         content = self._rows(self._view.head + 1, 60, "", ())
         return self._show("page.html", **self._state(), **content, **self._training(), **self._rewards())
+
+    def icon(self, _request: Request) -> Response:
+        """The mark in the browser's tab."""
+        return Response(_ICON, media_type="image/svg+xml")
 
     def state(self, _request: Request) -> Response:
         """The state panel."""

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
+import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("starlette", reason="the extra `dashboard` is not installed")
 
 from starlette.testclient import TestClient
 
+from instar.engine import dashboard
 from instar.engine.dashboard import create_app, serve
+from instar.engine.dashboard.diagram import diagrams, transitions
+from instar.engine.dashboard.follower import Follower
+from instar.engine.dashboard.memory_map import _Row, _sample, project
+from instar.engine.dashboard.rows import GROUPS
+from instar.engine.dashboard.view import LogView
+from instar.fsm import events as e
+from instar.fsm.codec import TYPES
 from instar.fsm.errors import ConfigError, LogMissing
-from instar.fsm.words import State
+from instar.fsm.words import Seq, State, digest_of
+from instar.store.log import Pending
 from tests.engine.agents import PROJECT
-from tests.engine.dashboard_log import HOSTILE, NEW, append, empty_log, feedback, sample_log
+from tests.engine.dashboard_log import BASE, HOSTILE, NEW, append, empty_log, feedback, sample_log, vectors
 
 TOKEN, PORT = "secret-token", 8123
 FOLDER = PROJECT / "engine" / "dashboard"
@@ -181,7 +196,10 @@ def test_own_files_name_no_other_host_and_no_inline_script() -> None:
         assert not re.search(r"<script(?![^>]*\bsrc=)[^>]*>|\son[a-z]+=[\"']|<style", text), path
 
 
-def test_server_ends_at_once_when_asked(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("asked", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)])
+def test_server_ends_at_once_when_asked_though_a_stream_is_open(
+    tmp_path: Path, asked: signal.Signals, code: int
+) -> None:
     sample_log(tmp_path).close()
     script = (
         "import sys; from pathlib import Path; from instar.engine.dashboard import serve;"
@@ -199,7 +217,174 @@ def test_server_ends_at_once_when_asked(tmp_path: Path) -> None:
         stream.sendall(head.encode())
         assert b"200 OK" in stream.recv(4096)
         started = time.monotonic()
-        process.terminate()
-        process.wait(10)
-        assert time.monotonic() - started < 8
+        process.send_signal(asked)
+        assert process.wait(10) == code
+        assert time.monotonic() - started < 1.9, "it waited for the grace time instead of ending the stream"
     process.stdout.close()
+
+
+def test_old_pages_of_a_big_log_are_whole_and_gapless_with_and_without_a_filter(tmp_path: Path) -> None:
+    log = empty_log(tmp_path)
+    skipped = e.InputSkipped(source="watcher", subject="s", reason="r")
+    log.transact(lambda _: [Pending(feedback(n) if n % 90 == 0 else skipped) for n in range(3000)])
+    log.close()
+    with browsing(tmp_path) as client:
+        for choice, expected in (
+            ("", list(range(3001, 0, -1))),
+            ("FeedbackReceived", [2 + n for n in range(2970, -1, -90)]),
+            ("workspace", [1]),
+        ):
+            found: list[int] = []
+            before = 3002
+            while page := client.get(f"/api/events?limit=200&before={before}&type={choice}").json()["events"]:
+                found += [event["seq"] for event in page]
+                before = found[-1]
+            assert found == expected
+        assert "before=2942" in client.get("/fragments/events?limit=60").text
+
+
+def test_new_rows_come_after_a_position_newest_first(client: TestClient) -> None:
+    seqs = re.findall(r'data-seq="(\d+)"', client.get("/fragments/events?after=16").text)
+    assert seqs == ["19", "18", "17"]
+    assert "data-seq" not in client.get("/fragments/events?after=19").text
+
+
+def test_event_is_shown_with_what_led_to_it_and_what_came_of_it(client: TestClient) -> None:
+    trained = client.get("/api/events?type=CheckpointTrained").json()["events"][0]["seq"]
+    detail = client.get(f"/api/event/{trained}").json()
+    chain = [link["type"] for link in detail["chain"]]
+    assert chain[-3:] == ["RetrainFlagged", "DatasetGenerated", "CheckpointTrained"]
+    assert detail["answers"][0]["type"] == "MemoryReembedded"
+
+
+def test_rolled_back_memory_leaves_the_map_and_its_old_space_comes_back(tmp_path: Path) -> None:
+    log = sample_log(tmp_path)
+    items = (e.EmbeddedItem(seq=Seq(20), kind="feedback", unit="find", text="later", row=0, outcome="pass"),)
+    log.append(feedback(1, "pass"))
+    waits = log.state.waiting[0]
+    append(log, e.CycleStarted(entry="signals", span=e.Span(waits.first, waits.last), count=waits.count))
+    append(log, e.DiffComputed(items=()))
+    append(log, e.SignalEmbedded(space=NEW, items=items, vectors=vectors(log, 1, 3), dim=8))
+    with browsing(tmp_path) as client:
+        now = client.get("/api/memory").json()
+        assert (now["space"], now["live"], len(now["points"]), now["unplaced"]) == (NEW, 10, 10, 0)
+        then = log.reader.state_at(14)
+        assert (then.checkpoint, len(then.memory)) == (BASE, 1)
+        back = e.RollbackStarted(
+            target=Seq(14), plan=digest_of(b"p"), tree=digest_of(b"t"), checkpoint=BASE, memory=then.memory, reason="r"
+        )
+        log.append(back)
+        again = client.get("/api/memory").json()
+        assert (again["space"], again["live"], len(again["points"]), again["unplaced"]) == (BASE, 9, 9, 0)
+        assert [point["text"] for point in again["points"]] == [feedback(n).input for n in range(9)]
+    log.close()
+
+
+def test_rows_whose_vectors_are_lost_are_counted_not_drawn(tmp_path: Path) -> None:
+    log = empty_log(tmp_path)
+    append(log, feedback(1))
+    append(log, e.CycleStarted(entry="signals", span=e.Span(Seq(2), Seq(2)), count=1))
+    append(log, e.DiffComputed(items=()))
+    item = e.EmbeddedItem(seq=Seq(2), kind="failure", unit="find", text="t", row=0, outcome="fail")
+    append(log, e.SignalEmbedded(space=BASE, items=(item,), vectors=digest_of(b"never stored"), dim=8))
+    log.close()
+    with browsing(tmp_path) as client:
+        drawn = client.get("/api/memory").json()
+        assert (drawn["live"], drawn["unplaced"], drawn["points"]) == (1, 1, [])
+
+
+def test_projection_finds_the_principal_axes_with_one_sign() -> None:
+    made = np.random.default_rng(5)
+    vectors = made.normal(size=(300, 12)) * np.array([9.0, 5.0, *[1.0] * 10])
+    places, (first, second) = project(vectors)
+    centred = vectors - vectors.mean(axis=0)
+    _, scales, axes = np.linalg.svd(centred, full_matrices=False)
+    assert np.allclose(np.abs(places), np.abs(centred @ axes[:2].T))
+    assert np.allclose([first, second], scales[:2] ** 2 / (scales**2).sum())
+    assert np.corrcoef(places[:, 0], vectors[:, 0])[0, 1] > 0.99
+    assert np.allclose(project(vectors[::-1].copy())[0][::-1], places)
+    assert project(np.zeros((4, 3)))[0].tolist() == [[0.0, 0.0]] * 4
+
+
+def test_sample_is_the_same_each_time_and_keeps_its_rows_as_the_log_grows() -> None:
+    item = e.EmbeddedItem(seq=Seq(1), kind="feedback", unit="u", text="t", row=0)
+    rows = [_Row(10 + n // 50, n % 50, item, BASE, n % 50, 8) for n in range(4000)]
+    first, grown = _sample(rows[:2000], 500), _sample(rows, 500)
+    assert first == _sample(rows[:2000], 500)
+    assert len(first) == len(grown) == 500
+    early = [row for row in grown if row in rows[:2000]]
+    assert 180 < len(early) < 320
+    assert all(row in first for row in early)
+
+
+def test_log_from_a_newer_version_is_shown_as_far_as_it_is_understood(tmp_path: Path) -> None:
+    sample_log(tmp_path).close()
+    with browsing(tmp_path) as client:
+        assert client.get("/api/state").json()["problem"] is None
+        path = tmp_path / ".instar" / "log.db"
+        with sqlite3.connect(path) as writer:
+            writer.execute(
+                "INSERT INTO events SELECT 20, 'DreamRecorded', 1, recorded_at_us, cycle, NULL, actor, state_after, "
+                "state_after, NULL, '{}', payload_hash, hash, hash, NULL FROM events WHERE seq = 19"
+            )
+        writer.close()
+        state = client.get("/api/state").json()
+        assert "past event 19" in state["problem"]
+        assert (state["head"], state["machine"]) == (20, "Idle")
+        assert "DreamRecorded" in client.get("/").text
+        assert client.get("/fragments/event/20").status_code == 200
+
+
+def test_stream_tells_a_client_of_each_event_once_and_ends_on_close(tmp_path: Path) -> None:
+    log = sample_log(tmp_path)
+
+    async def listen() -> list[tuple[str, str]]:
+        view = LogView(tmp_path)
+        follower = Follower(view)
+        following = asyncio.create_task(follower.run())
+        told: list[tuple[str, str]] = []
+        async for message in follower.stream(17):
+            told.append((message["event"], message["id"]))
+            if told[-1] == ("events", "19"):
+                await asyncio.to_thread(log.append, feedback(5))
+            if told[-1] == ("events", "20"):
+                assert '"first":20,"last":20,"types":["FeedbackReceived"]' in message["data"]
+                await follower.close()
+        await following
+        assert follower.clients == 0
+        view.close()
+        return told
+
+    told = asyncio.run(asyncio.wait_for(listen(), 20))
+    assert [one for one in told if one[0] == "events"] == [("events", "19"), ("events", "20")]
+    log.close()
+
+
+def test_every_event_type_is_in_one_group() -> None:
+    assert sorted(kind for kinds in GROUPS.values() for kind in kinds) == sorted(TYPES)
+
+
+def test_diagram_draws_every_transition_inside_its_frame() -> None:
+    assert (State.EMBEDDING, State.FLAGGED) in transitions()
+    for diagram in diagrams():
+        assert {node.name for node in diagram.nodes} == set(State)
+        assert {(edge.source, edge.target) for edge in diagram.edges} == set(transitions())
+        for edge in diagram.edges:
+            x1, y1, cx, cy, x2, y2 = (float(number) for number in re.findall(r"-?[\d.]+", edge.path))
+            for x, y in ((x1, y1), ((x1 + 2 * cx + x2) / 4, (y1 + 2 * cy + y2) / 4), (x2, y2)):
+                assert 0 <= x <= diagram.width, edge
+                assert 0 <= y <= diagram.height, edge
+
+
+def test_absent_packages_are_named_with_the_way_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dashboard, "_PACKAGES", ("starlette", "no_such_package"))
+    with pytest.raises(ConfigError, match=r"no_such_package: run `pip install 'instar\[dashboard\]'`"):
+        serve(tmp_path, announce=lambda _: None)
+
+
+def test_every_file_of_the_page_is_packaged() -> None:
+    settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    patterns = ["*.py", *settings["tool"]["setuptools"]["package-data"]["*"]]
+    files = [path for path in FOLDER.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert len(files) > 20
+    assert [path.name for path in files if not any(fnmatch(path.name, pattern) for pattern in patterns)] == []

@@ -28,7 +28,7 @@ window.instarCharts = (() => {
 
   // Equal facts get equal colours in both schemes and after every change.
   const FIXED = {
-    code_diff: 1, text_diff: 5, binary_diff: 7, output_diff: 3, failure: 2, feedback: 4,
+    code_diff: 1, text_diff: 5, binary_diff: 7, output_diff: 3, failure: 2, feedback: 4, retrain: 6,
     pass: 4, fail: 2, skip: 7, "no outcome": 1, "no task": 7,
   };
   const hashed = (name) => [...name].reduce((sum, char) => (sum * 31 + char.codePointAt(0)) >>> 0, 7);
