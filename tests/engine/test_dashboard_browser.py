@@ -68,6 +68,8 @@ def test_page_is_live_and_talks_to_nobody_else(address: str, tmp_path: Path) -> 
         assert page.locator("#state .node.lit").first.get_attribute("data-state") == "Idle"
         assert page.locator("#events > li").count() >= 10
         page.wait_for_selector("#memory canvas, #map canvas, .memory canvas", timeout=20_000)
+        page.wait_for_selector("#loss canvas", timeout=20_000)
+        page.wait_for_selector("#heldout canvas", timeout=20_000)
         log = EventLog(tmp_path / ".instar" / "log.db")
         append(log, feedback(77))
         log.close()

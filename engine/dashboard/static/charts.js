@@ -1,4 +1,4 @@
-// The two charts: memory on a plane, training losses. Texts of the log go into text nodes only, never into markup.
+// The three charts: memory on a plane, training losses, held-out measures over retrains. Texts of the log go into text nodes only, never into markup.
 "use strict";
 window.instarCharts = (() => {
   const byId = (id) => document.getElementById(id);
@@ -174,19 +174,59 @@ window.instarCharts = (() => {
     return tip;
   }
 
-  async function loss() {
+  // ---- held-out measures ------------------------------------------------------------------------------------------
+
+  const MEASURES = [["MRR", "mrr", 1], ["recall@1", "recall_at_1", 4]];
+  const measured = () => losses.runs.filter((run) => run.after.pairs > 0).reverse();
+
+  function drawHeldOut() {
+    const { view } = chart("heldout");
+    const runs = measured();
+    const line = { lineStyle: { color: colour("line") } };
+    const label = { color: colour("soft"), fontSize: 11, hideOverlap: true };
+    const curve = (name, which, key, hue) => ({
+      name: `${name} ${which}`, type: "line", color: colour(`c${hue}`), symbol: which === "after" ? "circle" : "emptyCircle", symbolSize: 7,
+      lineStyle: { width: which === "after" ? 2.4 : 1.2, type: which === "after" ? "solid" : "dashed" },
+      data: runs.map((run) => run[which][key]),
+    });
+    const series = MEASURES.flatMap(([name, key, hue]) => [curve(name, "before", key, hue), curve(name, "after", key, hue)]);
+    view.setOption({
+      ...shared(),
+      grid: { left: 44, right: 14, top: 12, bottom: 50 },
+      legend: legend(series.map((one) => one.name)),
+      tooltip: { ...box(), trigger: "axis", formatter: heldOutTip },
+      xAxis: { type: "category", data: runs.map((run) => `event ${run.seq}`), axisLabel: label, axisLine: line, axisTick: line },
+      yAxis: { type: "value", scale: true, axisLabel: label, splitLine: { lineStyle: { color: colour("line"), opacity: 0.6 } } },
+      series,
+    }, true);
+  }
+
+  function heldOutTip(items) {
+    const run = measured()[items[0].dataIndex];
+    const tip = node("div", "", "tip-body");
+    tip.append(node("b", `event ${run.seq}, ${run.after.pairs} held-out pairs`));
+    for (const item of items) tip.append(node("span", `${item.seriesName}: ${item.value.toFixed(3)}`));
+    return tip;
+  }
+
+  function show(id, draw, wanted) {
+    byId(id).hidden = !wanted;
+    if (!wanted) return;
+    const one = chart(id);
+    one.draw = draw;
+    one.view.resize();
+    draw();
+  }
+
+  async function training() {
     try {
       losses = await ask("/api/training");
     } catch (error) {
       return;
     }
-    byId("loss").hidden = !losses.runs.some((run) => run.loss.length);
-    if (byId("loss").hidden) return;
-    const one = chart("loss");
-    one.draw = drawLoss;
-    one.view.resize();
-    drawLoss();
+    show("loss", drawLoss, losses.runs.some((run) => run.loss.length));
+    show("heldout", drawHeldOut, measured().length > 0);
   }
 
-  return { memory, loss };
+  return { memory, training };
 })();

@@ -106,7 +106,7 @@
     listNew();
     if (concerns("training", news.types)) {
       htmx.trigger("#training", "instar:training");
-      instarCharts.loss();
+      instarCharts.training();
     }
     if (concerns("rewards", news.types)) htmx.trigger("#rewards", "instar:rewards");
     if (concerns("memory", news.types) && !memoryTimer) {
@@ -187,7 +187,7 @@
     showTimes();
     setInterval(showTimes, 1_000);
     instarCharts.memory();
-    instarCharts.loss();
+    instarCharts.training();
     connect();
   });
 })();
