@@ -9,7 +9,7 @@ import ast
 import inspect
 from pathlib import Path
 
-from instar.fsm import events, policy
+from instar.fsm import events, policy, values
 from instar.fsm.codec import TYPES
 from instar.fsm.machine import compile_table
 from instar.fsm.words import State
@@ -86,7 +86,8 @@ Guards are tried from top to bottom; the first that holds decides. `fsm/policies
 
 def event_catalogue() -> str:
     """Lists every event and value, with its fields, their types and what they mean."""
-    documented = _documented(inspect.getsource(events)) | _documented(inspect.getsource(policy))
+    sources = (events, values, policy)
+    documented = {name: found for source in sources for name, found in _documented(inspect.getsource(source)).items()}
     parts = [
         f"{NOTE}\n# Event catalogue\n\nEvery fact that the log can hold, as canonical JSON: sorted keys, UTF-8, the "
         "type under `type`. A signal starts a cycle when it is taken up. Positions are integers, digests lower-case "
@@ -96,8 +97,8 @@ def event_catalogue() -> str:
         signal = f", a signal ({kind.SIGNAL})" if kind.SIGNAL else ""
         parts.append(_section(name, f"version {kind.VERSION}{signal}", documented[name]))
     parts.append("## Values inside events\n")
-    values = [name for name in documented if name not in TYPES and name != "Event"]
-    parts += [_section(name, "", documented[name]) for name in values]
+    inner = [name for name in documented if name not in TYPES and name != "Event"]
+    parts += [_section(name, "", documented[name]) for name in inner]
     return "\n".join(parts)
 
 

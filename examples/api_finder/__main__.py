@@ -22,7 +22,7 @@ from .metrics import paired_bootstrap, recall_at_1, reciprocal_rank
 from .world import ApiObject, collect, requests
 
 HERE = Path(__file__).parent
-WORKSPACE = HERE.parent.parent / "work" / "api_finder"
+WORKSPACE = HERE.parent.parent / "var" / "api_finder"
 TO_LEARN, TO_JUDGE, AFTER_EDIT = 800, 400, 120
 """Requests from modules that may be learned, from held-out modules, and after the bad edit."""
 CHUNK, LISTED = 100, 50

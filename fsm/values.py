@@ -1,0 +1,128 @@
+"""The values that events are made of."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from .words import Digest, Seq
+
+Entry = Literal["signals", "self_train", "mutate"]
+"""How a cycle takes a signal up: with its neighbours, or as the one task of a cycle."""
+
+Outcome = Literal["pass", "fail", "skip"]
+"""How a task of the agent ended."""
+
+
+class Span(Struct, frozen=True, order=True):
+    """Positions ``first`` to ``last`` of the log, both included."""
+
+    first: Seq
+    last: Seq
+
+
+class Interval(Struct, frozen=True):
+    """An estimate with the ends of its 95 % bootstrap interval (Efron & Tibshirani 1993)."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Trigger(Struct, frozen=True):
+    """One trigger that holds: the policy, what it saw, where its threshold lies, the events that it rests on."""
+
+    policy: Literal["code_mutation", "semantic_drift", "explicit_task", "feedback"]
+    value: float
+    threshold: float
+    events: tuple[Seq, ...]
+    note: str
+
+
+class DiffItem(Struct, frozen=True, kw_only=True):
+    """What one signal changed: a file against its last version, or an output against its reference.
+
+    ``similarity`` is 1 − the normalised size of the difference, in 0..1. ``meaning_changed`` is false for a change of
+    comments, layout or docstrings only.
+    """
+
+    seq: Seq
+    kind: Literal["code_diff", "text_diff", "binary_diff", "output_diff", "failure", "retrain", "mutation"]
+    subject: str
+    similarity: float
+    meaning_changed: bool
+    lines_added: int = 0
+    lines_removed: int = 0
+    units_changed: tuple[str, ...] = ()
+    units_added: tuple[str, ...] = ()
+    units_removed: tuple[str, ...] = ()
+    text: Digest | None = None
+    """Blob of the unified diff, or of the text that is to be embedded."""
+
+
+class Lineage(Struct, frozen=True):
+    """Where a checkpoint came from, in SEED's words. ``confidence_gain`` is measured on held-out pairs."""
+
+    source: str
+    epoch: int
+    confidence_gain: float
+
+
+class EmbeddedItem(Struct, frozen=True, kw_only=True):
+    """One row of memory: which signal and unit it stands for, and the facts that the trigger policies read.
+
+    ``row`` is the row of the vector in the event's ``vectors`` blob, or None when the text could not be embedded.
+    ``similarity`` is the cosine against the last vector of the same unit in the same space, if there was one.
+    """
+
+    seq: Seq
+    kind: str
+    unit: str
+    text: str
+    row: int | None
+    similarity: float | None = None
+    confidence: float | None = None
+    outcome: Outcome | None = None
+    reward: float | None = None
+    task_type: str | None = None
+    monitored: bool = False
+    meaning_changed: bool = False
+    replaceable: bool = True
+    """False for the results of retrains and mutations: what was learned is never overwritten."""
+    lineage: Lineage | None = None
+    failure: str | None = None
+
+
+class Retrieval(Struct, frozen=True):
+    """Retrieval quality over ``pairs`` held-out pairs: recall@1, mean reciprocal rank, mean confidence."""
+
+    pairs: int
+    recall_at_1: float
+    mrr: float
+    confidence: float
+
+
+class Reward(Struct, frozen=True):
+    """The score of one outcome, in 0..1, and the task type that it counts for."""
+
+    seq: Seq
+    task_type: str
+    score: float
+    outcome: Outcome
+
+
+class PlanStep(Struct, frozen=True):
+    """A task type and what to do about it next; a smaller ``rank`` comes first."""
+
+    rank: int
+    task_type: str
+    strategy: str
+    reason: str
+
+
+class Displaced(Struct, frozen=True):
+    """Bytes that a restore found in place of what it expected, kept in the store."""
+
+    path: str
+    blob: Digest
