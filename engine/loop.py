@@ -60,9 +60,7 @@ def performer(name: EffectName) -> Perform:
 
             return mutation_daemon.mutate
         case EffectName.ROLL_FORWARD:
-            from .effects import restoring
-
-            return restoring.roll_forward_restore
+            raise AssertionError("a restore is rolled forward by finish_begun, under the lock on the agent's files")
 
 
 class Loop:
@@ -107,7 +105,7 @@ class Loop:
         except (LogUnavailable, LogCorrupt):
             raise
         except Exception as error:
-            if effect.name in (EffectName.START_CYCLE, EffectName.ROLL_FORWARD):
+            if effect.name is EffectName.START_CYCLE:
                 raise
             logger.warning("effect %s failed: %s", effect.name, error)
             pending = [_failure(effect, error)]

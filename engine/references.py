@@ -12,7 +12,8 @@ from instar.store.reader import LogReader
 
 FORMS = "a seq, latest, latest~N, snapshot:NAME, checkpoint:PREFIX, last-good or an ISO time"
 
-_SAFETY = "before-"
+SAFETY = "before-rollback-"
+"""How the snapshots begin that a rollback takes of what it is about to change."""
 
 
 def resolve(reader: LogReader, reference: str | int) -> Seq:
@@ -82,7 +83,7 @@ def _last_good(reader: LogReader) -> int:
     good = 1
     for record in reader.read(types=[SnapshotTaken, OutcomeRewarded]):
         event = record.event
-        named = isinstance(event, SnapshotTaken) and not event.name.startswith(_SAFETY)
+        named = isinstance(event, SnapshotTaken) and not event.name.startswith(SAFETY)
         if named or (isinstance(event, OutcomeRewarded) and event.verdict == "promoted"):
             good = record.seq
     return good

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from instar.fsm.errors import ConfigError
 from instar.fsm.events import RollbackFinished, RollbackStarted
-from instar.fsm.react import Effect, EffectName
+from instar.fsm.record import Recorded
 from instar.fsm.state import AgentState
 from instar.fsm.words import Digest, Seq
 from instar.store.log import Pending
@@ -15,7 +15,7 @@ from instar.store.trees import read_tree
 from .effects.restoring import roll_forward_restore
 from .failpoints import failpoint
 from .ignore import spared_by
-from .references import resolve
+from .references import SAFETY, resolve
 from .restore import Plan, check_plan, clear_staging, make_plan, stage, write_plan
 from .runtime import Runtime
 from .snapshot import take_snapshot
@@ -53,14 +53,18 @@ class RolledBack(Struct, frozen=True, kw_only=True):
 def finish_begun(runtime: Runtime) -> bool:
     """Rolls a cut-off restore forward, if there is one, before anything else is done."""
     with runtime.files.held():
-        state = runtime.state
-        if state.restoring is None:
-            return False
-        effect = Effect(EffectName.ROLL_FORWARD, state.restoring.seq)
-        pending = roll_forward_restore(runtime, state, effect)
-        runtime.log.transact(lambda now: pending if now.restoring == state.restoring else [])
-        clear_staging(runtime.workspace.staging / state.restoring.plan, runtime.blobs)
-        return True
+        return bool(_roll_forward(runtime))
+
+
+def _roll_forward(runtime: Runtime) -> list[Recorded]:
+    """Finishes the restore that was begun, if any; gives what was recorded. The caller holds the agent's files."""
+    state = runtime.state
+    if state.restoring is None:
+        return []
+    pending = roll_forward_restore(runtime, state)
+    records = runtime.log.transact(lambda now: pending if now.restoring == state.restoring else [])
+    clear_staging(runtime.workspace.staging / state.restoring.plan, runtime.blobs)
+    return records
 
 
 def plan_rollback(runtime: Runtime, reference: str | int) -> RollbackPlan:
@@ -107,7 +111,7 @@ def roll_back(runtime: Runtime, reference: str | int, reason: str = "asked for")
     finish_begun(runtime)
     target = resolve(runtime.reader, reference)
     with runtime.files.held():
-        safety = f"before-rollback-{runtime.reader.head() + 1}"
+        safety = f"{SAFETY}{runtime.reader.head() + 1}"
         take_snapshot(runtime, safety, f"before the rollback to event {target}")
         planned = _plan(runtime, target)
         runtime.models.activate(runtime.state.checkpoint)
@@ -118,10 +122,7 @@ def roll_back(runtime: Runtime, reference: str | int, reason: str = "asked for")
         failpoint("rollback.staged")
         started = runtime.log.transact(lambda state: [_start(runtime, state, planned, content, reason)])[0]
         failpoint("rollback.started")
-        state = runtime.state
-        pending = roll_forward_restore(runtime, state, Effect(EffectName.ROLL_FORWARD, started.seq))
-        records = runtime.log.transact(lambda now: pending if now.restoring == state.restoring else [])
-    clear_staging(runtime.workspace.staging / content, runtime.blobs)
+        records = _roll_forward(runtime)
     finished = records[0].event
     assert isinstance(finished, RollbackFinished)
     return RolledBack(

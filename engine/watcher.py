@@ -14,7 +14,7 @@ from instar.fsm.state import AgentState
 from instar.store.log import Pending
 from instar.store.trees import Tree, changes, read_tree, write_tree
 
-from .effects.restoring import observed
+from .changes import observed
 from .runtime import Runtime
 
 if TYPE_CHECKING:

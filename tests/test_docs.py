@@ -83,7 +83,8 @@ def test_readme_example_runs_as_printed(tmp_path: Path) -> None:
     agent = tmp_path / "agent"
     agent.mkdir()
     (agent / "heuristics.py").write_text("def score(a):\n    return a\n")
-    script = code[1].replace("path/to/agent", str(agent))
+    light = "import sys\nassert not {'torch', 'sentence_transformers'} & set(sys.modules), 'the agent is not light'\n"
+    script = code[1].replace("path/to/agent", str(agent)) + light
     done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, timeout=280)
     assert done.returncode == 0, done.stderr.decode()
     told = done.stdout.decode()

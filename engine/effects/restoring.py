@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
+from instar.engine.changes import observed
 from instar.engine.failpoints import failpoint
-from instar.engine.monitored import is_monitored
 from instar.engine.restore import read_plan, roll_forward
 from instar.engine.runtime import Runtime
 from instar.fsm.events import (
-    ChangeObserved,
     MutationAccepted,
     MutationApplied,
     RollbackFinished,
     RollbackStarted,
 )
-from instar.fsm.policies import change_key
-from instar.fsm.react import Effect
 from instar.fsm.state import AgentState
 from instar.fsm.words import Digest
 from instar.store.log import Pending
-from instar.store.trees import Entry, changes, read_tree
+from instar.store.trees import changes, read_tree
 
 
-def roll_forward_restore(runtime: Runtime, state: AgentState, _effect: Effect) -> list[Pending]:
+def roll_forward_restore(runtime: Runtime, state: AgentState) -> list[Pending]:
     """Rolls a begun restore forward; idempotent, and safe against a second process that does the same."""
     if state.restoring is None:
         return []
@@ -60,23 +55,3 @@ def _own_changes(runtime: Runtime, state: AgentState, tree: Digest) -> list[Pend
         event = observed(change.path, change.before, change.after, tree, state.policy.monitored, judged)
         pending.append(Pending(event, after=distance))
     return pending
-
-
-def observed(
-    path: str, before: Entry | None, after: Entry | None, tree: Digest, monitored: tuple[str, ...], judged: set[str]
-) -> ChangeObserved:
-    """Describes one changed path as a signal; ``judged`` gains its key."""
-    event = ChangeObserved(
-        path=path,
-        change="added" if before is None else "deleted" if after is None else "modified",
-        before=before.blob if before else None,
-        after=after.blob if after else None,
-        tree=tree,
-        monitored=is_monitored(path, monitored),
-        size=after.size if after else 0,
-    )
-    key = change_key(event)
-    if key in judged:
-        return replace(event, seen=True)
-    judged.add(key)
-    return event

@@ -94,7 +94,6 @@ def test_hint_makes_a_rescan_due(tmp_path: Path) -> None:
             time.sleep(0.01)
         watcher.rescan()
         assert observed(runtime) == [("modified", "notes.txt", False)]
-        assert watcher.due_in() > 60 or wake.is_set()
     finally:
         watcher.stop()
 

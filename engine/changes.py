@@ -1,0 +1,43 @@
+"""A changed file as a signal, and which files are monitored logic files (trigger 1 of SEED.md)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from msgspec.structs import replace
+from pathspec import GitIgnoreSpec
+
+from instar.fsm.events import ChangeObserved
+from instar.fsm.policies import change_key
+from instar.fsm.words import Digest
+from instar.store.trees import Entry
+
+
+@lru_cache(maxsize=8)
+def _spec(patterns: tuple[str, ...]) -> GitIgnoreSpec:
+    return GitIgnoreSpec.from_lines(patterns)
+
+
+def is_monitored(path: str, patterns: tuple[str, ...]) -> bool:
+    """Says whether a path, relative to the workspace, matches one of the patterns (gitignore syntax)."""
+    return _spec(patterns).match_file(path)
+
+
+def observed(
+    path: str, before: Entry | None, after: Entry | None, tree: Digest, monitored: tuple[str, ...], judged: set[str]
+) -> ChangeObserved:
+    """Describes one changed path as a signal; ``judged`` gains its key."""
+    event = ChangeObserved(
+        path=path,
+        change="added" if before is None else "deleted" if after is None else "modified",
+        before=before.blob if before else None,
+        after=after.blob if after else None,
+        tree=tree,
+        monitored=is_monitored(path, monitored),
+        size=after.size if after else 0,
+    )
+    key = change_key(event)
+    if key in judged:
+        return replace(event, seen=True)
+    judged.add(key)
+    return event

@@ -1,0 +1,36 @@
+"""What a user may call a point of the log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from instar.engine.references import resolve
+from instar.engine.rollback import roll_back
+from instar.engine.snapshot import take_snapshot
+from instar.fsm.errors import ConfigError
+from instar.store.clock import iso
+from tests.engine.agents import code_only
+from tests.engine.dashboard_log import NEW, sample_log
+
+
+def test_each_form_names_its_position(tmp_path: Path) -> None:
+    log = sample_log(tmp_path)
+    reader, head = log.reader, log.reader.head()
+    assert resolve(reader, 3) == resolve(reader, "3") == 3
+    assert (resolve(reader, "latest"), resolve(reader, "latest~2")) == (head, head - 2)
+    assert resolve(reader, f"checkpoint:{NEW[:8]}") == resolve(reader, "last-good") == head - 1
+    assert resolve(reader, iso(reader.get(5).recorded_at_us)) >= 5
+    for wrong in ("0", "999", "latest~999", "checkpoint:", "snapshot:x", "soon", "1999-01-01"):
+        with pytest.raises(ConfigError):
+            resolve(reader, wrong)
+
+
+def test_last_good_is_a_users_snapshot_and_never_a_rollbacks_own(tmp_path: Path) -> None:
+    runtime = code_only(tmp_path / "agent")
+    assert resolve(runtime.reader, "last-good") == 1
+    good = take_snapshot(runtime, "before-the-experiment").seq
+    (runtime.workspace.root / "notes.txt").write_text("worse\n")
+    roll_back(runtime, 1)
+    assert resolve(runtime.reader, "last-good") == good
