@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from .words import Digest, Seq, State
+from .words import Digest, Seq
 
 GENESIS = Digest(sha256(b"instar log 1").hexdigest())
 """The ``prev_hash`` of the first event."""
 
 
 def link(
-    *,
     prev_hash: str,
     seq: Seq,
     kind: str,
@@ -24,8 +23,8 @@ def link(
     cycle: int,
     cause: Seq | None,
     actor: str,
-    state_before: State,
-    state_after: State,
+    state_before: str,
+    state_after: str,
     key: str | None,
     payload_hash: str,
     state_digest: str | None,

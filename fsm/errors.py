@@ -19,6 +19,8 @@
     ├── Diverged               the workspace changed since a plan was made
     ├── RollbackRefused        a rollback that would lose what is not stored
     ├── GateFailed             a mutation or a promotion did not pass its gate
+    ├── AnchorForeign          an anchor of another workspace
+    ├── SignatureInvalid       a signature that was not made by the key, or not over this text
     ├── WorkerBusy             another worker holds the workspace
     └── EffectFailedError      an effect could not be done (also recorded as the event EffectFailed)
 """
@@ -32,6 +34,11 @@ class InstarError(Exception):
     """The base of every error that Instar raises on purpose. ``exit_code`` is what the command line returns."""
 
     exit_code = 1
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """The parts of the message that a program may want."""
+        return {}
 
 
 class ConfigError(InstarError):
@@ -77,9 +84,29 @@ class LogUnavailable(LogError):
 
 
 class LogCorrupt(LogError):
-    """A row does not fit its hash, its order or its neighbours."""
+    """A row does not fit its hash, its order or its neighbours.
+
+    Attributes:
+        seq: the first row that does not fit, where one can be named.
+        field: which of its columns.
+        expected: what should stand there.
+        actual: what the log holds.
+    """
 
     exit_code = 3
+
+    def __init__(
+        self, message: str, *, seq: int | None = None, field: str = "", expected: Any = None, actual: Any = None
+    ) -> None:
+        super().__init__(message)
+        self.seq, self.field, self.expected, self.actual = seq, field, expected, actual
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """Which row, which column, and what it should hold; empty where none can be named."""
+        if self.seq is None:
+            return {}
+        return {"seq": self.seq, "field": self.field, "expected": self.expected, "actual": self.actual}
 
 
 class UnknownEvent(InstarError):
@@ -119,6 +146,11 @@ class ReplayDiverged(InstarError):
         )
         self.seq, self.field, self.expected, self.actual = seq, field, expected, actual
 
+    @property
+    def details(self) -> dict[str, Any]:
+        """Which event, which field, and what it should hold."""
+        return {"seq": self.seq, "field": self.field, "expected": self.expected, "actual": self.actual}
+
 
 class Diverged(InstarError):
     """The workspace changed since a plan was made."""
@@ -136,6 +168,18 @@ class GateFailed(InstarError):
     """A mutation or a promotion did not pass its gate."""
 
     exit_code = 5
+
+
+class AnchorForeign(InstarError):
+    """An anchor is of another workspace, so it says nothing about this log."""
+
+    exit_code = 4
+
+
+class SignatureInvalid(InstarError):
+    """A signature was not made by the key, or not over this text."""
+
+    exit_code = 3
 
 
 class WorkerBusy(InstarError):

@@ -17,6 +17,7 @@ from .values import (
     Displaced,
     EmbeddedItem,
     Entry,
+    Environment,
     Interval,
     Lineage,
     Outcome,
@@ -40,6 +41,7 @@ __all__ = [
     "EffectFailed",
     "EmbeddedItem",
     "Entry",
+    "Environment",
     "Event",
     "FeedbackReceived",
     "InputSkipped",
@@ -51,6 +53,7 @@ __all__ = [
     "MutationRejected",
     "Outcome",
     "OutcomeRewarded",
+    "PayloadErased",
     "PlanChosen",
     "PlanStep",
     "PolicyChanged",
@@ -68,7 +71,7 @@ __all__ = [
 ]
 
 
-class Event(Struct, frozen=True, tag_field="type", tag=str, kw_only=True):
+class Event(Struct, frozen=True, gc=False, tag_field="type", tag=str, kw_only=True):
     """The base of every event."""
 
     VERSION: ClassVar[int] = 1
@@ -167,6 +170,18 @@ class SnapshotTaken(Event, frozen=True, kw_only=True):
     reason: str
 
 
+class PayloadErased(Event, frozen=True, kw_only=True):
+    """The payload of an earlier event was erased on request; its hash stays in the chain, what is left stands here."""
+
+    target: Seq
+    payload_hash: Digest
+    remains: str
+    """Canonical JSON of the same event without its free text; it folds to the same state."""
+    reason: str
+    blobs: tuple[Digest, ...] = ()
+    """Blobs that were erased with it."""
+
+
 # ---- the cycle -----------------------------------------------------------------------------------------------------
 
 
@@ -181,11 +196,16 @@ class CycleStarted(Event, frozen=True, kw_only=True):
 class DiffComputed(Event, frozen=True, kw_only=True):
     """Each signal of the cycle has its difference."""
 
+    VERSION: ClassVar[int] = 2
+
     items: tuple[DiffItem, ...]
+    environment: Environment | None = None
 
 
 class SignalEmbedded(Event, frozen=True, kw_only=True):
     """Each difference and each feedback of the cycle is in memory, as vectors of one embedding space."""
+
+    VERSION: ClassVar[int] = 2
 
     space: Digest
     """The checkpoint that made the vectors; empty in a workspace without a model, where no row has a vector."""
@@ -195,6 +215,7 @@ class SignalEmbedded(Event, frozen=True, kw_only=True):
     dim: int
     texts: Digest | None = None
     """Blob of the texts that were embedded, one a row: a JSON array, so that a promotion can embed them again."""
+    environment: Environment | None = None
 
 
 class RetrainFlagged(Event, frozen=True, kw_only=True):
@@ -208,6 +229,8 @@ class RetrainFlagged(Event, frozen=True, kw_only=True):
 class DatasetGenerated(Event, frozen=True, kw_only=True):
     """The training set stands: ``train`` rows to learn from and ``heldout`` pairs to judge by."""
 
+    VERSION: ClassVar[int] = 2
+
     dataset: Digest
     train: int
     heldout: int
@@ -215,10 +238,13 @@ class DatasetGenerated(Event, frozen=True, kw_only=True):
     left_out: dict[str, int]
     logs: Digest | None = None
     """Blob of the failures that the log files held: they lie outside the event log, so what was read is kept."""
+    environment: Environment | None = None
 
 
 class CheckpointTrained(Event, frozen=True, kw_only=True):
     """A candidate checkpoint, measured on the held-out pairs before and after."""
+
+    VERSION: ClassVar[int] = 2
 
     checkpoint: Digest
     base: Digest
@@ -236,16 +262,20 @@ class CheckpointTrained(Event, frozen=True, kw_only=True):
     recipe: dict[str, float | int | str]
     duration_s: float
     replaceable: bool = False
+    environment: Environment | None = None
 
 
 class MemoryReembedded(Event, frozen=True, kw_only=True):
     """The live memory, in the space of another checkpoint."""
+
+    VERSION: ClassVar[int] = 2
 
     space: Digest
     rows: tuple[tuple[Seq, int], ...]
     """For each vector the event and the item that it stands for."""
     vectors: Digest
     dim: int
+    environment: Environment | None = None
 
 
 class OutcomeRewarded(Event, frozen=True, kw_only=True):
@@ -351,6 +381,7 @@ AnyEvent = (
     | WorkspaceInitialized
     | PolicyChanged
     | SnapshotTaken
+    | PayloadErased
     | CycleStarted
     | DiffComputed
     | SignalEmbedded

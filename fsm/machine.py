@@ -8,7 +8,7 @@ every state and event and compares.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from transitions import Machine
 
@@ -56,6 +56,7 @@ DECLARATION: list[dict[str, Any]] = [
             "FeedbackReceived",
             "TaskQueued",
             "InputSkipped",
+            "PayloadErased",
         )
     ),
 ]
@@ -118,6 +119,18 @@ def compile_table() -> dict[tuple[State, str], tuple[Step, ...]]:
 
 
 TABLE = compile_table()
+
+
+def _unmoved() -> frozenset[type]:
+    """Finds the events that every state accepts, without a guard and without a move."""
+    stays = (Step(None, None),)
+    return frozenset(
+        kind for kind in get_args(e.AnyEvent) if all(TABLE.get((state, kind.__name__)) == stays for state in State)
+    )
+
+
+UNMOVED = _unmoved()
+"""Events that are recorded in every state, while a restore is in progress too, and never move the machine."""
 
 
 def next_state(state: AgentState, event: e.AnyEvent, now_us: int) -> State | None:

@@ -67,9 +67,11 @@ def _feedback(items: tuple[EmbeddedItem, ...], state: AgentState) -> Trigger | N
     threshold = state.policy.reward.threshold
     failed = [item for item in items if item.outcome == "fail" or (item.reward is not None and item.reward < threshold)]
     low = {
-        item.task_type: state.standings[item.task_type].mean
+        item.task_type: standing.mean
         for item in items
-        if item.task_type in state.standings and is_low(state.standings[item.task_type], state.policy.reward)
+        if item.task_type is not None
+        and (standing := state.standings.get(item.task_type)) is not None
+        and is_low(standing, state.policy.reward)
     }
     if not failed and not low:
         return None

@@ -8,7 +8,7 @@ from .events import AnyEvent
 from .words import Digest, Seq, State
 
 
-class Recorded(Struct, frozen=True, kw_only=True):
+class Recorded(Struct, frozen=True, gc=False, kw_only=True):
     """One row of the log, decoded.
 
     ``cause`` is the event that this one answers: for an effect's outcome, the event on which the machine entered the

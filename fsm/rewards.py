@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from immutables import Map
 from msgspec import Struct
 
 from .events import Reward
@@ -11,7 +12,7 @@ from .policy import RewardPolicy
 from .words import Seq
 
 
-class Standing(Struct, frozen=True, kw_only=True):
+class Standing(Struct, frozen=True, gc=False, kw_only=True):
     """Where one task type stands: ``mean`` is the exponential mean of its rewards, in 0..1."""
 
     task_type: str
@@ -23,9 +24,13 @@ class Standing(Struct, frozen=True, kw_only=True):
     last: Seq
 
 
-def credit(standings: Mapping[str, Standing], rewards: Iterable[Reward], policy: RewardPolicy) -> dict[str, Standing]:
+Standings = Map[str, Standing]
+"""The standing of each task type: a persistent map, so that the states of many positions share what they have alike."""
+
+
+def credit(standings: Standings, rewards: Iterable[Reward], policy: RewardPolicy) -> Standings:
     """Counts rewards in; the first reward of a task type is its mean, each later one moves it by ``smoothing``."""
-    after = dict(standings)
+    after = standings.mutate()
     for reward in rewards:
         old = after.get(reward.task_type)
         passes, fails, skips = (old.passes, old.fails, old.skips) if old else (0, 0, 0)
@@ -38,7 +43,7 @@ def credit(standings: Mapping[str, Standing], rewards: Iterable[Reward], policy:
             skips=skips + (reward.outcome == "skip"),
             last=reward.seq,
         )
-    return after
+    return after.finish()
 
 
 def ranking(standings: Mapping[str, Standing]) -> list[Standing]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
+from immutables import Map
 from msgspec import Struct, field
 
 from .errors import UnknownEvent
 from .events import Entry, Interval, PlanStep, Span, Trigger
 from .policy import Policy
-from .rewards import Standing
+from .rewards import Standing, Standings
 from .words import ORIGIN, Digest, Seq, State, digest_of
 
 
-class Waiting(Struct, frozen=True):
+class Waiting(Struct, frozen=True, gc=False):
     """A run of ``count`` signals of one kind that no cycle has taken up, somewhere in ``first`` … ``last``."""
 
     entry: Entry
@@ -23,7 +24,7 @@ class Waiting(Struct, frozen=True):
     count: int
 
 
-class Candidate(Struct, frozen=True):
+class Candidate(Struct, frozen=True, gc=False):
     """A trained checkpoint that awaits its verdict."""
 
     seq: Seq
@@ -32,7 +33,7 @@ class Candidate(Struct, frozen=True):
     pairs: int
 
 
-class Restoring(Struct, frozen=True):
+class Restoring(Struct, frozen=True, gc=False):
     """A move of the workspace to another tree that was begun and must be finished."""
 
     seq: Seq
@@ -41,7 +42,7 @@ class Restoring(Struct, frozen=True):
     tree: Digest
 
 
-class Cycle(Struct, frozen=True, kw_only=True):
+class Cycle(Struct, frozen=True, gc=False, kw_only=True):
     """What the cycle in progress has brought so far. A seq that is None was not reached."""
 
     number: int
@@ -62,7 +63,7 @@ class Cycle(Struct, frozen=True, kw_only=True):
     rewarded: Seq | None = None
 
 
-class AgentState(Struct, frozen=True, kw_only=True):
+class AgentState(Struct, frozen=True, gc=False, kw_only=True):
     """The fold of the log up to ``head``."""
 
     machine: State = State.IDLE
@@ -83,7 +84,7 @@ class AgentState(Struct, frozen=True, kw_only=True):
     """Cycles that failed since the last one that did not."""
     judged: tuple[str, ...] = ()
     """The latest changes, so that one is not judged twice."""
-    standings: dict[str, Standing] = {}
+    standings: Standings = Map()
     plan: tuple[PlanStep, ...] = ()
     trained: Digest | None = None
     """The last data set that a checkpoint was trained on."""
@@ -93,7 +94,7 @@ class AgentState(Struct, frozen=True, kw_only=True):
     mutations_at_us: tuple[int, ...] = ()
     suppressed: int = 0
     """Retrains that were wanted while their hourly budget was used up."""
-    snapshots: dict[str, Seq] = {}
+    snapshots: Map[str, Seq] = Map()
     restoring: Restoring | None = None
 
     @property
@@ -102,8 +103,20 @@ class AgentState(Struct, frozen=True, kw_only=True):
         return sum(run.count for run in self.waiting)
 
 
-ENCODER = msgspec.json.Encoder(order="sorted")
-DECODER = msgspec.json.Decoder(AgentState)
+def _from_map(value: Any) -> dict[Any, Any]:
+    if isinstance(value, Map):
+        return dict(value)
+    raise NotImplementedError(f"a state holds no {type(value).__name__}")
+
+
+def _to_map(kind: Any, content: Any) -> Any:
+    values: Any = dict[str, Standing] if kind == Standings else dict[str, int]
+    plain: dict[str, Any] = msgspec.convert(content, values)
+    return Map(plain)
+
+
+ENCODER = msgspec.json.Encoder(order="sorted", enc_hook=_from_map)
+DECODER = msgspec.json.Decoder(AgentState, dec_hook=_to_map)
 
 
 def encode_state(state: AgentState) -> bytes:

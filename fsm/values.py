@@ -15,14 +15,32 @@ Outcome = Literal["pass", "fail", "skip"]
 """How a task of the agent ended."""
 
 
-class Span(Struct, frozen=True, order=True):
+class Environment(Struct, frozen=True, gc=False, kw_only=True):
+    """Where an outcome was computed: what its bits depend on beside the recorded inputs.
+
+    What an effect does not depend on is empty: a difference of texts takes no processor and no library.
+    """
+
+    engine: str
+    """The version of Instar."""
+    python: str
+    processor: str = ""
+    """Architecture, vendor, family and model, and the widest vector instructions that the model's library takes."""
+    threads: int = 0
+    """A sum over several threads is rounded otherwise than over another number of them."""
+    precision: str = ""
+    """Of the products: ``float32`` or ``bfloat16``."""
+    libraries: dict[str, str] = {}
+
+
+class Span(Struct, frozen=True, gc=False, order=True):
     """Positions ``first`` to ``last`` of the log, both included."""
 
     first: Seq
     last: Seq
 
 
-class Interval(Struct, frozen=True):
+class Interval(Struct, frozen=True, gc=False):
     """An estimate with the ends of its 95 % bootstrap interval (Efron & Tibshirani 1993)."""
 
     mean: float
@@ -30,7 +48,7 @@ class Interval(Struct, frozen=True):
     high: float
 
 
-class Trigger(Struct, frozen=True):
+class Trigger(Struct, frozen=True, gc=False):
     """One trigger that holds: the policy, what it saw, where its threshold lies, the events that it rests on."""
 
     policy: Literal["code_mutation", "semantic_drift", "explicit_task", "feedback"]
@@ -40,7 +58,7 @@ class Trigger(Struct, frozen=True):
     note: str
 
 
-class DiffItem(Struct, frozen=True, kw_only=True):
+class DiffItem(Struct, frozen=True, gc=False, kw_only=True):
     """What one signal changed: a file against its last version, or an output against its reference.
 
     ``similarity`` is 1 − the normalised size of the difference, in 0..1. ``meaning_changed`` is false for a change of
@@ -61,7 +79,7 @@ class DiffItem(Struct, frozen=True, kw_only=True):
     """Blob of the unified diff, or of the text that is to be embedded."""
 
 
-class Lineage(Struct, frozen=True):
+class Lineage(Struct, frozen=True, gc=False):
     """Where a checkpoint came from, in SEED's words. ``confidence_gain`` is measured on held-out pairs."""
 
     source: str
@@ -69,7 +87,7 @@ class Lineage(Struct, frozen=True):
     confidence_gain: float
 
 
-class EmbeddedItem(Struct, frozen=True, kw_only=True):
+class EmbeddedItem(Struct, frozen=True, gc=False, kw_only=True):
     """One row of memory: which signal and unit it stands for, and the facts that the trigger policies read.
 
     ``row`` is the row of the vector in the event's ``vectors`` blob, or None when the text could not be embedded.
@@ -94,7 +112,7 @@ class EmbeddedItem(Struct, frozen=True, kw_only=True):
     failure: str | None = None
 
 
-class Retrieval(Struct, frozen=True):
+class Retrieval(Struct, frozen=True, gc=False):
     """Retrieval quality over ``pairs`` held-out pairs: recall@1, mean reciprocal rank, mean confidence."""
 
     pairs: int
@@ -103,7 +121,7 @@ class Retrieval(Struct, frozen=True):
     confidence: float
 
 
-class Reward(Struct, frozen=True):
+class Reward(Struct, frozen=True, gc=False):
     """The score of one outcome, in 0..1, and the task type that it counts for."""
 
     seq: Seq
@@ -112,7 +130,7 @@ class Reward(Struct, frozen=True):
     outcome: Outcome
 
 
-class PlanStep(Struct, frozen=True):
+class PlanStep(Struct, frozen=True, gc=False):
     """A task type and what to do about it next; a smaller ``rank`` comes first."""
 
     rank: int
@@ -121,7 +139,7 @@ class PlanStep(Struct, frozen=True):
     reason: str
 
 
-class Displaced(Struct, frozen=True):
+class Displaced(Struct, frozen=True, gc=False):
     """Bytes that a restore found in place of what it expected, kept in the store."""
 
     path: str

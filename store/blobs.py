@@ -6,7 +6,10 @@ a file, durable before the event commits. Nothing is ever hard-linked out of the
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import zstandard
@@ -14,7 +17,7 @@ import zstandard
 from instar.fsm.errors import BlobCorrupt, BlobMissing, LogUnavailable
 from instar.fsm.words import Digest, digest_of
 
-from .durable import sync_folder, write_durably
+from .durable import make_folder, sync_folder, write_durably
 from .reader import LogReader
 
 FILE_BYTES_MIN = 1 << 20
@@ -39,7 +42,10 @@ class BlobStore:
             LogUnavailable: the disk is full or read-only.
         """
         digest = digest_of(content)
-        if self.has(digest):
+        if self._known(digest):
+            return digest
+        if self._path(digest).is_file():
+            self._settle_file(digest)
             return digest
         compressed = zstandard.ZstdCompressor(level=_LEVEL).compress(content)
         if len(content) >= FILE_BYTES_MIN:
@@ -67,14 +73,18 @@ class BlobStore:
 
     def has(self, digest: Digest) -> bool:
         """Says whether something is stored under this name."""
+        return self._known(digest) or self._path(digest).is_file()
+
+    def _known(self, digest: Digest) -> bool:
+        """Says whether a blob is certain to be durable, or to become so with the next append."""
         with self._lock:
             if digest in self._durable or digest in self._waiting:
                 return True
-        stored = self._reader.blob_known(digest) or self._path(digest).is_file()
-        if stored:
-            with self._lock:
-                self._durable.add(digest)
-        return stored
+        if not self._reader.blob_known(digest):
+            return False
+        with self._lock:
+            self._durable.add(digest)
+        return True
 
     def waiting(self) -> dict[Digest, tuple[int, bytes]]:
         """Small blobs, as (size, compressed), that go into the database with the next append."""
@@ -86,6 +96,22 @@ class BlobStore:
         with self._lock:
             for digest in digests:
                 self._waiting.pop(digest, None)
+
+    def forget(self, digests: Iterable[Digest]) -> None:
+        """Removes the files of erased blobs; what lay in the database is gone with the erasure's own transaction."""
+        for digest in digests:
+            with self._lock:
+                self._durable.discard(digest)
+                self._waiting.pop(digest, None)
+            with suppress(FileNotFoundError):
+                self._path(digest).unlink()
+                sync_folder(self._path(digest).parent)
+
+    def files(self) -> Iterable[Digest]:
+        """Names every blob that is kept as a file."""
+        for folder in sorted(self._folder.glob("[0-9a-f][0-9a-f]")):
+            for path in sorted(folder.glob("[0-9a-f]*")):
+                yield Digest(f"{folder.name}{path.name}")
 
     def _compressed(self, digest: Digest) -> bytes:
         with self._lock:
@@ -112,8 +138,19 @@ class BlobStore:
     def _write_file(self, digest: Digest, compressed: bytes) -> None:
         path = self._path(digest)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             write_durably(path, compressed)
-            sync_folder(self._folder)
         except OSError as error:
             raise LogUnavailable(f"blob of {len(compressed)} bytes cannot be written to {path}: {error}") from error
+        with self._lock:
+            self._durable.add(digest)
+
+    def _settle_file(self, digest: Digest) -> None:
+        """Makes a file durable that another process put there: it may have died before it could."""
+        path = self._path(digest)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        for folder in (path.parent, self._folder, self._folder.parent):
+            sync_folder(folder)
+        with self._lock:
+            self._durable.add(digest)

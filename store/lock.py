@@ -10,48 +10,53 @@ import fcntl
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
 class FileLock:
-    """A re-entrant lock for the threads of this process and, by ``flock``, between processes."""
+    """A re-entrant lock for the threads of this process and, by ``flock``, between processes.
+
+    The file stays open between uses: opening it takes longer than locking it. A process that was forked off opens it
+    anew, since a lock goes with the open file and the two would share it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._threads = threading.RLock()
         self._depth = 0
         self._fd = -1
+        self._process = 0
 
     def acquire(self, *, blocking: bool = True) -> bool:
         """Takes the lock; with ``blocking=False`` says at once whether it could be had."""
         if not self._threads.acquire(blocking=blocking):
             return False
-        if self._depth == 0 and not self._take(blocking=blocking):
+        try:
+            if self._depth == 0:
+                self._open()
+                fcntl.flock(self._fd, fcntl.LOCK_EX if blocking else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
             self._threads.release()
             return False
+        except BaseException:
+            self._threads.release()
+            raise
         self._depth += 1
         return True
 
-    def _take(self, *, blocking: bool) -> bool:
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX if blocking else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            return False
-        except BaseException:
-            os.close(fd)
-            raise
-        self._fd = fd
-        return True
+    def _open(self) -> None:
+        if self._fd >= 0 and self._process == os.getpid():
+            return
+        self.close()
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._process = os.getpid()
 
     def release(self) -> None:
         """Gives the lock back; the kernel does the same when the process dies."""
         self._depth -= 1
         if self._depth == 0:
-            os.close(self._fd)
-            self._fd = -1
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
         self._threads.release()
 
     @contextmanager
@@ -62,3 +67,13 @@ class FileLock:
             yield
         finally:
             self.release()
+
+    def close(self) -> None:
+        """Closes the file; the next use opens it again."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with suppress(OSError):
+                os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
-from instar.fsm.words import Digest
+from msgspec import Struct
+
+from instar.fsm.words import Digest, Seq
+
+Row = tuple[Any, ...]
+"""One row of a table, in the order of its columns."""
 
 
 class Blobs(Protocol):
@@ -23,3 +30,67 @@ class Blobs(Protocol):
 
     def has(self, digest: Digest) -> bool:
         """Says whether something is stored under this name."""
+
+
+class Source(Protocol):
+    """A read-only connection to the tables of one log; safe to share between threads."""
+
+    schema: str
+    """The Alembic revision that the tables have."""
+
+    def all(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """Gives every row of a query, whose parameters are written ``?``.
+
+        Raises:
+            LogUnavailable, LogCorrupt: the log cannot be read.
+        """
+
+    def changed_token(self) -> int:
+        """A number that changes when another connection commits; cheap to ask for."""
+
+    def schema_faults(self) -> list[str]:
+        """Says in what the tables, indexes and triggers are not as the migrations make them."""
+
+    def close(self) -> None:
+        """Closes the connection."""
+
+
+class Batch(Struct, frozen=True):
+    """What one transaction makes durable: all of it or nothing."""
+
+    events: Sequence[Row]
+    blobs: Sequence[Row]
+    """Digest, size and compressed bytes of each."""
+    snapshot: Row | None
+    """Position, digest and JSON of a state."""
+
+
+class Journal(Protocol):
+    """The one writing connection of a process to one log."""
+
+    def exclusive(self, head: Seq) -> AbstractContextManager[bool]:
+        """Holds the log against every other writer, of this machine or another.
+
+        Args:
+            head: the head as this process knows it.
+
+        Yields:
+            Whether somebody else may have appended since.
+
+        Raises:
+            LogUnavailable: it cannot be had.
+        """
+
+    def write(self, batch: Batch) -> None:
+        """Makes a batch durable; only to be called while the log is held.
+
+        Raises:
+            LogUnavailable: the disk is full or read-only, the server gone; nothing was recorded.
+            PositionConflict: somebody appended past the lock; nothing was recorded.
+        """
+
+    def set_cursor(self, name: str, seq: Seq, digest: Digest) -> None:
+        """Records durably how far a follower has come; only to be called while the log is held."""
+
+    def close(self) -> None:
+        """Closes the connection; what was written is durable already."""

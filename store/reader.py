@@ -1,40 +1,35 @@
-"""Reading the log: the SQLite driver on a read-only connection, without SQLAlchemy.
-
-Reads need no statement builder, the driver decodes rows faster than Core, and a command such as ``instar status`` that
-only reads is done before SQLAlchemy would have been imported.
-"""
+"""Reading the log: rows and events, by position, type, key or time, and the state at any of them."""
 
 from __future__ import annotations
 
-import sqlite3
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 from instar.fsm.codec import decode_event
-from instar.fsm.errors import LogCorrupt, LogForeign, LogMissing, LogUnavailable
+from instar.fsm.errors import LogCorrupt
+from instar.fsm.events import PayloadErased
 from instar.fsm.evolve import evolve
 from instar.fsm.record import Recorded
 from instar.fsm.state import FORM, AgentState, decode_state
 from instar.fsm.words import ORIGIN, Digest, Seq, State, digest_of
 
+from .place import Place, place_of
+from .ports import Row, Source
+from .sqlite_source import APPLICATION_ID, SCHEMA_HEAD, SqliteSource
+
+__all__ = ["APPLICATION_ID", "COLUMNS", "SCHEMA_HEAD", "LogReader", "Row", "apply", "decode_row"]
+
 COLUMNS = (
     "seq, type, version, recorded_at_us, cycle, cause, actor, state_before, state_after, key, payload, payload_hash, "
     "prev_hash, hash, state_digest"
 )
-APPLICATION_ID = 0x494E5354
-"""``INST``: SQLite's application id of our files."""
-SCHEMA_HEAD = "0001"
-"""The Alembic revision that this version of the code reads and writes."""
-CHUNK = 1000
-
-Row = tuple[Any, ...]
+CHUNK = 2000
+PAYLOAD = 10
+"""Where the payload stands in a row; None there where it was erased."""
 
 
 def decode_row(row: Row) -> Recorded:
-    """Decodes one row of the log, in the order of ``COLUMNS``."""
+    """Decodes one row of the log, in the order of ``COLUMNS``, its payload there."""
     seq, kind, version, at_us, cycle, cause, actor, before, after, key, payload, payload_hash, prev, own, digest = row
     return Recorded(
         seq=seq,
@@ -59,66 +54,31 @@ def apply(state: AgentState, record: Recorded) -> AgentState:
 
 
 class LogReader:
-    """Reads one log file; safe to share between threads, never blocks a writer."""
+    """Reads one log; safe to share between threads, never blocks a writer.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lock = threading.Lock()
-        self._connection = self._connect()
-        try:
-            self._check_ours()
-        except BaseException:
-            self._connection.close()
-            raise
+    Args:
+        where: the SQLite file, or the place of any log.
 
-    def _connect(self) -> sqlite3.Connection:
-        if not self.path.is_file():
-            raise LogMissing(f"no event log at {self.path}: run `instar init` in the folder of the agent first")
-        try:
-            return sqlite3.connect(
-                f"file:{quote(str(self.path))}?mode=ro", uri=True, check_same_thread=False, isolation_level=None
-            )
-        except sqlite3.Error as error:
-            raise LogUnavailable(f"the event log {self.path} cannot be opened: {error}") from error
+    Raises:
+        LogMissing: there is no log.
+        LogForeign: it is no log of ours, or of a newer version.
+        LogUnavailable: it cannot be reached.
+    """
 
-    def _check_ours(self) -> None:
-        try:
-            (application,) = self._connection.execute("PRAGMA application_id").fetchone()
-            tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_master")}
-            version = (
-                self._connection.execute("SELECT version_num FROM alembic_version").fetchone()
-                if "alembic_version" in tables
-                else None
-            )
-        except sqlite3.DatabaseError as error:
-            raise self._wrapped(error) from error
-        if application != APPLICATION_ID or version is None or "events" not in tables:
-            raise LogForeign(f"{self.path} is no event log of Instar; it was left as it is. Move it away, then init.")
-        if version[0] != SCHEMA_HEAD:
-            raise LogForeign(
-                f"{self.path} has schema {version[0]}, which this version of Instar does not know. "
-                f"Install a newer Instar; nothing was changed."
-            )
+    def __init__(self, where: Path | Place) -> None:
+        self.place = place_of(where)
+        self.path = self.place.path
+        self._source = _open(self.place)
+        self._all = self._source.all
 
-    def _wrapped(self, error: sqlite3.Error) -> Exception:
-        text = str(error)
-        if "not a database" in text:
-            return LogForeign(f"{self.path} is no SQLite file, so no event log of Instar; it was left as it is.")
-        if "malformed" in text or "corrupt" in text:
-            return LogCorrupt(f"{self.path} is damaged ({text}). Restore it from a backup, then run `instar verify`.")
-        return LogUnavailable(f"the event log {self.path} cannot be read: {text}")
-
-    def _all(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
-        try:
-            with self._lock:
-                return self._connection.execute(sql, parameters).fetchall()
-        except sqlite3.Error as error:
-            raise self._wrapped(error) from error
+    @property
+    def schema(self) -> str:
+        """The Alembic revision of the log."""
+        return self._source.schema
 
     def close(self) -> None:
         """Closes the connection."""
-        with self._lock:
-            self._connection.close()
+        self._source.close()
 
     def head(self) -> Seq:
         """The position of the last event; 0 for an empty log."""
@@ -130,8 +90,12 @@ class LogReader:
         return rows[0][0] if rows else None
 
     def changed_token(self) -> int:
-        """A number that changes when another connection commits (SQLite's ``data_version``); cheap to poll."""
-        return int(self._all("PRAGMA data_version")[0][0])
+        """A number that changes when another connection commits; cheap to poll."""
+        return self._source.changed_token()
+
+    def schema_faults(self) -> list[str]:
+        """Says in what the tables, indexes and triggers are not as the migrations make them."""
+        return self._source.schema_faults()
 
     def rows(self, first: int = 1, last: int | None = None, types: Sequence[str] = ()) -> Iterator[Row]:
         """Yields raw rows in order of position, in chunks, so that no read transaction stays open."""
@@ -150,7 +114,32 @@ class LogReader:
     def read(self, first: int = 1, last: int | None = None, types: Sequence[type] = ()) -> Iterator[Recorded]:
         """Yields decoded events from ``first`` to ``last``, both included, of all types or of the given ones."""
         for row in self.rows(first, last, [kind.__name__ for kind in types]):
-            yield decode_row(row)
+            yield self.decode(row)
+
+    def decode(self, row: Row) -> Recorded:
+        """Decodes one row; the event of an erased payload is what is left of it.
+
+        Raises:
+            LogCorrupt: the payload is gone and no event says that it was erased.
+        """
+        if row[PAYLOAD] is None:
+            row = (*row[:PAYLOAD], self.remains(row[0]), *row[PAYLOAD + 1 :])
+        return decode_row(row)
+
+    def remains(self, seq: int) -> str:
+        """Gives what is left of an event whose payload was erased: canonical JSON of the same type.
+
+        Raises:
+            LogCorrupt: no event says that it was erased.
+        """
+        rows = self._all("SELECT payload FROM events WHERE type = 'PayloadErased' AND cause = ?", (seq,))
+        for (payload,) in rows:
+            erased = decode_event("PayloadErased", PayloadErased.VERSION, payload.encode())
+            if isinstance(erased, PayloadErased):
+                return erased.remains
+        raise LogCorrupt(
+            f"the payload of event {seq} is gone, and no event says that it was erased. Restore the log from a backup."
+        )
 
     def tail(self, count: int, types: Sequence[type] = ()) -> list[Recorded]:
         """Gives the last ``count`` events, oldest first."""
@@ -159,7 +148,7 @@ class LogReader:
             f"SELECT {COLUMNS} FROM events {where} ORDER BY seq DESC LIMIT ?",
             (*(kind.__name__ for kind in types), count),
         )
-        return [decode_row(row) for row in reversed(rows)]
+        return [self.decode(row) for row in reversed(rows)]
 
     def get(self, seq: int) -> Recorded:
         """Gives one event.
@@ -170,12 +159,12 @@ class LogReader:
         rows = self._all(f"SELECT {COLUMNS} FROM events WHERE seq = ?", (seq,))
         if not rows:
             raise LogCorrupt(f"there is no event {seq} in {self.path}; the head is {self.head()}")
-        return decode_row(rows[0])
+        return self.decode(rows[0])
 
     def by_key(self, key: str) -> Recorded | None:
         """Gives the event that was recorded under an idempotency key."""
         rows = self._all(f"SELECT {COLUMNS} FROM events WHERE key = ?", (key,))
-        return decode_row(rows[0]) if rows else None
+        return self.decode(rows[0]) if rows else None
 
     def at_time(self, at_us: int) -> Seq:
         """The position of the last event recorded at or before a time; 0 if there was none."""
@@ -199,6 +188,20 @@ class LogReader:
                 return decode_state(content.encode())
         return AgentState()
 
+    def saved_states(self) -> list[tuple[int, str, str]]:
+        """The position, digest and JSON of every saved state."""
+        rows = self._all("SELECT seq, digest, state FROM state_snapshots ORDER BY seq")
+        return [(seq, digest, content) for seq, digest, content in rows]
+
+    def stored_blobs(self) -> list[tuple[Digest, int]]:
+        """The digest and size of every blob that is kept in the database."""
+        return [(digest, size) for digest, size in self._all("SELECT digest, size FROM blobs ORDER BY digest")]
+
+    def cursor(self, name: str) -> tuple[Seq, Digest] | None:
+        """How far a follower has come, with the hash of the event there; None if it never began."""
+        rows = self._all("SELECT seq, hash FROM cursors WHERE name = ?", (name,))
+        return (rows[0][0], rows[0][1]) if rows else None
+
     def saved_digests(self) -> list[tuple[int, str]]:
         """The positions and digests of all saved states."""
         return [(seq, digest) for seq, digest in self._all("SELECT seq, digest FROM state_snapshots ORDER BY seq")]
@@ -210,3 +213,11 @@ class LogReader:
         for record in self.read(state.head + 1, target):
             state = apply(state, record)
         return state
+
+
+def _open(place: Place) -> Source:
+    if place.url is None:
+        return SqliteSource(place.path)
+    from .postgres_source import PostgresSource
+
+    return PostgresSource(place)

@@ -58,7 +58,8 @@ def upgrade() -> None:
         sa.Column("state_digest", sa.Text),
         sqlite_strict=True,
     )
-    op.create_index("events_key", "events", ["key"], unique=True, sqlite_where=sa.text("key IS NOT NULL"))
+    keyed = sa.text("key IS NOT NULL")
+    op.create_index("events_key", "events", ["key"], unique=True, sqlite_where=keyed, postgresql_where=keyed)
     op.create_table(
         "blobs",
         sa.Column("digest", sa.Text, primary_key=True),

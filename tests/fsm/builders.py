@@ -70,6 +70,7 @@ EVENTS: tuple[e.AnyEvent, ...] = (
     e.InputSkipped(source="watcher", subject="x", reason="y"),
     e.PolicyChanged(policy=Policy()),
     e.SnapshotTaken(name="n", tree=TREE, checkpoint=BASE, reason="r"),
+    e.PayloadErased(target=Seq(1), payload_hash=D, remains="{}", reason="asked for"),
     e.CycleStarted(entry="signals", span=SPAN, count=1),
     e.CycleStarted(entry="self_train", span=SPAN, count=1),
     e.CycleStarted(entry="mutate", span=SPAN, count=1),
@@ -105,6 +106,8 @@ def _cause(state: AgentState, event: e.AnyEvent) -> Seq | None:
         return event.span.last
     if isinstance(event, e.RollbackFinished | e.MutationApplied):
         return state.restoring.seq if state.restoring else None
+    if isinstance(event, e.PayloadErased):
+        return event.target
     effect = react(state)
     return effect.answers if effect else None
 

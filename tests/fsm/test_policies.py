@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from immutables import Map
 from msgspec.structs import replace
 
 from instar.fsm import events as e
@@ -52,7 +53,7 @@ def test_failure_and_low_reward_are_feedback_triggers() -> None:
 
 def test_task_type_whose_rewards_fell_is_a_feedback_trigger() -> None:
     low = Standing(task_type="find", count=5, mean=0.2, passes=1, fails=4, skips=0, last=Seq(2))
-    state = replace(fresh(), standings={"find": low})
+    state = replace(fresh(), standings=Map({"find": low}))
     (trigger,) = triggers(state, embedded(item(9, outcome="pass", task_type="find")))
     assert (trigger.policy, trigger.value, trigger.events) == ("feedback", 0.2, (9,))
 
@@ -83,7 +84,7 @@ def test_rewards_fold_to_an_exponential_mean_and_rank() -> None:
     policy = RewardPolicy(smoothing=0.5)
     good = [e.Reward(Seq(n), "a", 1.0, "pass") for n in range(2, 6)]
     bad = [e.Reward(Seq(6), "b", 0.0, "fail"), e.Reward(Seq(7), "b", 1.0, "pass")]
-    standings = credit({}, [*good, *bad], policy)
+    standings = credit(Map(), [*good, *bad], policy)
     assert standings["a"].mean == 1.0
     assert standings["b"] == Standing(task_type="b", count=2, mean=0.5, passes=1, fails=1, skips=0, last=Seq(7))
     assert [standing.task_type for standing in ranking(standings)] == ["a", "b"]

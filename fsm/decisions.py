@@ -1,0 +1,173 @@
+"""What is decided from recorded facts alone.
+
+Whoever records a decision calls these functions, and so does whoever takes it again to see whether it stands: no rule
+has a second copy. What takes more than the log's own facts (a diff, a vector, a training run) is an effect, not a
+decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any, Final
+
+import msgspec
+
+from .events import (
+    AnyEvent,
+    ChangeObserved,
+    CycleStarted,
+    EffectFailed,
+    FeedbackReceived,
+    InputSkipped,
+    MutationAccepted,
+    MutationApplied,
+    OutcomeRewarded,
+    RollbackFinished,
+    RollbackStarted,
+    SnapshotTaken,
+)
+from .policies import is_remembered, may_mutate
+from .state import AgentState, Waiting
+from .values import Displaced, Lineage, Retrieval, Span, Trigger
+from .words import Digest, Seq, digest_of
+
+SIGNALS: Final = (ChangeObserved, FeedbackReceived, EffectFailed, OutcomeRewarded)
+"""What a cycle of signals may take up; ``waits_for_cycle`` says which of them it does."""
+
+_TRIGGER_NAMES: Final = {
+    "code_mutation": "mutation_watcher",
+    "semantic_drift": "semantic_drift",
+    "explicit_task": "explicit_task",
+    "feedback": "feedback_injection",
+}
+
+
+# ---- a cycle begins ------------------------------------------------------------------------------------------------
+
+
+def waits_for_cycle(event: AnyEvent) -> bool:
+    """Says whether a recorded event waits to be taken up by a cycle of signals."""
+    match event:
+        case ChangeObserved(seen=seen):
+            return not seen
+        case EffectFailed(final=final):
+            return not final
+        case OutcomeRewarded() as verdict:
+            return is_remembered(verdict)
+        case FeedbackReceived():
+            return True
+        case _:
+            return False
+
+
+def take_up(run: Waiting, signals_max: int, signals: Iterable[Seq]) -> CycleStarted:
+    """Takes up the run that has waited longest, or its first ``signals_max`` signals.
+
+    Args:
+        run: what waits first.
+        signals_max: how many signals one cycle takes up.
+        signals: the run's signals in order; looked at only if there are too many.
+    """
+    if run.count <= signals_max:
+        return CycleStarted(entry=run.entry, span=Span(run.first, run.last), count=run.count)
+    taken = list(islice(signals, signals_max))
+    return CycleStarted(entry=run.entry, span=Span(run.first, taken[-1]), count=len(taken))
+
+
+# ---- a retrain -----------------------------------------------------------------------------------------------------
+
+
+def trigger_content(triggers: tuple[Trigger, ...], time: str) -> bytes:
+    """Gives the bytes of the trigger file: a function of recorded facts, so that a retry writes the same.
+
+    Args:
+        triggers: what holds; the first gives the file its name for the trigger.
+        time: when the event was recorded that asks for the flag, ISO 8601 in UTC.
+    """
+    content: dict[str, Any] = {
+        "trigger": _TRIGGER_NAMES[triggers[0].policy],
+        "time": f"{time[:19]}Z",
+        "note": "; ".join(trigger.note for trigger in triggers),
+        "triggers": [msgspec.to_builtins(trigger) for trigger in triggers],
+    }
+    return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
+
+
+def seed_of(asked: Digest) -> int:
+    """Derives the seed of a training run from the hash of the event that asks for it: 31 bits."""
+    return int(asked[:8], 16) & 0x7FFFFFFF
+
+
+def lineage_of(name: str, base: Digest, epochs: int, before: Retrieval, after: Retrieval) -> Lineage:
+    """Says where a checkpoint came from: the agent's name and the base, and what it gained in confidence."""
+    return Lineage(f"{name}_{base[:12]}", epochs, round(after.confidence - before.confidence, 6))
+
+
+# ---- a mutation ----------------------------------------------------------------------------------------------------
+
+
+def budget_refusal(state: AgentState) -> str | None:
+    """Says why the mutation in progress is refused before it is tried; None while the hourly budget holds."""
+    if may_mutate(state):
+        return None
+    return f"the budget of {state.policy.mutation.per_hour_max} mutations an hour is used up"
+
+
+# ---- points in time ------------------------------------------------------------------------------------------------
+
+
+def snapshot_of(state: AgentState, name: str, reason: str) -> SnapshotTaken | None:
+    """Names the present point; None where nothing was captured yet."""
+    if state.tree is None:
+        return None
+    return SnapshotTaken(name=name, tree=state.tree, checkpoint=state.checkpoint, reason=reason)
+
+
+def tree_at(then: AgentState) -> Digest | None:
+    """Gives the tree that a return to a state restores: of a restore in progress there, the one it leads to."""
+    return then.restoring.tree if then.restoring else then.tree
+
+
+def return_to(then: AgentState, plan: Digest, reason: str) -> RollbackStarted | None:
+    """Begins the return to an earlier state; None where nothing was captured there."""
+    tree = tree_at(then)
+    if tree is None:
+        return None
+    return RollbackStarted(
+        target=then.head,
+        plan=plan,
+        tree=tree,
+        checkpoint=then.checkpoint,
+        memory=then.memory,
+        reason=reason,
+        trained=then.trained,
+        trained_rows=then.trained_rows,
+    )
+
+
+def finish_of(
+    begun: Seq, event: RollbackStarted | MutationAccepted, displaced: tuple[Displaced, ...]
+) -> RollbackFinished | MutationApplied:
+    """Says that the workspace holds what a restore led to."""
+    if isinstance(event, RollbackStarted):
+        return RollbackFinished(started=begun, tree=event.tree, checkpoint=event.checkpoint, displaced=displaced)
+    return MutationApplied(task=event.task, tree=event.tree_after, displaced=displaced)
+
+
+# ---- idempotency keys ----------------------------------------------------------------------------------------------
+
+
+def restored_key(begun: Seq) -> str:
+    """Names the end of a restore by its beginning."""
+    return f"restored:{begun}"
+
+
+def shell_key(queued: Seq) -> str:
+    """Names the outcome of a shell command by its task."""
+    return f"shell:{queued}"
+
+
+def skipped_key(item: InputSkipped) -> str:
+    """Names what could not be read of a log file by file and reason, so that it is recorded once."""
+    return f"skipped:{digest_of(f'{item.subject}:{item.reason}'.encode())[:32]}"

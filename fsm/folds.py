@@ -1,0 +1,278 @@
+"""What each event changes in the state: one pure function an event type, giving the fields that are new."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from . import events as e
+from .errors import IllegalTransition
+from .policies import (
+    change_key,
+    explicit,
+    failure_is_final,
+    is_remembered,
+    may_retrain,
+    promotion,
+    recent,
+    triggers,
+    worth_training,
+)
+from .rewards import credit
+from .state import AgentState, Candidate, Cycle, Restoring, Waiting
+from .words import Seq
+
+
+class Moment(Struct, frozen=True, gc=False):
+    """Where and when an event stands in the log, and what it answers."""
+
+    seq: Seq
+    cause: Seq | None
+    at_us: int
+
+
+def _cycle(state: AgentState) -> Cycle:
+    if state.cycle is None:
+        raise IllegalTransition(f"no cycle is in progress in state {state.machine}")
+    return state.cycle
+
+
+# ---- signals -------------------------------------------------------------------------------------------------------
+
+
+def _wait(waiting: tuple[Waiting, ...], entry: e.Entry, seq: Seq) -> tuple[Waiting, ...]:
+    """Appends a signal to the last run of its kind; a task always is a run of its own."""
+    if waiting and entry == "signals" and waiting[-1].entry == "signals":
+        last = waiting[-1]
+        return (*waiting[:-1], Waiting("signals", last.first, seq, last.count + 1))
+    return (*waiting, Waiting(entry, seq, seq, 1))
+
+
+def _initialized(_state: AgentState, event: e.WorkspaceInitialized, _at: Moment) -> dict[str, Any]:
+    return {
+        "workspace": event.workspace,
+        "policy": event.policy,
+        "tree": event.tree,
+        "checkpoint": event.checkpoint,
+        "memory_open": False,
+    }
+
+
+def _policy_changed(_state: AgentState, event: e.PolicyChanged, _at: Moment) -> dict[str, Any]:
+    return {"policy": event.policy}
+
+
+def _change_observed(state: AgentState, event: e.ChangeObserved, at: Moment) -> dict[str, Any]:
+    key = change_key(event)
+    if event.seen != (key in state.judged):
+        raise IllegalTransition(f"a change of {event.path} must say whether it was seen before")
+    if event.seen:
+        return {"tree": event.tree}
+    judged = (*state.judged, key)[-state.policy.cycle.judged_max :]
+    return {"tree": event.tree, "judged": judged, "waiting": _wait(state.waiting, "signals", at.seq)}
+
+
+def _feedback_received(state: AgentState, _event: e.FeedbackReceived, at: Moment) -> dict[str, Any]:
+    return {"waiting": _wait(state.waiting, "signals", at.seq)}
+
+
+def _task_queued(state: AgentState, event: e.TaskQueued, at: Moment) -> dict[str, Any]:
+    if event.task == "shell":
+        return {}
+    return {"waiting": _wait(state.waiting, event.task, at.seq)}
+
+
+def _input_skipped(_state: AgentState, event: e.InputSkipped, _at: Moment) -> dict[str, Any]:
+    return {"tree": event.tree} if event.tree else {}
+
+
+def _snapshot_taken(state: AgentState, event: e.SnapshotTaken, at: Moment) -> dict[str, Any]:
+    return {"snapshots": state.snapshots.set(event.name, at.seq)}
+
+
+def _payload_erased(_state: AgentState, event: e.PayloadErased, at: Moment) -> dict[str, Any]:
+    if not 0 < event.target < at.seq or at.cause != event.target:
+        raise IllegalTransition("an erasure names, as its cause too, the earlier event whose payload it erased")
+    return {}
+
+
+# ---- the cycle -----------------------------------------------------------------------------------------------------
+
+
+def _cycle_started(state: AgentState, event: e.CycleStarted, at: Moment) -> dict[str, Any]:
+    run = state.waiting[0] if state.waiting else None
+    fits = (
+        run is not None
+        and event.entry == run.entry
+        and event.span.first == run.first
+        and event.span.first <= event.span.last <= run.last
+        and 0 < event.count <= min(run.count, state.policy.cycle.signals_max)
+        and (event.span.last == run.last) == (event.count == run.count)
+        and at.cause == event.span.last
+    )
+    if run is None or not fits:
+        raise IllegalTransition(f"a cycle must take up the run of signals that waits first ({run}), not {event.span}")
+    rest = state.waiting[1:]
+    if event.count < run.count:
+        left = Waiting(run.entry, Seq(event.span.last + 1), run.last, run.count - event.count)
+        rest = (left, *rest)
+    cycle = Cycle(
+        number=state.cycles + 1,
+        started=at.seq,
+        entry=event.entry,
+        span=event.span,
+        count=event.count,
+        triggers=(explicit(event),) if event.entry == "self_train" else (),
+    )
+    changed: dict[str, Any] = {"waiting": rest, "cycle": cycle, "cycles": cycle.number}
+    if event.entry == "mutate":
+        changed["mutations_at_us"] = (*recent(state.mutations_at_us, at.at_us), at.at_us)
+    return changed
+
+
+def _diff_computed(state: AgentState, _event: e.DiffComputed, at: Moment) -> dict[str, Any]:
+    return {"cycle": replace(_cycle(state), diffed=at.seq)}
+
+
+def _signal_embedded(state: AgentState, event: e.SignalEmbedded, at: Moment) -> dict[str, Any]:
+    found = triggers(state, event)
+    changed: dict[str, Any] = {"cycle": replace(_cycle(state), embedded=at.seq, triggers=found)}
+    if event.vectors is not None:
+        if state.memory_open:
+            last = state.memory[-1]
+            changed["memory"] = (*state.memory[:-1], e.Span(last.first, at.seq))
+        else:
+            changed["memory"] = (*state.memory, e.Span(at.seq, at.seq))
+            changed["memory_open"] = True
+    if not found and all(item.outcome is None for item in event.items):
+        changed["failures"] = 0
+    return changed
+
+
+def _dataset_generated(state: AgentState, event: e.DatasetGenerated, at: Moment) -> dict[str, Any]:
+    changed: dict[str, Any] = {"cycle": replace(_cycle(state), dataset=event.dataset, rows=event.train)}
+    if worth_training(state, event):
+        if may_retrain(state, at.at_us):
+            changed["retrains_at_us"] = (*recent(state.retrains_at_us, at.at_us), at.at_us)
+        else:
+            changed["suppressed"] = state.suppressed + 1
+    return changed
+
+
+def _checkpoint_trained(state: AgentState, event: e.CheckpointTrained, at: Moment) -> dict[str, Any]:
+    candidate = Candidate(at.seq, event.checkpoint, event.gain, event.after.pairs)
+    cycle = replace(_cycle(state), candidate=candidate)
+    return {"cycle": cycle, "trained": event.dataset, "trained_rows": cycle.rows}
+
+
+def _memory_reembedded(state: AgentState, event: e.MemoryReembedded, _at: Moment) -> dict[str, Any]:
+    return {"cycle": replace(_cycle(state), reembedded=event.space)}
+
+
+def _outcome_rewarded(state: AgentState, event: e.OutcomeRewarded, at: Moment) -> dict[str, Any]:
+    cycle = _cycle(state)
+    changed: dict[str, Any] = {
+        "standings": credit(state.standings, event.rewards, state.policy.reward),
+        "cycle": replace(cycle, rewarded=at.seq),
+    }
+    if is_remembered(event):
+        changed["waiting"] = _wait(state.waiting, "signals", at.seq)
+    if event.verdict == "promoted":
+        candidate = cycle.candidate
+        if candidate is None or event.checkpoint != candidate.checkpoint:
+            raise IllegalTransition("only the checkpoint that this cycle trained can be promoted")
+        allowed, why = promotion(state.policy.gate, candidate)
+        if not allowed:
+            raise IllegalTransition(f"the gate does not admit this promotion: {why}")
+        if state.memory and cycle.reembedded != candidate.checkpoint:
+            raise IllegalTransition("a checkpoint is promoted only after memory was embedded again in its space")
+        changed["checkpoint"] = candidate.checkpoint
+    return changed
+
+
+def _plan_chosen(_state: AgentState, event: e.PlanChosen, _at: Moment) -> dict[str, Any]:
+    return {"plan": event.steps, "failures": 0}
+
+
+def _effect_failed(state: AgentState, event: e.EffectFailed, at: Moment) -> dict[str, Any]:
+    """Takes signals that did not reach memory up again, and lets the failure start a cycle, both a few times only."""
+    failures = state.failures + 1
+    if event.final != failure_is_final(state):
+        raise IllegalTransition("a failure must say whether it is the last one that starts a cycle")
+    if event.final:
+        return {"failures": failures}
+    return {"failures": failures, "waiting": _wait(_requeue(state), "signals", at.seq)}
+
+
+def _requeue(state: AgentState) -> tuple[Waiting, ...]:
+    """Puts the signals of a cycle that was cut off before memory held them back in front."""
+    cycle = state.cycle
+    if cycle is None or cycle.entry != "signals" or cycle.embedded is not None:
+        return state.waiting
+    taken = Waiting("signals", cycle.span.first, cycle.span.last, cycle.count)
+    if state.waiting and state.waiting[0].entry == "signals":
+        nearest = state.waiting[0]
+        return (Waiting("signals", taken.first, nearest.last, taken.count + nearest.count), *state.waiting[1:])
+    return (taken, *state.waiting)
+
+
+# ---- mutation and rollback -----------------------------------------------------------------------------------------
+
+
+def _mutation_rejected(state: AgentState, _event: e.MutationRejected, at: Moment) -> dict[str, Any]:
+    return {"cycle": replace(_cycle(state), mutation=at.seq)}
+
+
+def _mutation_accepted(state: AgentState, event: e.MutationAccepted, at: Moment) -> dict[str, Any]:
+    if _cycle(state).mutation is not None:
+        raise IllegalTransition("the mutation of this cycle was judged already")
+    return {"restoring": Restoring(at.seq, event.plan, "mutation", event.tree_after)}
+
+
+def _mutation_applied(state: AgentState, event: e.MutationApplied, at: Moment) -> dict[str, Any]:
+    return {"restoring": None, "tree": event.tree, "cycle": replace(_cycle(state), mutation=at.seq)}
+
+
+def _rollback_started(state: AgentState, event: e.RollbackStarted, at: Moment) -> dict[str, Any]:
+    return {
+        "restoring": Restoring(at.seq, event.plan, "rollback", event.tree),
+        "waiting": _requeue(state),
+        "memory": event.memory,
+        "memory_open": False,
+        "checkpoint": event.checkpoint,
+        "trained": event.trained,
+        "trained_rows": event.trained_rows,
+    }
+
+
+def _rollback_finished(_state: AgentState, event: e.RollbackFinished, _at: Moment) -> dict[str, Any]:
+    return {"restoring": None, "tree": event.tree}
+
+
+FOLDS: dict[type, Callable[[AgentState, Any, Moment], dict[str, Any]]] = {
+    e.WorkspaceInitialized: _initialized,
+    e.PolicyChanged: _policy_changed,
+    e.ChangeObserved: _change_observed,
+    e.FeedbackReceived: _feedback_received,
+    e.TaskQueued: _task_queued,
+    e.InputSkipped: _input_skipped,
+    e.SnapshotTaken: _snapshot_taken,
+    e.PayloadErased: _payload_erased,
+    e.CycleStarted: _cycle_started,
+    e.DiffComputed: _diff_computed,
+    e.SignalEmbedded: _signal_embedded,
+    e.DatasetGenerated: _dataset_generated,
+    e.CheckpointTrained: _checkpoint_trained,
+    e.MemoryReembedded: _memory_reembedded,
+    e.OutcomeRewarded: _outcome_rewarded,
+    e.PlanChosen: _plan_chosen,
+    e.EffectFailed: _effect_failed,
+    e.MutationRejected: _mutation_rejected,
+    e.MutationAccepted: _mutation_accepted,
+    e.MutationApplied: _mutation_applied,
+    e.RollbackStarted: _rollback_started,
+    e.RollbackFinished: _rollback_finished,
+}

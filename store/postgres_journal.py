@@ -1,0 +1,126 @@
+"""Writing a log of PostgreSQL: one connection, behind an advisory lock of the stream, as a role that may only append."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from sqlalchemy import insert
+from sqlalchemy.dialects import postgresql
+
+from instar.fsm.errors import LogUnavailable, PositionConflict
+from instar.fsm.words import Digest, Seq
+
+from .migrate import WRITER_SUFFIX
+from .place import Place
+from .ports import Batch
+from .postgres_source import connect, driver, unreachable
+from .schema import blobs, cursors, events, state_snapshots
+
+_DIALECT: Any = postgresql.dialect(paramstyle="format")  # type: ignore[no-untyped-call]
+
+
+def _statement(table: Any, ending: str = "") -> bytes:
+    return f"{insert(table).compile(dialect=_DIALECT)}{ending}".encode()
+
+
+_INSERT_EVENT = _statement(events)
+_INSERT_BLOB = _statement(blobs, " ON CONFLICT DO NOTHING")
+_INSERT_SNAPSHOT = _statement(state_snapshots, " ON CONFLICT DO NOTHING")
+_SET_CURSOR = _statement(cursors, " ON CONFLICT (name) DO UPDATE SET seq = excluded.seq, hash = excluded.hash")
+
+
+class PostgresJournal:
+    """The one writing connection of a process to one stream.
+
+    The order of a sequence's numbers is not the order of commits, so appends of a stream take turns by an advisory
+    lock, whose waiters the server serves in order; it goes with the transaction, and so with a process that dies.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._errors = driver().Error
+        self._connection: Any = None
+        with suppress(LogUnavailable):
+            self._open()
+
+    def _open(self) -> Any:
+        if self._connection is None or self._connection.closed:
+            try:
+                connection = connect(self._place)
+                connection.execute("SET synchronous_commit = on")
+                role = f"{self._place.stream}{WRITER_SUFFIX}"
+                if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone():
+                    connection.execute(f"SET ROLE {role}".encode())
+            except self._errors as error:
+                raise unreachable(error, self._place) from error
+            self._connection = connection
+        return self._connection
+
+    @contextmanager
+    def exclusive(self, head: Seq) -> Iterator[bool]:
+        """Begins the transaction that a write will commit, and takes the stream's lock in it."""
+        connection = self._open()
+        try:
+            connection.execute("BEGIN")
+            # 8 bytes of the stream's name: two streams that share them would only wait for each other.
+            connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (self._place.stream,))
+            (found,) = connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
+        except self._errors as error:
+            self._give_up()
+            raise unreachable(error, self._place) from error
+        try:
+            yield found != head
+        finally:
+            if self._in_transaction():
+                with suppress(self._errors):
+                    connection.execute("ROLLBACK")
+
+    def _in_transaction(self) -> bool:
+        connection = self._connection
+        return not connection.closed and connection.info.transaction_status != 0  # 0: IDLE
+
+    def write(self, batch: Batch) -> None:
+        """Commits a batch; the server's ``fsync`` and ``synchronous_commit`` make it durable."""
+        try:
+            with self._connection.cursor() as cursor:
+                if batch.blobs:
+                    cursor.executemany(_INSERT_BLOB, batch.blobs)
+                if len(batch.events) == 1:
+                    cursor.execute(_INSERT_EVENT, batch.events[0])
+                else:
+                    cursor.executemany(_INSERT_EVENT, batch.events)
+                if batch.snapshot:
+                    cursor.execute(_INSERT_SNAPSHOT, batch.snapshot)
+                cursor.execute("COMMIT")
+        except self._errors as error:
+            raise self._wrapped(error) from error
+
+    def set_cursor(self, name: str, seq: Seq, digest: Digest) -> None:
+        """Commits how far a follower has come."""
+        try:
+            self._connection.execute(_SET_CURSOR, (name, seq, digest))
+            self._connection.execute("COMMIT")
+        except self._errors as error:
+            raise self._wrapped(error) from error
+
+    def _wrapped(self, error: Exception) -> Exception:
+        text = " ".join(str(error).split())
+        if "append-only" in text:
+            return PositionConflict(f"{self._place.name}: {text}")
+        if self._connection.closed or self._connection.broken:
+            return LogUnavailable(
+                f"the connection to {self._place.name} broke in an append ({text}): whether it was recorded is not "
+                "known. Read the log, or append again under the same key."
+            )
+        return LogUnavailable(f"{self._place.name} cannot be written: {text}. Nothing was recorded.")
+
+    def _give_up(self) -> None:
+        with suppress(Exception):
+            self._connection.close()
+
+    def close(self) -> None:
+        """Closes the connection."""
+        if self._connection is not None:
+            self._connection.close()

@@ -1,0 +1,115 @@
+"""Reading a log of PostgreSQL: the driver on a read-only connection, without SQLAlchemy."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from instar.fsm.errors import ConfigError, LogMissing, LogUnavailable
+
+from .place import Place
+from .ports import Row
+from .sqlite_source import check_schema
+
+if TYPE_CHECKING:
+    import psycopg
+
+_TRIGGERS = {"events_no_update", "events_no_delete", "events_no_truncate", "events_appended", "events_erased"}
+
+
+class PostgresSource:
+    """Reads one stream; a lost connection is opened again at the next question.
+
+    Raises:
+        ConfigError: the driver is not installed.
+        LogMissing: there is no such stream.
+        LogForeign: it is of a newer version.
+        LogUnavailable: the server cannot be reached.
+    """
+
+    schema = ""
+    """The Alembic revision of the stream."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._lock = threading.Lock()
+        self._connection: psycopg.Connection[Row] | None = None
+        try:
+            self.schema = self._look_up_schema()
+        except BaseException:
+            self.close()
+            raise
+
+    def _look_up_schema(self) -> str:
+        if not self.all("SELECT 1 FROM pg_namespace WHERE nspname = ?", (self._place.stream,)):
+            raise LogMissing(f"there is no {self._place.name}: run `instar init` in the folder of the agent first")
+        schema = str(self.all("SELECT version_num FROM alembic_version")[0][0])
+        check_schema(self._place.name, schema)
+        return schema
+
+    def all(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """Gives every row of a query."""
+        psycopg = driver()
+        try:
+            with self._lock:
+                connection = self._open()
+                # ``?`` stands for a parameter in every query; none of ours holds one otherwise, or a percent sign.
+                return connection.execute(sql.replace("?", "%s").encode(), parameters).fetchall()
+        except psycopg.Error as error:
+            raise unreachable(error, self._place) from error
+
+    def _open(self) -> psycopg.Connection[Row]:
+        if self._connection is None or self._connection.closed:
+            self._connection = connect(self._place)
+            self._connection.execute("SET default_transaction_read_only = on")
+        return self._connection
+
+    def changed_token(self) -> int:
+        """The head: it changes with every append."""
+        return int(self.all("SELECT coalesce(max(seq), 0) FROM events")[0][0])
+
+    def schema_faults(self) -> list[str]:
+        """Looks whether the triggers that keep the stream append-only are there and always fire."""
+        rows = self.all(
+            "SELECT tgname, tgenabled::text FROM pg_trigger WHERE tgrelid = 'events'::regclass AND NOT tgisinternal"
+        )
+        found: dict[str, str] = dict(rows)
+        faults = [f"the trigger {name} is missing" for name in sorted(_TRIGGERS - set(found))]
+        faults += [f"the trigger {name} is not of Instar's making" for name in sorted(set(found) - _TRIGGERS)]
+        return faults + [f"the trigger {name} does not always fire" for name, mode in rows if mode != "A"]
+
+    def close(self) -> None:
+        """Closes the connection."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+
+
+def driver() -> Any:
+    """Imports psycopg.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import psycopg
+    except ImportError as error:
+        raise ConfigError(f"a log in PostgreSQL needs psycopg ({error}): pip install 'instar[postgresql]'") from error
+    return psycopg
+
+
+def connect(place: Place) -> psycopg.Connection[Row]:
+    """Connects to a stream, each statement a transaction of its own."""
+    assert place.url is not None
+    connection: psycopg.Connection[Row] = driver().connect(
+        place.url.replace("postgresql+psycopg://", "postgresql://", 1), autocommit=True
+    )
+    connection.execute(f"SET search_path TO {place.stream}".encode())
+    return connection
+
+
+def unreachable(error: Exception, place: Place) -> Exception:
+    """Says what a fault of the driver means."""
+    text = " ".join(str(error).split())
+    return LogUnavailable(f"the event log {place.name} cannot be reached or read: {text}. Look at server and rights.")

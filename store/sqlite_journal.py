@@ -1,0 +1,200 @@
+"""Writing a log of SQLite: one connection, behind a fair lock between processes, durable when a write returns."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import create_engine, insert
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.pool import StaticPool
+
+from instar.fsm.errors import LogCorrupt, LogUnavailable, PositionConflict
+from instar.fsm.words import Digest, Seq
+
+from .lock import FileLock
+from .ports import Batch, Row
+from .schema import blobs, events, state_snapshots
+
+WAL_BYTES_MAX = 32 << 20
+"""Past this size the write-ahead log is copied into the database and cut to nothing, readers permitting."""
+_LOOK_EVERY = 64
+"""Commits between two looks at the size of the write-ahead log."""
+_CHUNK = 40
+"""Rows in one statement: fewer calls of the driver, and the interpreter is free for other threads in each."""
+
+_DIALECT = sqlite.dialect()
+# Built by Core from the tables, once; run by the driver, which takes rows as tuples in the order of the columns.
+_INSERT_EVENT = str(insert(events).compile(dialect=_DIALECT))
+_INSERT_CHUNK = _INSERT_EVENT + f", ({', '.join('?' * len(events.columns))})" * (_CHUNK - 1)
+_INSERT_BLOB = str(insert(blobs).prefix_with("OR IGNORE").compile(dialect=_DIALECT))
+_INSERT_SNAPSHOT = str(insert(state_snapshots).prefix_with("OR IGNORE").compile(dialect=_DIALECT))
+_SET_CURSOR = (
+    "INSERT INTO cursors (name, seq, hash) VALUES (?, ?, ?) "
+    "ON CONFLICT (name) DO UPDATE SET seq = excluded.seq, hash = excluded.hash"
+)
+
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "recursive_triggers=ON",
+    "secure_delete=ON",
+    "busy_timeout=10000",
+    "trusted_schema=OFF",
+    "cache_size=-16384",
+)
+_ALLOWED = {
+    sqlite3.SQLITE_SELECT,
+    sqlite3.SQLITE_READ,
+    sqlite3.SQLITE_INSERT,
+    sqlite3.SQLITE_TRANSACTION,
+    sqlite3.SQLITE_FUNCTION,
+    sqlite3.SQLITE_RECURSIVE,
+}
+
+
+class SqliteJournal:
+    """The one writing connection of a process to one file.
+
+    SQLite before 3.51.3 can damage a write-ahead log that two connections write or checkpoint at once: every write and
+    every checkpoint of ours happens under the lock, and readers are read-only.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = FileLock(path.with_name("log.lock"))
+        self._wal = path.with_name(f"{path.name}-wal")
+        self._engine = create_engine(
+            f"sqlite:///{path}", poolclass=StaticPool, connect_args={"check_same_thread": False}
+        )
+        self._pooled = self._engine.raw_connection()
+        driver = self._pooled.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        self._driver = driver
+        self._driver.isolation_level = None
+        self._process = os.getpid()
+        self._version = -1
+        self._commits = 0
+        with self._lock.held():
+            for pragma in _PRAGMAS:
+                self._driver.execute(f"PRAGMA {pragma}").close()
+        self._driver.set_authorizer(_authorize)
+
+    @contextmanager
+    def exclusive(self, _head: Seq) -> Iterator[bool]:
+        """Holds the file's lock; says whether another connection committed since this one last looked."""
+        if os.getpid() != self._process:
+            raise LogUnavailable(
+                f"the event log {self._path} was opened before this process was forked off: open it again here, "
+                "a connection of SQLite cannot be shared"
+            )
+        try:
+            self._lock.acquire()
+        except OSError as error:
+            raise LogUnavailable(f"the lock beside {self._path} cannot be taken: {error}") from error
+        try:
+            yield self._others_wrote()
+        finally:
+            self._lock.release()
+
+    def _others_wrote(self) -> bool:
+        try:
+            (version,) = self._driver.execute("PRAGMA data_version").fetchone()
+        except sqlite3.Error as error:
+            raise self._wrapped(error) from error
+        before, self._version = self._version, version
+        return bool(before != version)
+
+    def write(self, batch: Batch) -> None:
+        """Commits a batch with ``synchronous=FULL``."""
+        self._transact(lambda: self._insert(batch))
+        self._commits += 1
+        if any(row[1] == "PayloadErased" for row in batch.events):
+            self.checkpoint()  # what was erased must not stay in the write-ahead log
+        elif self._commits % _LOOK_EVERY == 0 and self._wal_bytes() > WAL_BYTES_MAX:
+            self.checkpoint()
+
+    def _insert(self, batch: Batch) -> None:
+        if batch.blobs:
+            self._driver.executemany(_INSERT_BLOB, batch.blobs)
+        rows = batch.events
+        whole = len(rows) - len(rows) % _CHUNK
+        for first in range(0, whole, _CHUNK):
+            self._driver.execute(_INSERT_CHUNK, list(chain.from_iterable(rows[first : first + _CHUNK])))
+        if whole < len(rows):
+            self._insert_each(rows[whole:])
+        if batch.snapshot:
+            self._driver.execute(_INSERT_SNAPSHOT, batch.snapshot)
+
+    def _insert_each(self, rows: Sequence[Row]) -> None:
+        if len(rows) == 1:
+            self._driver.execute(_INSERT_EVENT, rows[0])
+        else:
+            self._driver.executemany(_INSERT_EVENT, rows)
+
+    def _transact(self, work: Any) -> None:
+        try:
+            self._driver.execute("BEGIN IMMEDIATE")
+            try:
+                work()
+                self._driver.execute("COMMIT")
+            except BaseException:
+                if self._driver.in_transaction:
+                    self._driver.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise self._wrapped(error) from error
+
+    def set_cursor(self, name: str, seq: Seq, digest: Digest) -> None:
+        """Commits how far a follower has come."""
+        self._transact(lambda: self._driver.execute(_SET_CURSOR, (name, seq, digest)))
+
+    def _wal_bytes(self) -> int:
+        try:
+            return self._wal.stat().st_size
+        except OSError:
+            return 0
+
+    def checkpoint(self) -> None:
+        """Copies the write-ahead log into the database and cuts it to nothing; a reader in it postpones that."""
+        try:
+            self._driver.execute("PRAGMA busy_timeout=250").close()
+            self._driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._driver.execute("PRAGMA busy_timeout=10000").close()
+        except sqlite3.Error as error:
+            raise self._wrapped(error) from error
+
+    def close(self) -> None:
+        """Closes the connection."""
+        with self._lock.held():
+            self._pooled.close()
+            self._engine.dispose()
+        self._lock.close()
+
+    def _wrapped(self, error: sqlite3.Error) -> Exception:
+        text = str(error)
+        if "append-only" in text:
+            return PositionConflict(f"{self._path}: {text}")
+        if "malformed" in text or "corrupt" in text:
+            return LogCorrupt(f"{self._path} is damaged ({text}). Restore it from a backup, then run `instar verify`.")
+        return LogUnavailable(
+            f"the event log {self._path} cannot be written: {text}. Nothing was recorded; make room or give permission."
+        )
+
+
+def _authorize(action: int, first: str | None, _second: str | None, _database: str | None, trigger: str | None) -> int:
+    """Allows our own connection to append, to erase by the trigger, to move a cursor, and nothing else."""
+    if action in _ALLOWED:
+        return sqlite3.SQLITE_OK
+    if action == sqlite3.SQLITE_UPDATE and (first == "cursors" or trigger == "events_erased"):
+        return sqlite3.SQLITE_OK
+    if action == sqlite3.SQLITE_DELETE and trigger == "events_erased" and first == "blobs":
+        return sqlite3.SQLITE_OK
+    if action == sqlite3.SQLITE_PRAGMA and first in {"data_version", "wal_checkpoint", "busy_timeout"}:
+        return sqlite3.SQLITE_OK
+    return sqlite3.SQLITE_DENY

@@ -1,0 +1,119 @@
+"""Reading a log of SQLite: the driver on a read-only connection, without SQLAlchemy.
+
+Reads need no statement builder, the driver decodes rows faster than Core, and a command such as ``instar status`` that
+only reads is done before SQLAlchemy would have been imported.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from instar.fsm.errors import LogCorrupt, LogForeign, LogMissing, LogUnavailable
+
+from .ports import Row
+
+APPLICATION_ID = 0x494E5354
+"""``INST``: SQLite's application id of our files."""
+SCHEMA_HEAD = "0002"
+"""The Alembic revision that this version of the code reads and writes."""
+
+
+class SqliteSource:
+    """Reads one file; never blocks a writer.
+
+    Raises:
+        LogMissing: there is no such file.
+        LogForeign: it is no log of ours, or of a newer schema.
+    """
+
+    schema = ""
+    """The Alembic revision of the file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._connection = self._connect()
+        try:
+            self._check_ours()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _connect(self) -> sqlite3.Connection:
+        if not self.path.is_file():
+            raise LogMissing(f"no event log at {self.path}: run `instar init` in the folder of the agent first")
+        try:
+            return sqlite3.connect(
+                f"file:{quote(str(self.path))}?mode=ro", uri=True, check_same_thread=False, isolation_level=None
+            )
+        except sqlite3.Error as error:
+            raise LogUnavailable(f"the event log {self.path} cannot be opened: {error}") from error
+
+    def _check_ours(self) -> None:
+        application = self.all("PRAGMA application_id")[0][0]
+        tables = {name for (name,) in self.all("SELECT name FROM sqlite_master")}
+        version = self.all("SELECT version_num FROM alembic_version") if "alembic_version" in tables else []
+        if application != APPLICATION_ID or not version or "events" not in tables:
+            raise LogForeign(f"{self.path} is no event log of Instar; it was left as it is. Move it away, then init.")
+        self.schema = str(version[0][0])
+        check_schema(str(self.path), self.schema)
+
+    def all(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """Gives every row of a query."""
+        try:
+            with self._lock:
+                return self._connection.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise wrapped(error, self.path) from error
+
+    def changed_token(self) -> int:
+        """SQLite's ``data_version``: changes when another connection commits."""
+        return int(self.all("PRAGMA data_version")[0][0])
+
+    def schema_faults(self) -> list[str]:
+        """Compares tables, indexes and triggers with what the migrations make, and lets SQLite check its pages."""
+        from .migrate import pristine_schema
+
+        found = {(kind, name): sql for kind, name, sql in self.all("SELECT type, name, sql FROM sqlite_master")}
+        wanted = pristine_schema(self.schema)
+        faults = [f"the {kind} {name} is missing" for kind, name in wanted if (kind, name) not in found]
+        for (kind, name), sql in found.items():
+            if name not in {"sqlite_stat1", "sqlite_sequence"} and (kind, name) not in wanted:
+                faults.append(f"the {kind} {name} is not of Instar's making")
+            elif wanted.get((kind, name), sql) != sql:
+                faults.append(f"the {kind} {name} was altered")
+        told = [text for (text,) in self.all("PRAGMA integrity_check(20)")]
+        return faults + [f"SQLite finds: {text}" for text in told if text != "ok"]
+
+    def close(self) -> None:
+        """Closes the connection."""
+        with self._lock:
+            self._connection.close()
+
+
+def check_schema(name: str, version: str) -> None:
+    """Makes sure that a log can be read here; every older schema can be.
+
+    Raises:
+        LogForeign: it is of a newer version.
+    """
+    if version > SCHEMA_HEAD:
+        raise LogForeign(
+            f"{name} has schema {version}, which this version of Instar does not know. "
+            f"Install a newer Instar; nothing was changed."
+        )
+
+
+def wrapped(error: sqlite3.Error, path: Path) -> Exception:
+    """Says what a fault of the driver means to a reader."""
+    text = str(error)
+    if "not a database" in text:
+        return LogForeign(f"{path} is no SQLite file, so no event log of Instar; it was left as it is.")
+    if "malformed" in text or "corrupt" in text:
+        return LogCorrupt(f"{path} is damaged ({text}). Restore it from a backup, then run `instar verify`.")
+    return LogUnavailable(f"the event log {path} cannot be read: {text}. Look at its permissions and its disk.")

@@ -1,0 +1,87 @@
+"""Live subscribers and their durable cursors."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from instar.fsm.errors import ConfigError, LogCorrupt
+from instar.fsm.words import Seq
+from instar.store.log import EventLog, Pending
+from tests.store.logs import feedback
+
+
+def test_follower_gets_each_event_as_it_is_recorded(log: EventLog) -> None:
+    follower = log.follow(start=Seq(2))
+    seen: list[int] = []
+    enough = threading.Event()
+
+    def listen() -> None:
+        for record in follower:
+            seen.append(record.seq)
+            if len(seen) == 30:
+                enough.set()
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    for n in range(10):
+        log.append(feedback(n))
+    log.transact(lambda _: [Pending(feedback(n)) for n in range(20)])
+    assert enough.wait(30)
+    follower.stop()
+    thread.join(30)
+    assert seen == list(range(2, 32))
+
+
+def test_cursor_survives_and_what_was_not_acknowledged_comes_again(
+    log: EventLog, reopen: Callable[[EventLog], EventLog]
+) -> None:
+    log.transact(lambda _: [Pending(feedback(n)) for n in range(5)])
+    follower = log.follow("index")
+    for record in follower.ready():
+        if record.seq <= 4:
+            follower.acknowledge(record)
+    assert [record.seq for record in reopen(log).follow("index").ready()] == [5, 6]
+    assert [record.seq for record in log.follow("another").ready()] == [1, 2, 3, 4, 5, 6]
+
+
+def test_waiting_ends_when_the_time_is_up(log: EventLog) -> None:
+    follower = log.follow()
+    assert follower.wait(1)
+    assert [record.seq for record in follower.ready()] == [1]
+    assert not follower.wait(0.1)
+
+
+def test_acknowledging_writes_no_event_and_appends_go_on(log: EventLog) -> None:
+    follower = log.follow("f")
+    (record,) = follower.ready()
+    follower.acknowledge(record)
+    follower.acknowledge(record)
+    assert log.reader.cursor("f") == (1, record.hash)
+    assert log.append(feedback(1)).seq == 2
+
+
+def test_cursor_of_another_log_is_refused(log: EventLog, reopen: Callable[[EventLog], EventLog]) -> None:
+    log.append(feedback(1))
+    follower = log.follow("f")
+    *_, last = follower.ready()
+    follower.acknowledge(last)
+    if log.place.url is None:
+        with sqlite3.connect(log.path) as connection:
+            connection.execute("UPDATE cursors SET seq = 99")
+        connection.close()
+    else:
+        journal = log._journal
+        journal._connection.execute("UPDATE cursors SET seq = 99")  # type: ignore[attr-defined]
+    with pytest.raises(LogCorrupt, match="cut off or rewritten"):
+        reopen(log).follow("f")
+
+
+def test_name_and_cursor_are_checked(log: EventLog) -> None:
+    with pytest.raises(ConfigError, match="characters"):
+        log.follow("")
+    with pytest.raises(ConfigError, match="without a name"):
+        log.follow().acknowledge(log.reader.get(1))

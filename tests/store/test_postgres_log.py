@@ -1,0 +1,140 @@
+"""What is PostgreSQL's own: rights, triggers that always fire, streams beside each other, a server that goes away."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from instar.fsm.errors import ConfigError, LogForeign, LogMissing, LogUnavailable
+from instar.store.log import EventLog, create_log
+from instar.store.place import Place
+from instar.store.postgres_source import connect
+from instar.store.reader import SCHEMA_HEAD, LogReader
+from tests.store.logs import feedback, fresh_log, fresh_stream
+
+psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'instar[postgresql]'")
+
+
+@pytest.fixture
+def log(stream: Place) -> Iterator[EventLog]:
+    opened = fresh_log(stream)
+    opened.append(feedback(1), key="k")
+    opened.append(feedback(2))
+    yield opened
+    opened.close()
+
+
+HOSTILE = (
+    "UPDATE events SET actor = 'x' WHERE seq = 1",
+    "UPDATE events SET payload = NULL WHERE seq = 2",
+    "DELETE FROM events WHERE seq = 2",
+    "TRUNCATE events",
+    "TRUNCATE events CASCADE",
+    "INSERT INTO events SELECT * FROM events WHERE seq = 2",
+    "INSERT INTO events SELECT * FROM events WHERE seq = 2 ON CONFLICT (seq) DO UPDATE SET actor = 'x'",
+    "INSERT INTO events SELECT seq + 5, type, version, recorded_at_us, cycle, cause, actor, state_before, state_after, "
+    "NULL, payload, payload_hash, prev_hash, hash, NULL FROM events WHERE seq = 2",
+    "MERGE INTO events USING (SELECT 2 AS seq) AS s ON events.seq = s.seq WHEN MATCHED THEN DELETE",
+)
+
+
+@pytest.mark.parametrize("statement", HOSTILE)
+@pytest.mark.parametrize("mode", ["origin", "replica"])
+def test_owner_cannot_change_events_in_any_mode(log: EventLog, statement: str, mode: str) -> None:
+    before = list(log.reader.rows())
+    with connect(log.place) as owner:
+        owner.execute(f"SET session_replication_role = {mode}".encode())
+        with pytest.raises(psycopg.Error, match="append-only"):
+            owner.execute(statement.encode())
+    assert list(log.reader.rows()) == before
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE events SET actor = 'x'",
+        "DELETE FROM events",
+        "DELETE FROM blobs",
+        "TRUNCATE events",
+        "DROP TABLE events",
+        "ALTER TABLE events DISABLE TRIGGER ALL",
+        "CREATE TABLE mine (x int)",
+    ],
+)
+def test_our_own_connection_has_insert_and_select_alone(log: EventLog, statement: str) -> None:
+    connection = log._journal._connection  # type: ignore[attr-defined]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute(statement)
+
+
+def test_reading_connection_writes_nothing(log: EventLog) -> None:
+    with pytest.raises(LogUnavailable, match="read-only"):
+        log.reader._all("INSERT INTO cursors VALUES ('a', 1, 'b')")
+
+
+def test_disabled_trigger_is_a_fault(log: EventLog) -> None:
+    assert log.reader.schema_faults() == []
+    with connect(log.place) as owner:
+        owner.execute(b"ALTER TABLE events DISABLE TRIGGER events_no_update")
+        owner.execute(b"DROP TRIGGER events_no_truncate ON events")
+    assert log.reader.schema_faults() == [
+        "the trigger events_no_truncate is missing",
+        "the trigger events_no_update does not always fire",
+    ]
+
+
+def test_streams_know_nothing_of_each_other(log: EventLog, tmp_path: Path) -> None:
+    other = fresh_log(fresh_stream(tmp_path / "other"))
+    other.append(feedback(7), key="k")
+    assert (log.reader.head(), other.reader.head()) == (3, 2)
+    assert other.append(feedback(8)).seq == 3
+    other.close()
+
+
+def test_two_migrations_at_once_make_one_log(stream: Place) -> None:
+    script = (
+        "import sys; from pathlib import Path; from instar.store.log import create_log; "
+        "from instar.store.place import Place; create_log(Place(Path(sys.argv[1]), *sys.argv[2:4]))"
+    )
+    where = [str(stream.path), str(stream.url), stream.stream]
+    makers = [subprocess.Popen([sys.executable, "-c", script, *where], cwd=Path.cwd()) for _ in range(3)]
+    assert [maker.wait(60) for maker in makers] == [0, 0, 0]
+    log = fresh_log(stream)
+    assert log.reader.schema == SCHEMA_HEAD
+    log.close()
+
+
+def test_schema_from_the_future_is_refused(log: EventLog) -> None:
+    with connect(log.place) as owner:
+        owner.execute(b"UPDATE alembic_version SET version_num = '9999'")
+    for open_it in (LogReader, EventLog, create_log):
+        with pytest.raises(LogForeign, match="newer Instar"):
+            open_it(log.place)
+
+
+def test_lost_connection_is_opened_again(log: EventLog) -> None:
+    with connect(log.place) as owner:
+        owner.execute(b"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    with pytest.raises(LogUnavailable, match=r"cannot be reached|broke in an append"):
+        log.append(feedback(3))
+    with pytest.raises(LogUnavailable):
+        log.reader.head()
+    assert log.reader.head() == 3
+    assert log.append(feedback(3)).seq == 4
+
+
+def test_missing_stream_server_and_driver_scheme_are_named(stream: Place) -> None:
+    with pytest.raises(LogMissing, match="instar init"):
+        LogReader(stream)
+    nobody = Place(stream.path, "postgresql+psycopg://me:secret@127.0.0.1:1/none", "s")
+    with pytest.raises(LogUnavailable) as told:
+        LogReader(nobody)
+    assert "secret" not in str(told.value)
+    with pytest.raises(ConfigError, match=r"postgresql\+psycopg"):
+        LogReader(Place(stream.path, "mysql://x", "s"))
+    with pytest.raises(ConfigError, match="cannot name a stream"):
+        LogReader(Place(stream.path, stream.url, 'x"; drop'))
