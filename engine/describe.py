@@ -10,7 +10,7 @@ from instar.fsm import events as e
 def describe(event: e.AnyEvent) -> str:
     """Says in a few words what an event holds."""
     match event:
-        case e.WorkspaceInitialized() | e.PolicyChanged() | e.SnapshotTaken() | e.InputSkipped():
+        case e.WorkspaceInitialized() | e.PolicyChanged() | e.SnapshotTaken() | e.InputSkipped() | e.PayloadErased():
             return _workspace(event)
         case e.ChangeObserved() | e.FeedbackReceived() | e.TaskQueued():
             return _signal(event)
@@ -26,7 +26,9 @@ def describe(event: e.AnyEvent) -> str:
             assert_never(event)
 
 
-def _workspace(event: e.WorkspaceInitialized | e.PolicyChanged | e.SnapshotTaken | e.InputSkipped) -> str:
+def _workspace(
+    event: e.WorkspaceInitialized | e.PolicyChanged | e.SnapshotTaken | e.InputSkipped | e.PayloadErased,
+) -> str:
     match event:
         case e.WorkspaceInitialized():
             return f"tree {event.tree[:12]}, checkpoint {(event.checkpoint or 'none')[:12]}"
@@ -36,6 +38,8 @@ def _workspace(event: e.WorkspaceInitialized | e.PolicyChanged | e.SnapshotTaken
             return f"{event.name}: tree {event.tree[:12]}, checkpoint {(event.checkpoint or 'none')[:12]}"
         case e.InputSkipped():
             return f"{event.source} {event.subject}: {_line(event.reason)}"
+        case e.PayloadErased():
+            return f"payload of event {event.target}: {_line(event.reason)}"
 
 
 def _signal(event: e.ChangeObserved | e.FeedbackReceived | e.TaskQueued) -> str:

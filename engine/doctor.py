@@ -72,12 +72,12 @@ def _workspace(workspace: Workspace) -> Iterator[Finding]:
     try:
         load_settings(workspace.root, os.environ)
         yield Finding("ok", "settings", "readable")
-        reader = LogReader(workspace.log)
+        reader = LogReader(workspace.place)
     except InstarError as error:
         yield Finding("bad", "workspace", str(error))
         return
     status = read_status(reader, workspace)
-    yield Finding("ok", "log", f"{status.head} events, {_size(workspace.home) / 1e6:.1f} MB in {workspace.home}")
+    yield Finding("ok", "log", f"{status.head} events in {reader.place.name}, {_size(workspace.home) / 1e6:.1f} MB here")
     if status.restoring:
         yield Finding("bad", "restore", "one was cut off; `instar run --once` rolls it forward")
     if status.owed and not status.worker:

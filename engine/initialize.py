@@ -9,6 +9,7 @@ from pathlib import Path
 from instar.fsm.errors import ConfigError, LogUnavailable
 from instar.fsm.events import InputSkipped, WorkspaceInitialized
 from instar.fsm.record import Recorded
+from instar.store.durable import make_folder, write_durably
 from instar.store.locate import locate_model
 from instar.store.log import Pending, create_log
 from instar.store.trees import write_tree
@@ -16,7 +17,7 @@ from instar.store.trees import write_tree
 from .runtime import Runtime
 from .settings import Settings, load_settings
 from .version import VERSION
-from .workspace import HOME
+from .workspace import Workspace
 
 
 def initialize(root: Path, *, settings: Settings | None = None, with_model: bool = True) -> Recorded | None:
@@ -40,13 +41,16 @@ def initialize(root: Path, *, settings: Settings | None = None, with_model: bool
     settings = settings or load_settings(root, os.environ)
     if with_model:
         locate_model(settings.model)  # before anything is written
-    home = root / HOME
+    workspace = Workspace(root, settings.paths, settings.log_url)
     try:
-        home.mkdir(mode=0o700, exist_ok=True)
-        (home / ".gitignore").write_text("*\n", encoding="utf-8")
+        make_folder(workspace.home)
+        workspace.home.chmod(0o700)
+        (workspace.home / ".gitignore").write_text("*\n", encoding="utf-8")
+        if settings.log_url and not workspace.exists:
+            write_durably(workspace.stream, f"instar_{uuid.uuid4().hex[:16]}\n".encode())
     except OSError as error:
-        raise LogUnavailable(f"{home} cannot be written: {error}. Give write permission there.") from error
-    create_log(home / "log.db")
+        raise LogUnavailable(f"{workspace.home} cannot be written: {error}. Give write permission there.") from error
+    create_log(workspace.place)
     runtime = Runtime(root, actor="cli", settings=settings)
     try:
         return _first_event(runtime, settings, with_model)

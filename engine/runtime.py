@@ -42,8 +42,8 @@ class Runtime:
 
     def __init__(self, root: Path, *, actor: str, settings: Settings | None = None, clock: Clock | None = None) -> None:
         self.settings = settings or load_settings(root, os.environ)
-        self.workspace = Workspace(root, self.settings.paths)
-        self.log = EventLog(self.workspace.log, actor=actor, clock=clock)
+        self.workspace = Workspace(root, self.settings.paths, self.settings.log_url)
+        self.log = EventLog(self.workspace.place, actor=actor, clock=clock)
         self.files = FileLock(self.workspace.home / "files.lock")
         """Held by whoever scans or changes the agent's files."""
         self.progress = ProgressFile(self.workspace.progress)

@@ -20,7 +20,7 @@ from instar.fsm.policy import Policy
 PREFIX = "INSTAR_"
 WHOLE = "INSTAR_SETTINGS_JSON"
 """Set by a process of ours for a worker that it starts; in place of files and other variables."""
-_NOT_SETTINGS = {"INSTAR_FAILPOINTS", WHOLE}
+_NOT_SETTINGS = {"INSTAR_FAILPOINTS", "INSTAR_SIGNING_KEY", WHOLE}
 
 
 class WatchSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,6 +73,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """A package of weights, a local path or a hub name."""
     name: str = "instar"
     """What the lineage of checkpoints calls this agent."""
+    log_url: str | None = None
+    """A PostgreSQL server for the log of a new workspace; by default it is a file in the workspace."""
     policy: Policy = field(default_factory=Policy)
     watch: WatchSettings = field(default_factory=WatchSettings)
     paths: PathSettings = field(default_factory=PathSettings)
@@ -102,7 +104,7 @@ def load_settings(root: Path, environ: Mapping[str, str] | None = None, **flags:
         settings = msgspec.convert(content, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"a setting cannot be used: {error}. See docs/operations.md for the keys.") from error
-    _check(settings)
+    check_bounds(settings)
     return settings
 
 
@@ -132,7 +134,12 @@ def _put(content: dict[str, Any], path: list[str], value: Any) -> None:
     content[path[-1]] = value
 
 
-def _check(settings: Settings) -> None:
+def check_bounds(settings: Settings) -> None:
+    """Makes sure that every value lies where it can be used.
+
+    Raises:
+        ConfigError: one does not; the message names it and its bounds.
+    """
     bounds = {
         "policy.drift.threshold": (settings.policy.drift.threshold, 0.0, 1.0),
         "policy.reward.threshold": (settings.policy.reward.threshold, 0.0, 1.0),

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from instar.fsm.errors import LogMissing
+from instar.fsm.errors import ConfigError, LogMissing
+from instar.store.place import Place
 
-from .settings import PathSettings
+from .settings import PathSettings, load_settings
 
 HOME = ".instar"
+STREAM = "stream"
+"""The file in ``.instar/`` that names the stream of a log in PostgreSQL."""
 
 
 class Workspace:
-    """The paths of one workspace. Everything of Instar's own lies in ``.instar/``; SEED's paths are beside the code."""
+    """The paths of one workspace. Everything of Instar's own lies in ``.instar/``; SEED's paths are beside the code.
 
-    def __init__(self, root: Path, paths: PathSettings | None = None) -> None:
+    Args:
+        root: the folder of the agent.
+        paths: SEED's paths.
+        log_url: the PostgreSQL server that holds the log, for a workspace whose log does not lie in ``.instar/``.
+    """
+
+    def __init__(self, root: Path, paths: PathSettings | None = None, log_url: str | None = None) -> None:
         self.root = root.resolve()
         self.paths = paths or PathSettings()
+        self.log_url = log_url
         self.home = self.root / HOME
         self.log = self.home / "log.db"
+        self.stream = self.home / STREAM
         self.memory = self.home / "memory"
         self.checkpoints = self.home / "checkpoints"
         self.staging = self.home / "staging"
@@ -60,8 +72,35 @@ class Workspace:
 
     @property
     def exists(self) -> bool:
-        """Says whether a log is here."""
-        return self.log.is_file()
+        """Says whether a log is here, or the name of its stream."""
+        return self.log.is_file() or self.stream.is_file()
+
+    @property
+    def place(self) -> Place:
+        """Where the log lies.
+
+        Raises:
+            ConfigError: it lies on a server, and no setting names that.
+        """
+        if not self.stream.is_file():
+            return Place(self.log)
+        name = self.stream.read_text(encoding="utf-8").strip()
+        if self.log_url is None:
+            raise ConfigError(
+                f"the log of {self.root} is the stream {name} of a PostgreSQL server: set INSTAR_LOG_URL to "
+                "postgresql+psycopg://USER@HOST/DATABASE"
+            )
+        return Place(self.log, self.log_url, name)
+
+
+def open_workspace(root: Path, environ: Mapping[str, str]) -> Workspace:
+    """Reads the settings of a workspace and gives its paths.
+
+    Raises:
+        ConfigError: a setting cannot be used.
+    """
+    settings = load_settings(root, environ)
+    return Workspace(root, settings.paths, settings.log_url)
 
 
 def find_workspace(start: Path) -> Path:
@@ -72,6 +111,6 @@ def find_workspace(start: Path) -> Path:
     """
     here = start.resolve()
     for folder in (here, *here.parents):
-        if (folder / HOME / "log.db").is_file():
+        if (folder / HOME / "log.db").is_file() or (folder / HOME / STREAM).is_file():
             return folder
     raise LogMissing(f"no workspace at {here} or above it: run `instar init` in the folder of the agent first")

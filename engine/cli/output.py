@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,10 +42,14 @@ def emit(verb: str, content: Any, *, as_json: bool, text: str = "") -> None:
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
 
 
-def fail(kind: str, message: str, exit_code: int, *, as_json: bool) -> int:
+def fail(
+    kind: str, message: str, exit_code: int, *, as_json: bool, details: Mapping[str, Any] | None = None
+) -> int:
     """Prints an error: in the envelope on standard output, or as a line on standard error. Returns the exit code."""
     if as_json:
         error = {"kind": kind, "message": message, "exit_code": exit_code}
+        if details:
+            error["details"] = plain(dict(details))
         envelope = {"schema_version": SCHEMA_VERSION, "ok": False, "error": error}
         sys.stdout.write(msgspec.json.encode(envelope).decode() + "\n")
     else:
@@ -76,19 +81,16 @@ def workspace_at(root: Path | None) -> Workspace:
     """Finds the workspace that a command means."""
     import os
 
-    from instar.engine.settings import load_settings
-    from instar.engine.workspace import Workspace, find_workspace
+    from instar.engine.workspace import find_workspace, open_workspace
 
-    folder = find_workspace(root or Path.cwd())
-    return Workspace(folder, load_settings(folder, os.environ).paths)
+    return open_workspace(find_workspace(root or Path.cwd()), os.environ)
 
 
 def reader_at(root: Path | None) -> LogReader:
     """Opens the log for reading alone."""
-    from instar.engine.workspace import HOME, find_workspace
     from instar.store.reader import LogReader
 
-    return LogReader(find_workspace(root or Path.cwd()) / HOME / "log.db")
+    return LogReader(workspace_at(root).place)
 
 
 def runtime_at(root: Path | None) -> Runtime:

@@ -10,9 +10,9 @@ def command(workspace: Root = None, json: Json = False) -> None:
     from instar.engine.status import read_status
     from instar.store.reader import LogReader
 
-    place = workspace_at(workspace)
-    reader = LogReader(place.log)
-    status = read_status(reader, place)
+    found = workspace_at(workspace)
+    reader = LogReader(found.place)
+    status = read_status(reader, found)
     reader.close()
     rewards = (
         ", ".join(f"{row['task_type']} {row['mean']:.2f} ({row['count']})" for row in status.rewards[:6]) or "none"

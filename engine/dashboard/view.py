@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import deque
 from pathlib import Path
 
-from instar.engine.workspace import Workspace
+from instar.engine.workspace import open_workspace
 from instar.fsm.errors import InstarError
 from instar.fsm.words import ORIGIN
 from instar.store.blobs import BlobStore
-from instar.store.reader import LogReader, Row, apply, decode_row
+from instar.store.reader import LogReader, Row, apply
 
 from .rewards_board import RewardsBoard
-from .rows import payload_of
 from .training_board import TrainingBoard
 
 logger = logging.getLogger("instar.dashboard")
@@ -32,10 +32,9 @@ class LogView:
     """
 
     def __init__(self, root: Path) -> None:
-        self.workspace = Workspace(root)
-        path = self.workspace.log
-        self.reader = LogReader(path)
-        self.blobs = BlobStore(path.with_name("blobs"), self.reader)
+        self.workspace = open_workspace(root, os.environ)
+        self.reader = LogReader(self.workspace.place)
+        self.blobs = BlobStore(self.reader.path.with_name("blobs"), self.reader)
         self.training = TrainingBoard()
         self.rewards = RewardsBoard()
         self.problem: str | None = None
@@ -43,7 +42,7 @@ class LogView:
         """The row on which the machine entered its present state."""
         self._recent: deque[tuple[int, str]] = deque(maxlen=_RECENT)
         self._lock = threading.Lock()
-        self._file = path.stat().st_ino
+        self._file = self._inode()
         self._token = self.reader.changed_token()
         self.state = self.reader.snapshot_before(self.reader.head())
         self.head: int = self.state.head
@@ -60,12 +59,16 @@ class LogView:
                     # Kept before reading: a commit that comes in between changes it again.
                     self._token = token
                     self._advance()
-                if self.workspace.log.stat().st_ino != self._file:
+                if self._inode() != self._file:
                     self.problem = "the log was replaced by another file: start the dashboard again"
             except FileNotFoundError:
                 self.problem = f"the log {self.workspace.log} is gone: the dashboard shows what it last read"
             except InstarError as error:
                 self._fail(str(error))
+
+    def _inode(self) -> int:
+        """Tells the log's file from another that was put in its place; a server's stream has none."""
+        return 0 if self.reader.place.url else self.workspace.log.stat().st_ino
 
     def types_between(self, seen: int, head: int) -> list[str] | None:
         """Names the types of the events after ``seen``; None when they are too many or too old to say."""
@@ -89,11 +92,8 @@ class LogView:
             self.moved = next(iter(self.reader.rows(self.state.since, self.state.since)), None)
 
     def _fold(self, row: Row) -> None:
-        if payload_of(row) is None:
-            self._fail(f"the payload of event {row[0]} was erased: the state after it cannot be folded")
-            return
         try:
-            record = decode_row(row)
+            record = self.reader.decode(row)
             self.state = apply(self.state, record)
         except InstarError as error:
             self._fail(f"the log cannot be folded past event {row[0] - 1}: {error}")
@@ -103,10 +103,8 @@ class LogView:
 
     def _project(self, row: Row) -> None:
         """Counts an old event in that the saved state already holds; one that cannot be read is left out."""
-        if payload_of(row) is None:
-            return
         try:
-            record = decode_row(row)
+            record = self.reader.decode(row)
         except InstarError as error:
             logger.warning("event %s is left out of the dashboard: %s", row[0], error)
             return
