@@ -47,7 +47,8 @@ def _wait(waiting: tuple[Waiting, ...], entry: e.Entry, seq: Seq) -> tuple[Waiti
     """Appends a signal to the last run of its kind; a task always is a run of its own."""
     if waiting and entry == "signals" and waiting[-1].entry == "signals":
         last = waiting[-1]
-        return (*waiting[:-1], Waiting("signals", last.first, seq, last.count + 1))
+        longer = Waiting("signals", last.first, seq, last.count + 1)
+        return (longer,) if len(waiting) == 1 else (*waiting[:-1], longer)
     return (*waiting, Waiting(entry, seq, seq, 1))
 
 
@@ -71,7 +72,7 @@ def _change_observed(state: AgentState, event: e.ChangeObserved, at: Moment) -> 
         raise IllegalTransition(f"a change of {event.path} must say whether it was seen before")
     if event.seen:
         return {"tree": event.tree}
-    judged = (*state.judged, key)[-state.policy.cycle.judged_max :]
+    judged = state.judged.pushed(key, state.policy.cycle.judged_max)
     return {"tree": event.tree, "judged": judged, "waiting": _wait(state.waiting, "signals", at.seq)}
 
 

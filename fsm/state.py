@@ -12,6 +12,7 @@ from .errors import UnknownEvent
 from .events import Entry, Interval, PlanStep, Span, Trigger
 from .policy import Policy
 from .rewards import Standing, Standings
+from .window import Window
 from .words import ORIGIN, Digest, Seq, State, digest_of
 
 
@@ -82,7 +83,7 @@ class AgentState(Struct, frozen=True, gc=False, kw_only=True):
     cycles: int = 0
     failures: int = 0
     """Cycles that failed since the last one that did not."""
-    judged: tuple[str, ...] = ()
+    judged: Window = Window()
     """The latest changes, so that one is not judged twice."""
     standings: Standings = Map()
     plan: tuple[PlanStep, ...] = ()
@@ -103,20 +104,24 @@ class AgentState(Struct, frozen=True, gc=False, kw_only=True):
         return sum(run.count for run in self.waiting)
 
 
-def _from_map(value: Any) -> dict[Any, Any]:
+def _encode_hook(value: Any) -> Any:
     if isinstance(value, Map):
         return dict(value)
+    if isinstance(value, Window):
+        return list(value)
     raise NotImplementedError(f"a state holds no {type(value).__name__}")
 
 
-def _to_map(kind: Any, content: Any) -> Any:
+def _decode_hook(kind: Any, content: Any) -> Any:
+    if kind is Window:
+        return Window(msgspec.convert(content, list[str]))
     values: Any = dict[str, Standing] if kind == Standings else dict[str, int]
     plain: dict[str, Any] = msgspec.convert(content, values)
     return Map(plain)
 
 
-ENCODER = msgspec.json.Encoder(order="sorted", enc_hook=_from_map)
-DECODER = msgspec.json.Decoder(AgentState, dec_hook=_to_map)
+ENCODER = msgspec.json.Encoder(order="sorted", enc_hook=_encode_hook)
+DECODER = msgspec.json.Decoder(AgentState, dec_hook=_decode_hook)
 
 
 def encode_state(state: AgentState) -> bytes:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from instar.fsm.events import Span
+from instar.fsm.events import PayloadErased, Span
 from instar.fsm.words import ORIGIN, Digest, Seq
 
 from .durable import write_durably
@@ -49,11 +49,11 @@ class VectorMemory:
         self._loaded: dict[Digest, VectorSpace] = {}
         self._lock = threading.RLock()
 
-    def catch_up(self, log: MemoryLog, blobs: Blobs) -> None:
-        """Takes the log's present head as what every later answer must hold; doing it twice does nothing more."""
+    def catch_up(self, log: MemoryLog, blobs: Blobs, *, to: Seq | None = None) -> None:
+        """Takes a position, the log's present head by default, as what every later answer must hold at least."""
         with self._lock:
             self._source = (log, blobs)
-            self._head = log.head()
+            self._head = log.head() if to is None else to
 
     def covers(self, space: Digest) -> Seq:
         """The position up to which a space holds everything that the log says about it."""
@@ -143,12 +143,15 @@ class VectorMemory:
         self._loaded[space] = held  # the last used comes last
         if self._source is not None and held.covers < self._head:
             log, blobs = self._source
+            erased = held.covers and next(log.read(held.covers + 1, self._head, (PayloadErased,)), None)
+            if erased:  # rows that are held may be gone from the log
+                held = self._loaded[space] = VectorSpace(space)
             try:
                 apply_log(held, log, blobs, self._head)
             except BaseException:
                 del self._loaded[space]  # half applied; the next call starts from disk
                 raise
-            if held.unsaved * _SAVE_SHARE >= max(1, len(held.rows)):
+            if erased or held.unsaved * _SAVE_SHARE >= max(1, len(held.rows)):
                 self._write(held)
         while len(self._loaded) > _LOADED_MAX:
             oldest = self._loaded.pop(next(iter(self._loaded)))

@@ -1,4 +1,4 @@
-"""Writing a log of PostgreSQL: one connection, behind an advisory lock of the stream, as a role that may only append."""
+"""Writing a log of PostgreSQL: one connection, behind an advisory lock, as a role that may read and append alone."""
 
 from __future__ import annotations
 

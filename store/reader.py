@@ -132,8 +132,7 @@ class LogReader:
         Raises:
             LogCorrupt: no event says that it was erased.
         """
-        rows = self._all("SELECT payload FROM events WHERE type = 'PayloadErased' AND cause = ?", (seq,))
-        for (payload,) in rows:
+        for _, payload in self._erasures(seq):
             erased = decode_event("PayloadErased", PayloadErased.VERSION, payload.encode())
             if isinstance(erased, PayloadErased):
                 return erased.remains
@@ -165,6 +164,18 @@ class LogReader:
         """Gives the event that was recorded under an idempotency key."""
         rows = self._all(f"SELECT {COLUMNS} FROM events WHERE key = ?", (key,))
         return self.decode(rows[0]) if rows else None
+
+    def erased(self, seq: int) -> Seq | None:
+        """The position of the event that erased a payload last; None if it stands."""
+        return next((erasure for erasure, _ in self._erasures(seq)), None)
+
+    def _erasures(self, seq: int) -> list[Row]:
+        """The erasures of an event that were not erased themselves, the latest first."""
+        return self._all(
+            "SELECT seq, payload FROM events WHERE type = 'PayloadErased' AND cause = ? AND payload IS NOT NULL "
+            "ORDER BY seq DESC",
+            (seq,),
+        )
 
     def at_time(self, at_us: int) -> Seq:
         """The position of the last event recorded at or before a time; 0 if there was none."""

@@ -2,50 +2,106 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
-from .output import Json, Root, emit, reader_at
+from .output import Json, Root, emit, plain, reader_at, runtime_at
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from instar.fsm.record import Recorded
+    from instar.store.follow import Follower
 
 
 def command(
     count: Annotated[int, typer.Option("-c", "--count", min=1, help="How many events, from the head back.")] = 30,
     kind: Annotated[list[str] | None, typer.Option("--type", help="Only events of this type; may be repeated.")] = None,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Go on with each event as it is recorded, until Ctrl-C.")
+    ] = False,
+    cursor: Annotated[
+        str | None,
+        typer.Option(help="With --follow: begin after the last event that was shown under this name, and remember it."),
+    ] = None,
     workspace: Root = None,
     json: Json = False,
 ) -> None:
-    """List the latest events."""
-    from instar.engine.describe import describe
+    """List the latest events; with --follow each as it is recorded, with --json then one object a line."""
     from instar.fsm.codec import TYPES
     from instar.fsm.errors import ConfigError
-    from instar.store.clock import iso
 
     unknown = [name for name in kind or () if name not in TYPES]
     if unknown:
         raise ConfigError(f"there is no event type {unknown[0]!r}. Known: {', '.join(sorted(TYPES))}.")
+    if cursor is not None and not follow:
+        raise ConfigError("--cursor remembers how far --follow has come: give both")
+    if follow:
+        _follow(workspace, count, kind or (), cursor, as_json=json)
+        return
     reader = reader_at(workspace)
     records = reader.tail(count, [TYPES[name] for name in kind or ()])
-    rows: list[dict[str, Any]] = []
-    lines: list[str] = []
-    for record in records:
-        name = type(record.event).__name__
-        about = describe(record.event)
-        moved = record.state_before != record.state_after
-        rows.append(
-            {
-                "seq": record.seq,
-                "type": name,
-                "time": iso(record.recorded_at_us),
-                "actor": record.actor,
-                "cycle": record.cycle,
-                "cause": record.cause,
-                "state_before": record.state_before,
-                "state_after": record.state_after,
-                "about": about,
-                "hash": record.hash,
-            }
-        )
-        states = f"{record.state_before} → {record.state_after}" if moved else f"{record.state_after}"
-        lines.append(f"{record.seq:>6}  {iso(record.recorded_at_us)[11:19]}  {name:<20}  {states:<24}  {about}"[:220])
-    emit("log", rows, as_json=json, text="\n".join(lines))
+    reader.close()
+    text = "\n".join(_line(record) for record in records)
+    emit("log", [_row(record) for record in records], as_json=json, text=text)
+
+
+def _follow(workspace: Path | None, count: int, kinds: Collection[str], name: str | None, *, as_json: bool) -> None:
+    """Shows the last events, or what came after the cursor, and then each new one."""
+    if name is None:
+        from instar.fsm.words import Seq
+        from instar.store.follow import Follower
+
+        reader = reader_at(workspace)
+        first = Seq(max(1, reader.head() - count + 1))
+        with suppress(KeyboardInterrupt):
+            _show(Follower(reader, None, start=first, record=lambda _name, _record: None), kinds, as_json=as_json)
+        reader.close()
+        return
+    runtime = runtime_at(workspace)
+    with suppress(KeyboardInterrupt):
+        _show(runtime.log.follow(name), kinds, as_json=as_json, remember=True)
+    runtime.close()
+
+
+def _show(follower: Follower, kinds: Collection[str], *, as_json: bool, remember: bool = False) -> None:
+    for record in follower:
+        if not kinds or type(record.event).__name__ in kinds:
+            line = msgspec.json.encode(plain(_row(record))).decode() if as_json else _line(record)
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
+        if remember:
+            follower.acknowledge(record)
+
+
+def _row(record: Recorded) -> dict[str, Any]:
+    from instar.engine.describe import describe
+    from instar.store.clock import iso
+
+    return {
+        "seq": record.seq,
+        "type": type(record.event).__name__,
+        "time": iso(record.recorded_at_us),
+        "actor": record.actor,
+        "cycle": record.cycle,
+        "cause": record.cause,
+        "state_before": record.state_before,
+        "state_after": record.state_after,
+        "about": describe(record.event),
+        "hash": record.hash,
+    }
+
+
+def _line(record: Recorded) -> str:
+    from instar.engine.describe import describe
+    from instar.store.clock import iso
+
+    moved = record.state_before != record.state_after
+    states = f"{record.state_before} → {record.state_after}" if moved else f"{record.state_after}"
+    name, about = type(record.event).__name__, describe(record.event)
+    return f"{record.seq:>6}  {iso(record.recorded_at_us)[11:19]}  {name:<20}  {states:<24}  {about}"[:220]

@@ -1,0 +1,64 @@
+"""``instar erase``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .output import DryRun, Json, Root, Yes, emit, runtime_at, say
+
+if TYPE_CHECKING:
+    from instar.engine.erase import ErasurePlan
+
+
+def command(
+    reference: Annotated[str, typer.Argument(help="The signal whose text is to go: a seq, latest, a time, …")],
+    reason: Annotated[str, typer.Option("--reason", help="On whose request, and why; it is recorded.")] = "",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    workspace: Root = None,
+    json: Json = False,
+) -> None:
+    """Erase the text of an event and its copies, on lawful request: cannot be undone, and the chain still verifies."""
+    from instar.engine.erase import erase, plan_erasure
+    from instar.engine.references import resolve
+    from instar.fsm.errors import RollbackRefused
+
+    runtime = runtime_at(workspace)
+    plan = plan_erasure(runtime, resolve(runtime.reader, reference), reason or ("a dry run" if dry_run else ""))
+    content = {
+        "target": plan.target,
+        "type": plan.type,
+        "events": plan.events,
+        "blobs": plan.blobs,
+        "blobs_kept": plan.kept,
+        "checkpoints_that_learned": plan.learned,
+    }
+    if dry_run:
+        runtime.close()
+        emit("erase", {"dry_run": True, **content}, as_json=json, text=_text(plan, "would be erased"))
+        return
+    if not yes:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise RollbackRefused("nobody can be asked here: look with -n, then give -y")
+        say(_text(plan, "would be erased"))
+        typer.confirm("Erase? This cannot be undone.", abort=True, err=True)
+    records = erase(runtime, plan)
+    runtime.close()
+    content["erased_by"] = [record.seq for record in records]
+    emit("erase", content, as_json=json, text=_text(plan, f"erased, by events {records[0].seq} to {records[-1].seq}"))
+
+
+def _text(plan: ErasurePlan, done: str) -> str:
+    copies = ", ".join(str(seq) for seq in plan.events[1:])
+    lines = [f"event {plan.target} ({plan.type}) and {len(plan.blobs)} blobs: {done}"]
+    if copies:
+        lines.append(f"  its copies in events {copies}")
+    if plan.kept:
+        lines.append(f"  {len(plan.kept)} blobs hold it too but are needed by other events: they stay")
+    if plan.learned:
+        names = ", ".join(digest[:12] for digest in plan.learned)
+        lines.append(f"  checkpoints that learned from it, whose weights cannot be erased: {names}")
+    return "\n".join(lines)
