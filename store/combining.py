@@ -7,10 +7,15 @@ gets the turn serves all that wait, and wakes their owners. While it waits for t
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Generic, TypeVar
+
+
+_PAUSE_S = 50e-6
+"""Long enough for a thread that was woken to come back, short against what a disk takes to sync."""
 
 
 class Request:
@@ -47,6 +52,8 @@ class Combiner(Generic[R]):
     def __init__(self, serve: Callable[[Sequence[R]], None], group_max: int = 1024) -> None:
         self._serve = serve
         self._group_max = group_max
+        self._last = 1
+        """How many the last group held."""
         self._turn = threading.Lock()
         self._waiting: deque[R] = deque()
 
@@ -65,15 +72,25 @@ class Combiner(Generic[R]):
                 request.sleep()
 
     def _serve_group(self) -> None:
-        group: list[R] = []
-        while self._waiting and len(group) < self._group_max:
-            group.append(self._waiting.popleft())
+        group = self._gather()
         try:
             self._serve(group)
         finally:
             for request in group:
                 request.done = True
                 request.wake()
+
+    def _gather(self) -> list[R]:
+        """Takes what waits. Where the last group was larger, its threads are on their way: waits while more come."""
+        group: list[R] = []
+        while True:
+            before = len(group)
+            while self._waiting and len(group) < self._group_max:
+                group.append(self._waiting.popleft())
+            if len(group) >= self._last or len(group) == before:
+                self._last = len(group)
+                return group
+            time.sleep(_PAUSE_S)
 
     def _wake_next(self) -> None:
         """Hands the turn on: a request that came after the group was gathered may sleep already."""

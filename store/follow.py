@@ -8,11 +8,26 @@ from collections.abc import Callable, Iterator
 
 from instar.fsm.errors import ConfigError, LogCorrupt
 from instar.fsm.record import Recorded
-from instar.fsm.words import ORIGIN, Seq
+from instar.fsm.words import ORIGIN, Digest, Seq, digest_of
 
 from .reader import LogReader
 
 _NAME_CHARS_MAX = 200
+
+
+def seal(name: str, seq: Seq, digest: Digest) -> Digest:
+    """Hashes a cursor with the event that it stands behind."""
+    return digest_of(f"{name}\n{seq}\n{digest}".encode())
+
+
+def cursor_fault(reader: LogReader, name: str, seq: Seq, sealed: Digest) -> str:
+    """Says what is wrong with a cursor; nothing, if the log still holds the event that was acknowledged."""
+    if 0 < seq <= reader.head() and seal(name, seq, reader.get(seq).hash) == sealed:
+        return ""
+    return (
+        f"the follower {name!r} has seen an event {seq} which this log does not hold: it was cut off or rewritten. "
+        "Compare it with an anchor or a backup (`instar verify --anchor`)."
+    )
 
 
 class Follower:
@@ -51,13 +66,10 @@ class Follower:
         cursor = self._reader.cursor(self._name) if self._name is not None else None
         if cursor is None:
             return Seq((start or ORIGIN + 1) - 1)
-        seq, digest = cursor
-        if seq > self._reader.head() or self._reader.get(seq).hash != digest:
-            raise LogCorrupt(
-                f"the follower {self._name!r} has seen event {seq} with hash {digest[:16]}…, which this log does not "
-                "hold: it was cut off or rewritten. Compare it with an anchor or a backup (`instar verify --anchor`)."
-            )
-        return seq
+        fault = cursor_fault(self._reader, str(self._name), *cursor)
+        if fault:
+            raise LogCorrupt(fault)
+        return cursor[0]
 
     def acknowledge(self, record: Recorded) -> None:
         """Moves the cursor behind an event, durably.

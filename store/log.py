@@ -22,7 +22,7 @@ from .blobs import BlobStore
 from .clock import Clock, SystemClock
 from .combining import Combiner, Request
 from .drafting import DIGEST_EVERY, Draft, Pending
-from .follow import Follower
+from .follow import Follower, seal
 from .migrate import create_log
 from .place import Place, place_of
 from .ports import Batch, Journal
@@ -120,7 +120,7 @@ class EventLog:
 
     def _set_cursor(self, name: str, record: Recorded) -> None:
         with self._journal.exclusive(self._state.head):
-            self._journal.set_cursor(name, record.seq, record.hash)
+            self._journal.set_cursor(name, record.seq, seal(name, record.seq, record.hash))
 
     # ---- appending -------------------------------------------------------------------------------------------------
 

@@ -73,7 +73,7 @@ def _recover(path: Path) -> None:
     """Lets SQLite take back what a cut-off upgrade of a copy began; a read-only connection could not."""
     if path.with_name(f"{path.name}-journal").exists():
         connection = sqlite3.connect(path)
-        with suppress(sqlite3.Error):  # the reader says what is wrong with it
+        with suppress(sqlite3.Error, UnicodeDecodeError):  # the reader says what is wrong with it
             connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
         connection.close()
 
@@ -126,16 +126,16 @@ def _one_transaction(url: str) -> Engine:
 
 
 @cache
-def pristine_schema(revision: str) -> dict[tuple[str, str], str | None]:
-    """Gives the SQL of each table, index and trigger of a fresh log, by kind and name."""
+def pristine_schema(revision: str) -> dict[tuple[str, str], tuple[str, str | None]]:
+    """Gives the table and SQL of each table, index and trigger of a fresh log, by kind and name."""
     engine = _one_transaction("sqlite://")
     try:
         with engine.begin() as connection:
             _migrate(connection, revision)
-            rows = connection.exec_driver_sql("SELECT type, name, sql FROM sqlite_master").all()
+            rows = connection.exec_driver_sql("SELECT type, name, tbl_name, sql FROM sqlite_master").all()
     finally:
         engine.dispose()
-    return {(kind, name): sql for kind, name, sql in rows}
+    return {(kind, name): (table, sql) for kind, name, table, sql in rows}
 
 
 # ---- PostgreSQL ----------------------------------------------------------------------------------------------------

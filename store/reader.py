@@ -29,23 +29,33 @@ PAYLOAD = 10
 
 
 def decode_row(row: Row) -> Recorded:
-    """Decodes one row of the log, in the order of ``COLUMNS``, its payload there."""
+    """Decodes one row of the log, in the order of ``COLUMNS``, its payload there.
+
+    Raises:
+        LogCorrupt: a column does not hold what it should.
+        UnknownEvent: the payload cannot be read.
+    """
     seq, kind, version, at_us, cycle, cause, actor, before, after, key, payload, payload_hash, prev, own, digest = row
-    return Recorded(
-        seq=seq,
-        recorded_at_us=at_us,
-        cycle=cycle,
-        cause=cause,
-        actor=actor,
-        state_before=State(before),
-        state_after=State(after),
-        key=key,
-        event=decode_event(kind, version, payload.encode()),
-        payload_hash=payload_hash,
-        prev_hash=prev,
-        hash=own,
-        state_digest=digest,
-    )
+    try:
+        return Recorded(
+            seq=seq,
+            recorded_at_us=at_us,
+            cycle=cycle,
+            cause=cause,
+            actor=actor,
+            state_before=State(before),
+            state_after=State(after),
+            key=key,
+            event=decode_event(kind, version, payload.encode()),
+            payload_hash=payload_hash,
+            prev_hash=prev,
+            hash=own,
+            state_digest=digest,
+        )
+    except (ValueError, TypeError, AttributeError) as error:
+        raise LogCorrupt(
+            f"a column of event {seq} does not hold what it should ({error}): restore the log from a backup."
+        ) from error
 
 
 def apply(state: AgentState, record: Recorded) -> AgentState:
@@ -209,9 +219,15 @@ class LogReader:
         return [(digest, size) for digest, size in self._all("SELECT digest, size FROM blobs ORDER BY digest")]
 
     def cursor(self, name: str) -> tuple[Seq, Digest] | None:
-        """How far a follower has come, with the hash of the event there; None if it never began."""
+        """How far a follower has come, and the seal of that; None if it never began."""
         rows = self._all("SELECT seq, hash FROM cursors WHERE name = ?", (name,))
         return (rows[0][0], rows[0][1]) if rows else None
+
+    def cursors(self) -> list[tuple[str, Seq, Digest]]:
+        """Every follower, how far it has come, and the seal of that; none in a log of the first schema."""
+        if self.schema == "0001":
+            return []
+        return [(name, seq, sealed) for name, seq, sealed in self._all("SELECT name, seq, hash FROM cursors")]
 
     def saved_digests(self) -> list[tuple[int, str]]:
         """The positions and digests of all saved states."""

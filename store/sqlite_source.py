@@ -6,6 +6,7 @@ only reads is done before SQLAlchemy would have been imported.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import threading
 from collections.abc import Sequence
@@ -68,7 +69,7 @@ class SqliteSource:
         try:
             with self._lock:
                 return self._connection.execute(sql, parameters).fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise wrapped(error, self.path) from error
 
     def changed_token(self) -> int:
@@ -79,13 +80,14 @@ class SqliteSource:
         """Compares tables, indexes and triggers with what the migrations make, and lets SQLite check its pages."""
         from .migrate import pristine_schema
 
-        found = {(kind, name): sql for kind, name, sql in self.all("SELECT type, name, sql FROM sqlite_master")}
+        rows = self.all("SELECT type, name, tbl_name, sql FROM sqlite_master")
+        found = {(kind, name): (table, sql) for kind, name, table, sql in rows}
         wanted = pristine_schema(self.schema)
         faults = [f"the {kind} {name} is missing" for kind, name in wanted if (kind, name) not in found]
-        for (kind, name), sql in found.items():
+        for (kind, name), made in found.items():
             if name not in {"sqlite_stat1", "sqlite_sequence"} and (kind, name) not in wanted:
                 faults.append(f"the {kind} {name} is not of Instar's making")
-            elif wanted.get((kind, name), sql) != sql:
+            elif wanted.get((kind, name), made) != made:
                 faults.append(f"the {kind} {name} was altered")
         told = [text for (text,) in self.all("PRAGMA integrity_check(20)")]
         return faults + [f"SQLite finds: {text}" for text in told if text != "ok"]
@@ -109,11 +111,11 @@ def check_schema(name: str, version: str) -> None:
         )
 
 
-def wrapped(error: sqlite3.Error, path: Path) -> Exception:
-    """Says what a fault of the driver means to a reader."""
+def wrapped(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> Exception:
+    """Says what a fault of the driver means to a reader; a damaged schema breaks the driver's own messages."""
     text = str(error)
     if "not a database" in text:
         return LogForeign(f"{path} is no SQLite file, so no event log of Instar; it was left as it is.")
-    if "malformed" in text or "corrupt" in text:
+    if isinstance(error, UnicodeDecodeError) or re.search("malformed|corrupt|decode to UTF-8", text):
         return LogCorrupt(f"{path} is damaged ({text}). Restore it from a backup, then run `instar verify`.")
     return LogUnavailable(f"the event log {path} cannot be read: {text}. Look at its permissions and its disk.")

@@ -10,6 +10,7 @@ import pytest
 
 from instar.fsm.errors import ConfigError, LogCorrupt
 from instar.fsm.words import Seq
+from instar.store.follow import seal
 from instar.store.log import EventLog, Pending
 from tests.store.logs import feedback
 
@@ -60,7 +61,7 @@ def test_acknowledging_writes_no_event_and_appends_go_on(log: EventLog) -> None:
     (record,) = follower.ready()
     follower.acknowledge(record)
     follower.acknowledge(record)
-    assert log.reader.cursor("f") == (1, record.hash)
+    assert log.reader.cursors() == [("f", 1, seal("f", Seq(1), record.hash))]
     assert log.append(feedback(1)).seq == 2
 
 
