@@ -12,6 +12,7 @@ from instar.fsm.words import Digest, digest_of
 from instar.store.blobs import BlobStore
 from instar.store.follow import cursor_fault
 from instar.store.reader import LogReader, Row
+from instar.store.schema_faults import schema_faults
 
 from .named_blobs import Named, NamedBlobs, Parts, erased_blobs
 from .replay import replay
@@ -44,7 +45,7 @@ def check(reader: LogReader, *, with_blobs: bool = True) -> Integrity:
     """
     found = Integrity()
     try:
-        found.problems += reader.schema_faults()
+        found.problems += schema_faults(reader)
         _check(reader, found, with_blobs)
     except InstarError as error:
         found.problems.append(str(error))

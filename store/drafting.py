@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from instar.fsm.chain import link
 from instar.fsm.codec import encode_event
-from instar.fsm.errors import PositionConflict
+from instar.fsm.errors import ConfigError, IllegalTransition, PositionConflict
 from instar.fsm.events import AnyEvent
 from instar.fsm.evolve import evolve
 from instar.fsm.record import Recorded
@@ -99,7 +99,11 @@ class Draft:
     def _add(self, one: Pending) -> Recorded:
         state, event, kind = self.state, one.event, type(one.event)
         seq = Seq(state.head + 1)
+        if one.key is not None and "\n" in one.key:
+            raise ConfigError(f"the key {one.key!r} holds a line feed, by which the hash of a row parts its columns")
         cause = one.cause if one.after is None else Seq(seq - one.after)
+        if cause is not None and not 0 < cause < seq:
+            raise IllegalTransition(f"event {seq} cannot answer event {cause}: a cause is an earlier event")
         at_us = self.last_us = max(self._now_us(), self.last_us)
         after = evolve(state, event, seq=seq, cause=cause, at_us=at_us)
         payload = encode_event(event)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from instar.fsm.chain import GENESIS
-from instar.fsm.errors import InstarError, LogUnavailable, PositionConflict
+from instar.fsm.errors import ConfigError, InstarError, LogUnavailable, PositionConflict
 from instar.fsm.events import AnyEvent, PayloadErased
 from instar.fsm.record import Recorded
 from instar.fsm.state import AgentState, encode_state, state_digest
@@ -61,10 +61,13 @@ class EventLog:
         clock: where recorded times come from.
 
     Raises:
+        ConfigError: the actor cannot be recorded.
         LogMissing, LogForeign, LogUnavailable: there is no log, it is not ours, or it cannot be reached.
     """
 
     def __init__(self, where: Path | Place, *, actor: str = "agent", clock: Clock | None = None) -> None:
+        if "\n" in actor:
+            raise ConfigError(f"the actor {actor!r} holds a line feed, by which the hash of a row parts its columns")
         self.place = place_of(where)
         self.path = self.place.path
         self.actor = actor

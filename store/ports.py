@@ -48,9 +48,6 @@ class Source(Protocol):
     def changed_token(self) -> int:
         """A number that changes when another connection commits; cheap to ask for."""
 
-    def schema_faults(self) -> list[str]:
-        """Says in what the tables, indexes and triggers are not as the migrations make them."""
-
     def close(self) -> None:
         """Closes the connection."""
 

@@ -15,8 +15,6 @@ from .sqlite_source import check_schema
 if TYPE_CHECKING:
     import psycopg
 
-_TRIGGERS = {"events_no_update", "events_no_delete", "events_no_truncate", "events_appended", "events_erased"}
-
 
 class PostgresSource:
     """Reads one stream; a lost connection is opened again at the next question.
@@ -68,16 +66,6 @@ class PostgresSource:
     def changed_token(self) -> int:
         """The head: it changes with every append."""
         return int(self.all("SELECT coalesce(max(seq), 0) FROM events")[0][0])
-
-    def schema_faults(self) -> list[str]:
-        """Looks whether the triggers that keep the stream append-only are there and always fire."""
-        rows = self.all(
-            "SELECT tgname, tgenabled::text FROM pg_trigger WHERE tgrelid = 'events'::regclass AND NOT tgisinternal"
-        )
-        found: dict[str, str] = dict(rows)
-        faults = [f"the trigger {name} is missing" for name in sorted(_TRIGGERS - set(found))]
-        faults += [f"the trigger {name} is not of Instar's making" for name in sorted(set(found) - _TRIGGERS)]
-        return faults + [f"the trigger {name} does not always fire" for name, mode in rows if mode != "A"]
 
     def close(self) -> None:
         """Closes the connection."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from instar.fsm.codec import decode_event
 from instar.fsm.errors import LogCorrupt
@@ -103,9 +104,9 @@ class LogReader:
         """A number that changes when another connection commits; cheap to poll."""
         return self._source.changed_token()
 
-    def schema_faults(self) -> list[str]:
-        """Says in what the tables, indexes and triggers are not as the migrations make them."""
-        return self._source.schema_faults()
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """Gives every row of a query of one's own, whose parameters are written ``?``; it can change nothing."""
+        return self._all(sql, parameters)
 
     def rows(self, first: int = 1, last: int | None = None, types: Sequence[str] = ()) -> Iterator[Row]:
         """Yields raw rows in order of position, in chunks, so that no read transaction stays open."""

@@ -76,22 +76,6 @@ class SqliteSource:
         """SQLite's ``data_version``: changes when another connection commits."""
         return int(self.all("PRAGMA data_version")[0][0])
 
-    def schema_faults(self) -> list[str]:
-        """Compares tables, indexes and triggers with what the migrations make, and lets SQLite check its pages."""
-        from .migrate import pristine_schema
-
-        rows = self.all("SELECT type, name, tbl_name, sql FROM sqlite_master")
-        found = {(kind, name): (table, sql) for kind, name, table, sql in rows}
-        wanted = pristine_schema(self.schema)
-        faults = [f"the {kind} {name} is missing" for kind, name in wanted if (kind, name) not in found]
-        for (kind, name), made in found.items():
-            if name not in {"sqlite_stat1", "sqlite_sequence"} and (kind, name) not in wanted:
-                faults.append(f"the {kind} {name} is not of Instar's making")
-            elif wanted.get((kind, name), made) != made:
-                faults.append(f"the {kind} {name} was altered")
-        told = [text for (text,) in self.all("PRAGMA integrity_check(20)")]
-        return faults + [f"SQLite finds: {text}" for text in told if text != "ok"]
-
     def close(self) -> None:
         """Closes the connection."""
         with self._lock:

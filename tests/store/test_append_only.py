@@ -16,6 +16,7 @@ from instar.fsm.events import PayloadErased
 from instar.fsm.words import Seq
 from instar.store.log import EventLog, Pending, create_log
 from instar.store.sqlite_journal import SqliteJournal
+from instar.store.schema_faults import schema_faults
 from tests.store.logs import feedback, fresh_log
 
 REST = (
@@ -128,11 +129,11 @@ def test_first_event_of_an_empty_log_is_number_one(log: EventLog, tmp_path: Path
     ],
 )
 def test_altered_schema_is_seen(log: EventLog, statement: str) -> None:
-    assert log.reader.schema_faults() == []
+    assert schema_faults(log.reader) == []
     with closing(plain(log)) as connection:
         connection.executescript(statement)
         connection.commit()
-    assert log.reader.schema_faults()
+    assert schema_faults(log.reader)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +180,7 @@ def test_vacuum_keeps_everything(log: EventLog) -> None:
     with closing(plain(log)) as connection:
         connection.execute("VACUUM")
     assert (list(log.reader.rows()), log.reader.saved_states(), log.reader.stored_blobs()) == before
-    assert log.reader.schema_faults() == []
+    assert schema_faults(log.reader) == []
     known = log.reader.by_key("v7")
     assert log.append(feedback(7), key="v7") == known
     assert log.append(feedback(8)).seq == Seq(306)

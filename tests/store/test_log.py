@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from instar.fsm.errors import IllegalTransition, PositionConflict
+from instar.fsm.errors import ConfigError, IllegalTransition, PositionConflict
 from instar.fsm.events import CycleStarted, DiffComputed, Span
 from instar.fsm.words import Seq
 from instar.store.blobs import FILE_BYTES_MIN
@@ -131,3 +131,14 @@ def test_cycle_and_states_are_recorded_with_the_event(log: EventLog) -> None:
     started = log.append(CycleStarted(entry="signals", span=span, count=1), cause=Seq(2))
     assert (started.state_before, started.state_after, started.cycle) == ("Idle", "Diffing", 1)
     assert INIT.tree == log.state.tree
+
+
+def test_key_actor_and_cause_that_a_hash_could_not_tell_are_refused(log: EventLog) -> None:
+    with pytest.raises(ConfigError, match="line feed"):
+        log.append(feedback(1), key="a\nb")
+    with pytest.raises(ConfigError, match="line feed"):
+        EventLog(log.place, actor="a\nb")
+    for cause in (0, 2, 9):
+        with pytest.raises(IllegalTransition, match="earlier event"):
+            log.append(feedback(1), cause=Seq(cause))
+    assert log.reader.head() == 1

@@ -14,6 +14,7 @@ from instar.store.log import EventLog, create_log
 from instar.store.place import Place
 from instar.store.postgres_source import connect
 from instar.store.reader import SCHEMA_HEAD, LogReader
+from instar.store.schema_faults import schema_faults
 from tests.store.logs import feedback, fresh_log, fresh_stream
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'instar[postgresql]'")
@@ -73,15 +74,15 @@ def test_our_own_connection_has_insert_and_select_alone(log: EventLog, statement
 
 def test_reading_connection_writes_nothing(log: EventLog) -> None:
     with pytest.raises(LogUnavailable, match="read-only"):
-        log.reader._all("INSERT INTO cursors VALUES ('a', 1, 'b')")
+        log.reader.query("INSERT INTO cursors VALUES ('a', 1, 'b')")
 
 
 def test_disabled_trigger_is_a_fault(log: EventLog) -> None:
-    assert log.reader.schema_faults() == []
+    assert schema_faults(log.reader) == []
     with connect(log.place) as owner:
         owner.execute(b"ALTER TABLE events DISABLE TRIGGER events_no_update")
         owner.execute(b"DROP TRIGGER events_no_truncate ON events")
-    assert log.reader.schema_faults() == [
+    assert schema_faults(log.reader) == [
         "the trigger events_no_truncate is missing",
         "the trigger events_no_update does not always fire",
     ]
