@@ -27,10 +27,11 @@ class _Held:
         write = SqliteJournal.write
 
         def slow(journal: SqliteJournal, batch: Batch) -> None:
-            self.sizes.append(len(batch.events))
+            chunks = [list(chunk) for chunk in batch.chunks]
+            self.sizes.append(sum(map(len, chunks)))
             self.entered.set()
             self.go.wait(30)
-            write(journal, batch)
+            write(journal, Batch(chunks, batch.ending))
 
         monkeypatch.setattr(SqliteJournal, "write", slow)
         self.first = threading.Thread(target=lambda: log.append(feedback(0)))
