@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
@@ -18,8 +18,6 @@ from instar.fsm.words import Digest, Seq, digest_of
 from .ports import Row
 
 DIGEST_EVERY = 64
-CHUNK = 80
-"""Events that are drafted and written together."""
 
 
 class Pending(Struct, frozen=True, gc=False):
@@ -61,17 +59,6 @@ class Draft:
         self._now_us, self._actor, self._known = now_us, actor, known
         self._keyed: dict[str, Recorded] = {}
 
-    def chunks(self, pending: Sequence[Pending], records: list[Recorded]) -> Iterator[list[Row]]:
-        """Drafts events a part at a time, for a transaction of their own: gives rows, and fills ``records`` meanwhile.
-
-        Raises:
-            IllegalTransition: the machine does not accept one of them; the draft is of no use any more.
-        """
-        for first in range(0, len(pending), CHUNK):
-            records += [self._add(one) for one in pending[first : first + CHUNK]]
-            rows, self.rows = self.rows, []
-            yield rows
-
     def add_all(self, pending: Sequence[Pending]) -> list[Recorded]:
         """Drafts some events together; gives what was recorded, now or under the same keys before.
 
@@ -79,7 +66,7 @@ class Draft:
             IllegalTransition: the machine does not accept one of them; the draft is as it was.
             PositionConflict: some of their keys were recorded before, and some not; the draft is as it was.
         """
-        known = self.recorded_before(pending)
+        known = self._recorded_before(pending)
         if known is not None:
             return known
         before = self.state, self.digest, self.last_us, len(self.rows)
@@ -94,12 +81,7 @@ class Draft:
                 self._keyed[record.key] = record
         return records
 
-    def recorded_before(self, pending: Sequence[Pending]) -> list[Recorded] | None:
-        """Finds what was recorded under the same keys before; None where nothing was.
-
-        Raises:
-            PositionConflict: some of it was recorded before, and some not.
-        """
+    def _recorded_before(self, pending: Sequence[Pending]) -> list[Recorded] | None:
         keys = [one.key for one in pending if one.key is not None]
         if not keys:
             return None

@@ -8,7 +8,7 @@ same time share one commit.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from instar.fsm.chain import GENESIS
@@ -16,7 +16,7 @@ from instar.fsm.errors import ConfigError, InstarError, LogUnavailable, Position
 from instar.fsm.events import AnyEvent, PayloadErased
 from instar.fsm.record import Recorded
 from instar.fsm.state import AgentState, encode_state, state_digest
-from instar.fsm.words import Digest, Seq
+from instar.fsm.words import Seq
 
 from .blobs import BlobStore
 from .clock import Clock, SystemClock
@@ -25,7 +25,7 @@ from .drafting import DIGEST_EVERY, Draft, Pending
 from .follow import Follower, seal
 from .migrate import create_log
 from .place import Place, place_of
-from .ports import Batch, Ending, Journal, Row
+from .ports import Batch, Journal
 from .reader import LogReader, apply
 from .sqlite_source import SCHEMA_HEAD
 
@@ -194,44 +194,29 @@ class EventLog:
                 actor=self.actor,
                 known=self.reader.by_key,
             )
-            if len(group) == 1:
-                self._commit_one(draft, group[0])
-                return
-            failed = {id(request): error for request in group if (error := self._draft(draft, request))}
+            failed = {id(request): error for request in group if (error := self._decide(draft, request))}
             if draft.rows:
-                self._write(draft, [draft.rows])
+                self._write(draft)
         for request in group:
             request.error = failed.get(id(request))
 
-    def _commit_one(self, draft: Draft, request: _Append) -> None:
-        """Commits what one thread wants alone: what it drafts goes to the disk as it comes."""
-        pending = _decide(draft, request)
-        known = draft.recorded_before(pending)
-        request.records = known or []
-        if known is None and pending:
-            self._write(draft, draft.chunks(pending, request.records))
-        request.error = None
-
-    def _draft(self, draft: Draft, request: _Append) -> Exception | None:
+    def _decide(self, draft: Draft, request: _Append) -> Exception | None:
         try:
-            request.records = draft.add_all(_decide(draft, request))
+            if request.expect is not None and request.expect != draft.state.head:
+                raise PositionConflict(f"the log is at event {draft.state.head}, not at {request.expect}: read again")
+            request.records = draft.add_all(request.decide(draft.state))
         except Exception as error:
             return error
         return None
 
-    def _write(self, draft: Draft, chunks: Iterable[Sequence[Row]]) -> None:
-        waiting: dict[Digest, tuple[int, bytes]] = {}
-
-        def ending() -> Ending:
-            waiting.update(self.blobs.waiting())
-            state, snapshot = draft.state, None
-            if self._state.head // SNAPSHOT_EVERY != state.head // SNAPSHOT_EVERY:
-                snapshot = (state.head, state_digest(state), encode_state(state).decode())
-            return Ending([(digest, *content) for digest, content in waiting.items()], snapshot)
-
-        self._journal.write(Batch(chunks, ending))
-        self.blobs.settled(list(waiting))
+    def _write(self, draft: Draft) -> None:
+        waiting = self.blobs.waiting()
         state = draft.state
+        snapshot = None
+        if self._state.head // SNAPSHOT_EVERY != state.head // SNAPSHOT_EVERY:
+            snapshot = (state.head, state_digest(state), encode_state(state).decode())
+        self._journal.write(Batch(draft.rows, [(digest, *content) for digest, content in waiting.items()], snapshot))
+        self.blobs.settled(list(waiting))
         with self._memory:
             if state.head > self._state.head:  # else a reader has caught up meanwhile
                 self._state, self._hash, self._last_us = state, draft.digest, draft.last_us
@@ -251,12 +236,6 @@ class EventLog:
         """Closes the log; what was appended is durable already."""
         self._journal.close()
         self.reader.close()
-
-
-def _decide(draft: Draft, request: _Append) -> Sequence[Pending]:
-    if request.expect is not None and request.expect != draft.state.head:
-        raise PositionConflict(f"the log is at event {draft.state.head}, not at {request.expect}: read again")
-    return request.decide(draft.state)
 
 
 def _open_journal(place: Place) -> Journal:

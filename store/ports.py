@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -52,22 +52,14 @@ class Source(Protocol):
         """Closes the connection."""
 
 
-class Ending(Struct, frozen=True):
-    """What belongs to the events of a batch, known once all of them are drafted."""
+class Batch(Struct, frozen=True):
+    """What one transaction makes durable: all of it or nothing."""
 
+    events: Sequence[Row]
     blobs: Sequence[Row]
     """Digest, size and compressed bytes of each."""
     snapshot: Row | None
     """Position, digest and JSON of a state."""
-
-
-class Batch(Struct, frozen=True):
-    """What one transaction makes durable: all of it or nothing."""
-
-    chunks: Iterable[Sequence[Row]]
-    """Rows of events, a part at a time: an iterator may draft the next part while the last one is written."""
-    ending: Callable[[], Ending]
-    """Called after the last chunk."""
 
 
 class Journal(Protocol):
@@ -92,7 +84,6 @@ class Journal(Protocol):
         Raises:
             LogUnavailable: the disk is full or read-only, the server gone; nothing was recorded.
             PositionConflict: somebody appended past the lock; nothing was recorded.
-            Exception: whatever drafting a chunk raised; nothing was recorded.
         """
 
     def set_cursor(self, name: str, seq: Seq, digest: Digest) -> None:

@@ -85,16 +85,14 @@ class PostgresJournal:
         """Commits a batch; the server's ``fsync`` and ``synchronous_commit`` make it durable."""
         try:
             with self._connection.cursor() as cursor:
-                for rows in batch.chunks:
-                    if len(rows) == 1:
-                        cursor.execute(_INSERT_EVENT, rows[0])
-                    else:
-                        cursor.executemany(_INSERT_EVENT, rows)
-                ending = batch.ending()
-                if ending.blobs:
-                    cursor.executemany(_INSERT_BLOB, ending.blobs)
-                if ending.snapshot:
-                    cursor.execute(_INSERT_SNAPSHOT, ending.snapshot)
+                if batch.blobs:
+                    cursor.executemany(_INSERT_BLOB, batch.blobs)
+                if len(batch.events) == 1:
+                    cursor.execute(_INSERT_EVENT, batch.events[0])
+                else:
+                    cursor.executemany(_INSERT_EVENT, batch.events)
+                if batch.snapshot:
+                    cursor.execute(_INSERT_SNAPSHOT, batch.snapshot)
                 cursor.execute("COMMIT")
         except self._errors as error:
             raise self._wrapped(error) from error

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import create_engine, insert
 from sqlalchemy.dialects import sqlite
@@ -79,7 +78,6 @@ class SqliteJournal:
         self._driver = driver
         self._driver.isolation_level = None
         self._process = os.getpid()
-        self._inserter = ThreadPoolExecutor(1, "instar-inserter")
         self._version = -1
         self._commits = 0
         with self._lock.held():
@@ -114,52 +112,32 @@ class SqliteJournal:
 
     def write(self, batch: Batch) -> None:
         """Commits a batch with ``synchronous=FULL``."""
-        chunks = iter(batch.chunks)
-        first, second = next(chunks, None), next(chunks, None)
-        if first is None:
-            return
-        if second is None:
-            self._transact(lambda: self._finish(batch, self._insert(first)))
-        else:
-            self._transact(lambda: self._finish(batch, self._insert_while_drafting(chain((first, second), chunks))))
+        self._transact(lambda: self._insert(batch))
         self._commits += 1
-        if any(row[1] == "PayloadErased" for row in first):
+        if any(row[1] == "PayloadErased" for row in batch.events):
             self.checkpoint()  # what was erased must not stay in the write-ahead log
         elif self._commits % _LOOK_EVERY == 0 and self._wal_bytes() > WAL_BYTES_MAX:
             self.checkpoint()
 
-    def _insert_while_drafting(self, chunks: Iterable[Sequence[Row]]) -> None:
-        """Inserts each chunk in a second thread while the next is drafted: SQLite runs without the interpreter's lock."""
-        running: Future[None] | None = None
-        try:
-            for rows in chunks:
-                if running is not None:
-                    running.result()
-                running = self._inserter.submit(self._insert, rows)
-                time.sleep(0)  # lets the other thread have the interpreter at once
-        finally:
-            if running is not None:
-                running.result()
-
-    def _insert(self, rows: Sequence[Row]) -> None:
+    def _insert(self, batch: Batch) -> None:
+        if batch.blobs:
+            self._driver.executemany(_INSERT_BLOB, batch.blobs)
+        rows = batch.events
         whole = len(rows) - len(rows) % _CHUNK
         for first in range(0, whole, _CHUNK):
             self._driver.execute(_INSERT_CHUNK, list(chain.from_iterable(rows[first : first + _CHUNK])))
         if whole < len(rows):
-            rest = rows[whole:]
-            if len(rest) == 1:
-                self._driver.execute(_INSERT_EVENT, rest[0])
-            else:
-                self._driver.executemany(_INSERT_EVENT, rest)
+            self._insert_each(rows[whole:])
+        if batch.snapshot:
+            self._driver.execute(_INSERT_SNAPSHOT, batch.snapshot)
 
-    def _finish(self, batch: Batch, _inserted: None) -> None:
-        ending = batch.ending()
-        if ending.blobs:
-            self._driver.executemany(_INSERT_BLOB, ending.blobs)
-        if ending.snapshot:
-            self._driver.execute(_INSERT_SNAPSHOT, ending.snapshot)
+    def _insert_each(self, rows: Sequence[Row]) -> None:
+        if len(rows) == 1:
+            self._driver.execute(_INSERT_EVENT, rows[0])
+        else:
+            self._driver.executemany(_INSERT_EVENT, rows)
 
-    def _transact(self, work: Callable[[], object]) -> None:
+    def _transact(self, work: Any) -> None:
         try:
             self._driver.execute("BEGIN IMMEDIATE")
             try:
@@ -193,7 +171,6 @@ class SqliteJournal:
 
     def close(self) -> None:
         """Closes the connection."""
-        self._inserter.shutdown()
         with self._lock.held():
             self._pooled.close()
             self._engine.dispose()
