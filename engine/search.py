@@ -15,8 +15,12 @@ K_MAX = 1000
 
 
 class Found(Struct, frozen=True, kw_only=True):
-    """A row of memory and its cosine similarity to what was asked; ``event`` is the signal that it stands for."""
+    """A row of memory and its cosine similarity to what was asked; ``event`` is the signal that it stands for.
 
+    ``reference`` names the row itself, for ``why`` and ``taint``.
+    """
+
+    reference: str
     event: int
     kind: str
     unit: str
@@ -45,6 +49,7 @@ def search(runtime: Runtime, text: str, k: int = 10, kinds: Sequence[str] | None
     hits = runtime.memory.search(space, vectors[0], k, kinds=kinds, within=state.memory)
     return [
         Found(
+            reference=f"memory:{hit.row.seq}.{hit.row.item}",
             event=hit.row.signal,
             kind=hit.row.kind,
             unit=hit.row.unit,

@@ -30,7 +30,8 @@ def command(
         found = search(runtime, text, k, kind)
     runtime.close()
     lines = [
-        f"{row.similarity:.3f}  event {row.event:<6} {row.kind:<10} {row.unit[:32]:<32} {row.text[:90]}"
+        f"{row.similarity:.3f}  {row.reference:<14} event {row.event:<6} {row.kind:<10} {row.unit[:32]:<32} "
+        f"{row.text[:90]}"
         for row in found
     ]
     emit("search", found, as_json=json, text="\n".join(lines) or "memory holds nothing yet")
