@@ -14,15 +14,17 @@ from numpy.typing import NDArray
 from instar.fsm.errors import ConfigError
 from instar.fsm.state import AgentState
 from instar.fsm.words import Digest
-from instar.store.blobs import BlobStore
 from instar.store.checkpoints import activate, import_checkpoint, locate_model, materialize
+from instar.store.ports import Blobs
 
-from .progress import ProgressFile
+from .bench import Reports
 from .settings import Settings
 from .workspace import Workspace
 
 if TYPE_CHECKING:
-    from .embedder import MiniLMEmbedder
+    from instar.fsm.events import Environment
+
+    from .embedder import MiniLMEmbedder, Precision
     from .ports import Trainer
     from .recipe import Recipe
 
@@ -49,12 +51,21 @@ class ModelShelf:
     """Brings checkpoints from the store to disk and into memory; one model is loaded at a time.
 
     Safe to share between threads: an embedding asked for while another runs waits for it.
+
+    Args:
+        workspace: where the folders lie.
+        blobs: where checkpoints are stored.
+        settings: the recipe and the threads of a training.
+        precision: what models multiply in.
     """
 
-    def __init__(self, workspace: Workspace, blobs: BlobStore, settings: Settings) -> None:
+    def __init__(
+        self, workspace: Workspace, blobs: Blobs, settings: Settings, *, precision: Precision = "auto"
+    ) -> None:
         self._workspace = workspace
         self._blobs = blobs
         self._settings = settings
+        self._precision: Precision = precision
         self._embedder: MiniLMEmbedder | None = None
         self._lock = threading.Lock()
 
@@ -79,11 +90,11 @@ class ModelShelf:
         from .embedder import MiniLMEmbedder
 
         if self._embedder is None or self._embedder.space != space:
-            self._embedder = MiniLMEmbedder(self.folder(space), space)
+            self._embedder = MiniLMEmbedder(self.folder(space), space, precision=self._precision)
         return self._embedder
 
     def embed_each(
-        self, space: Digest, texts: Sequence[str], progress: ProgressFile | None = None, effect: str = "embed"
+        self, space: Digest, texts: Sequence[str], progress: Reports | None = None, effect: str = "embed"
     ) -> tuple[NDArray[np.float32], list[str | None]]:
         """Embeds texts; a text that cannot be embedded has a reason in place of a vector.
 
@@ -102,6 +113,13 @@ class ModelShelf:
                     progress.report(effect, min(start + _CHUNK, len(texts)), len(texts), "texts")
             dim = embedder.dim
         return (np.concatenate(parts) if parts else np.zeros((0, dim), np.float32)), failures
+
+    def environment(self, space: Digest) -> Environment:
+        """Describes where this process embeds texts of a space; loads its model."""
+        from .environment import of_model
+
+        with self._lock:
+            return of_model(self.embedder(space).precision)
 
     def recipe(self) -> Recipe:
         """Gives the configured training recipe.

@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from instar.fsm.events import Interval, Retrieval
+from instar.fsm.events import Environment, Interval, Retrieval
 from instar.fsm.words import Digest
 
 from .recipe import Recipe
@@ -42,7 +42,11 @@ class TrainRequest(Struct, frozen=True, kw_only=True):
 
 
 class TrainOutcome(Struct, frozen=True, kw_only=True):
-    """A trained model folder, and what was measured; ``losses`` holds one value per step."""
+    """A trained model folder, and what was measured; ``losses`` holds one value per step.
+
+    ``environment`` says where it was trained, if the trainer can tell; without it nobody can tell a training that
+    cannot be reproduced from one that was never run.
+    """
 
     folder: Path
     losses: list[float]
@@ -52,6 +56,7 @@ class TrainOutcome(Struct, frozen=True, kw_only=True):
     epochs: int
     steps: int
     duration_s: float
+    environment: Environment | None = None
 
 
 class Progress(Protocol):

@@ -27,6 +27,7 @@ from instar.fsm.words import Digest
 
 from .contrast import Batch, batches, steps_of
 from .embedder import MiniLMEmbedder, prepare
+from .environment import of_model, threads_of
 from .ports import Progress, TrainOutcome, TrainRequest
 from .recipe import Recipe
 from .retrieval import Scores, paired_gain, score, summarize
@@ -71,6 +72,7 @@ class MiniLMTrainer:
         staged.mkdir(parents=True)
         try:
             with _settled(request.seed, self.threads):
+                environment = of_model("bfloat16" if _multiplies_small(request.recipe) else "float32")
                 before = _measure(request.base, request)
                 losses = _fine_tune(request, progress, staged)
                 after = _measure(staged, request)
@@ -86,6 +88,7 @@ class MiniLMTrainer:
             epochs=request.recipe.epochs,
             steps=len(losses),
             duration_s=round(time.monotonic() - started, 3),
+            environment=environment,
         )
 
 
@@ -163,8 +166,7 @@ def _loss(model: SentenceTransformer, batch: Batch, recipe: Recipe) -> torch.Ten
     """Cross entropy of each input's answer against the batch's documents (multiple negatives ranking)."""
     import torch
 
-    small = recipe.precision == "bfloat16" or (recipe.precision == "auto" and multiplies_bfloat16())
-    with torch.autocast("cpu", torch.bfloat16, enabled=small):
+    with torch.autocast("cpu", torch.bfloat16, enabled=_multiplies_small(recipe)):
         inputs = _embed(model, batch.inputs)  # (inputs, dim)
         documents = _embed(model, batch.documents)  # (documents, dim)
     logits = inputs.float() @ documents.float().T * recipe.scale  # (inputs, documents)
@@ -174,6 +176,10 @@ def _loss(model: SentenceTransformer, batch: Batch, recipe: Recipe) -> torch.Ten
         mask[list(rows), list(columns)] = True
         logits = logits.masked_fill(mask, float("-inf"))
     return torch.nn.functional.cross_entropy(logits, torch.tensor(batch.positives))
+
+
+def _multiplies_small(recipe: Recipe) -> bool:
+    return recipe.precision == "bfloat16" or (recipe.precision == "auto" and multiplies_bfloat16())
 
 
 def _embed(model: SentenceTransformer, texts: list[str]) -> torch.Tensor:
@@ -216,17 +222,14 @@ def _settled(seed: int, threads: int) -> Iterator[None]:
     """Makes torch repeatable and puts its switches back as they were: they belong to the host."""
     import torch
 
-    strict, warn, before = (
+    strict, warn = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
-        torch.get_num_threads(),
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), threads_of(threads):
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(True)
-        torch.set_num_threads(threads or before)
         try:
             yield
         finally:
             torch.use_deterministic_algorithms(strict, warn_only=warn)
-            torch.set_num_threads(before)

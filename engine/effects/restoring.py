@@ -6,22 +6,22 @@ from instar.engine.changes import observed
 from instar.engine.failpoints import failpoint
 from instar.engine.restore import read_plan, roll_forward
 from instar.engine.runtime import Runtime
-from instar.fsm.events import (
-    MutationAccepted,
-    MutationApplied,
-    RollbackFinished,
-    RollbackStarted,
-)
+from instar.fsm.decisions import finish_of, restored_key
+from instar.fsm.events import MutationAccepted, RollbackStarted
 from instar.fsm.state import AgentState
 from instar.fsm.words import Digest
-from instar.store.log import Pending
+from instar.store.log import Decide, Pending
 from instar.store.trees import changes, read_tree
 
 
-def roll_forward_restore(runtime: Runtime, state: AgentState) -> list[Pending]:
-    """Rolls a begun restore forward; idempotent, and safe against a second process that does the same."""
+def roll_forward_restore(runtime: Runtime, state: AgentState) -> Decide:
+    """Rolls a begun restore forward; idempotent, and safe against a second process that does the same.
+
+    Returns:
+        What gives the events that record it, from the state in which they are recorded.
+    """
     if state.restoring is None:
-        return []
+        return lambda _: []
     begun = runtime.reader.get(state.restoring.seq)
     event = begun.event
     assert isinstance(event, RollbackStarted | MutationAccepted)
@@ -29,19 +29,12 @@ def roll_forward_restore(runtime: Runtime, state: AgentState) -> list[Pending]:
     staging = runtime.workspace.staging / event.plan
     displaced = tuple(roll_forward(runtime.workspace.root, staging, plan, runtime.blobs))
     failpoint("rollback.files")
-    finished: RollbackFinished | MutationApplied
     if isinstance(event, RollbackStarted):
         runtime.models.activate(event.checkpoint)
         failpoint("rollback.checkpoint")
-        finished = RollbackFinished(
-            started=begun.seq, tree=event.tree, checkpoint=event.checkpoint, displaced=displaced
-        )
-        tree = event.tree
-    else:
-        finished = MutationApplied(task=event.task, tree=event.tree_after, displaced=displaced)
-        tree = event.tree_after
-    own = _own_changes(runtime, state, tree)
-    return [Pending(finished, cause=begun.seq, key=f"restored:{begun.seq}"), *own]
+    finished = finish_of(begun.seq, event, displaced)
+    outcome = Pending(finished, cause=begun.seq, key=restored_key(begun.seq))
+    return lambda now: [outcome, *_own_changes(runtime, now, finished.tree)]
 
 
 def _own_changes(runtime: Runtime, state: AgentState, tree: Digest) -> list[Pending]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from instar.fsm.decisions import SIGNALS as SIGNALS
+from instar.fsm.decisions import waits_for_cycle
 from instar.fsm.errors import EffectFailedError
-from instar.fsm.events import ChangeObserved, EffectFailed, FeedbackReceived, OutcomeRewarded
-from instar.fsm.policies import is_remembered
 from instar.fsm.record import Recorded
 from instar.fsm.state import AgentState, Cycle
 from instar.store.reader import LogReader
-
-SIGNALS = (ChangeObserved, FeedbackReceived, EffectFailed, OutcomeRewarded)
 
 
 def current(state: AgentState) -> Cycle:
@@ -21,17 +19,7 @@ def current(state: AgentState) -> Cycle:
 
 def starts_cycle(record: Recorded) -> bool:
     """Says whether a recorded event waits to be taken up by a cycle of signals."""
-    match record.event:
-        case ChangeObserved(seen=seen):
-            return not seen
-        case EffectFailed(final=final):
-            return not final
-        case OutcomeRewarded() as verdict:
-            return is_remembered(verdict)
-        case FeedbackReceived():
-            return True
-        case _:
-            return False
+    return waits_for_cycle(record.event)
 
 
 def signals_of(reader: LogReader, cycle: Cycle) -> list[Recorded]:

@@ -1,0 +1,81 @@
+"""``instar replay --reexecute``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from .output import emit, plain, reader_at
+
+if TYPE_CHECKING:
+    from instar.engine.reexecute import Reexecution
+    from instar.engine.reexecution.judgement import Finding, Verdict
+
+VERDICTS: tuple[Verdict, ...] = ("same", "differs", "cannot")
+_SHOWN_MAX = 40
+_FIELDS_MAX = 4
+_VALUE_CHARS = 24
+
+
+def show(root: Path | None, effects: list[str], *, as_json: bool) -> None:
+    """Runs recorded effects again, prints the verdicts, and exits with 4 if any outcome differs."""
+    from instar.engine.reexecute import chosen, reexecute
+
+    from .live import Live
+
+    chosen(effects)
+    reader = reader_at(root)
+    try:
+        with Live() as live:
+            found = reexecute(reader, effects, progress=live.report)
+    finally:
+        reader.close()
+    emit("replay", _content(found), as_json=as_json, text=_text(found))
+    if found.count("differs"):
+        raise typer.Exit(4)
+
+
+def _content(found: Reexecution) -> dict[str, Any]:
+    return {
+        "reexecuted": len(found.findings),
+        "head": found.head,
+        "diverged": bool(found.count("differs")),
+        "effects": {
+            effect: {verdict: found.count(verdict, effect) for verdict in VERDICTS} for effect in found.effects
+        },
+        "findings": plain(found.findings),
+    }
+
+
+def _text(found: Reexecution) -> str:
+    same, differs, cannot = (found.count(verdict) for verdict in VERDICTS)
+    lines = [
+        f"{len(found.findings)} outcomes made again: {same} the same, {differs} differ, {cannot} cannot be judged here",
+        f"  {'effect':<9}{'same':>8}{'differs':>9}{'cannot':>8}",
+    ]
+    for effect in found.effects:
+        counts = [found.count(verdict, effect) for verdict in VERDICTS]
+        lines.append(f"  {effect:<9}{counts[0]:>8}{counts[1]:>9}{counts[2]:>8}")
+    notable = [one for one in found.findings if one.verdict != "same" or one.why]
+    notable.sort(key=lambda one: one.verdict != "differs")
+    for one in notable[:_SHOWN_MAX]:
+        lines += _told(one)
+    if len(notable) > _SHOWN_MAX:
+        lines.append(f"… and {len(notable) - _SHOWN_MAX} more; --json lists all")
+    return "\n".join(lines)
+
+
+def _told(one: Finding) -> list[str]:
+    lines = [f"event {one.seq}  {one.type}: {one.verdict}{': ' if one.why else ''}{one.why}"]
+    for field in one.mismatches[:_FIELDS_MAX]:
+        lines.append(f"    {field.field}: recorded {_short(field.recorded)}, made again {_short(field.again)}")
+    if len(one.mismatches) > _FIELDS_MAX:
+        lines.append(f"    … and {len(one.mismatches) - _FIELDS_MAX} more fields")
+    return lines
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _VALUE_CHARS else text[: _VALUE_CHARS - 1] + "…"

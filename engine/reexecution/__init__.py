@@ -1,0 +1,1 @@
+"""The deterministic effects, run again in a scratch folder and compared with what the log holds."""

@@ -1,0 +1,94 @@
+"""The bench of an audit: it reads the workspace's log and blobs, and writes to a scratch folder alone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from instar.engine.workspace import Workspace
+from instar.fsm.events import Environment
+from instar.store.blobs import BlobStore
+from instar.store.reader import LogReader
+from instar.store.scratch_blobs import ScratchBlobs
+
+if TYPE_CHECKING:
+    from instar.engine.models import ModelShelf
+    from instar.store.memory import VectorMemory
+
+_FOLDERS_MAX = 3
+
+Progress = Callable[[str, int, int, str], object]
+"""Called with the effect, the step that is done, out of how many, and a note."""
+
+
+class ScratchBench:
+    """Gives an effect all that it works with, and keeps nothing of what it puts.
+
+    Args:
+        reader: the log.
+        folder: an empty folder, for models and the index of memory.
+        progress: is told how far an effect is.
+    """
+
+    def __init__(self, reader: LogReader, folder: Path, progress: Progress | None = None) -> None:
+        self.reader = reader
+        self.blobs = ScratchBlobs(BlobStore(reader.path.with_name("blobs"), reader))
+        self.progress = _Told(progress)
+        self.folder = folder
+        self._models: ModelShelf | None = None
+        self._set: tuple[str, int] = ("auto", 0)
+
+    @cached_property
+    def memory(self) -> VectorMemory:
+        """Memory, built anew from the log."""
+        from instar.store.memory import VectorMemory
+
+        return VectorMemory(self.folder / "memory")
+
+    @property
+    def models(self) -> ModelShelf:
+        """The models, set as ``set_up`` says."""
+        from instar.engine.models import ModelShelf
+        from instar.engine.settings import Settings, TrainingSettings
+
+        if self._models is None:
+            known: dict[str, Literal["float32", "bfloat16"]] = {"float32": "float32", "bfloat16": "bfloat16"}
+            precision, threads = self._set
+            settings = Settings(training=TrainingSettings(threads=threads))
+            self._models = ModelShelf(
+                Workspace(self.folder), self.blobs, settings, precision=known.get(precision, "auto")
+            )
+        return self._models
+
+    def tidy(self) -> None:
+        """Forgets what was put, and removes the folders of all but the newest checkpoints: each is a whole model."""
+        self.blobs.forget()
+        if self._models is None:
+            return
+        folders = [path for path in Workspace(self.folder).checkpoints.glob("*") if path.is_dir()]
+        for path in sorted(folders, key=lambda path: path.stat().st_mtime_ns)[:-_FOLDERS_MAX]:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def set_up(self, environment: Environment | None) -> None:
+        """Has the next effect multiply in the precision, and train with the threads, that were recorded."""
+        if environment is not None and not environment.precision:
+            return  # it takes no model: the one that is loaded stays
+        wanted = (environment.precision, environment.threads) if environment else ("auto", 0)
+        if wanted != self._set:
+            self._set, self._models = wanted, None
+
+
+class _Told:
+    """Hands reports on, with a word on which event is run again."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self.note = ""
+
+    def report(self, effect: str, step: int = 0, steps: int = 0, note: str = "") -> None:
+        """Takes how far an effect is."""
+        if self._progress:
+            self._progress(effect, step, steps, f"{self.note}  {note}".strip())

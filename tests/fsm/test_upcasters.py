@@ -1,0 +1,28 @@
+"""Payloads of every older version are read in the present shape."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from instar.fsm.codec import TYPES, decode_event, encode_event
+from instar.fsm.events import AnyEvent
+from instar.fsm.upcasters import UPCASTERS
+from tests.fsm.builders import EVENTS
+
+
+def test_every_older_version_leads_to_the_next_one() -> None:
+    steps = {(name, version) for name, kind in TYPES.items() for version in range(1, kind.VERSION)}
+    assert set(UPCASTERS) == steps
+
+
+@pytest.mark.parametrize(
+    "event", [event for event in EVENTS if event.VERSION > 1], ids=lambda event: type(event).__name__
+)
+def test_outcome_of_version_1_was_computed_nobody_knows_where(event: AnyEvent) -> None:
+    content = json.loads(encode_event(event))
+    del content["environment"]
+    read = decode_event(type(event).__name__, 1, json.dumps(content).encode())
+    assert read == event
+    assert read.environment is None  # type: ignore[union-attr]
