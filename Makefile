@@ -34,14 +34,21 @@ imports: setup
 
 check: lint types imports
 
+# With a PostgreSQL server of its own where one is installed; the tests that need it skip elsewhere, with a reason.
 test: check
-	$(BIN)/python -m pytest
+	tools/with_postgres $(BIN)/python -m pytest
 
-bench: setup
-	$(BIN)/python -m benchmarks
+# `make bench BENCHMARKS=log` runs the named ones alone.
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks $(BENCHMARKS)
+
+# The peers that the log is measured against.
+$(VENV)/.bench: $(VENV)/.ready
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[bench]"
+	touch $@
 
 torture: setup
-	$(BIN)/python -m pytest -m torture -s --timeout 3600
+	tools/with_postgres $(BIN)/python -m pytest -m torture -s --timeout 3600
 
 docs: setup
 	$(BIN)/python tools/generate_docs.py

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Final, Literal
+from typing import Final
 
 from instar.fsm.events import DiffItem, FeedbackReceived
+from instar.fsm.rows import outcome_diff
 from instar.fsm.words import Seq
 
 from . import sequence_diff
@@ -80,21 +81,14 @@ def diff_output(seq: Seq, feedback: FeedbackReceived) -> tuple[DiffItem, str]:
     differ, so its similarity is 1.
     """
     fields = [("task", feedback.task_type), ("input", feedback.input), ("output", feedback.output)]
-    kind: Literal["output_diff", "failure"] = "output_diff"
+    alike = 0.0
     if feedback.reference is not None:
         fields.append(("reference", feedback.reference))
         alike = token_similarity(feedback.output, feedback.reference)
-    elif feedback.outcome == "pass":
-        alike = 1.0
-    else:
-        kind, alike = "failure", 0.0
     if feedback.outcome != "pass":
         fields.append(("outcome", feedback.outcome))
     text = "\n".join(f"{name}: {_cut(value, FIELD_CHARS_MAX)}" for name, value in fields if value.strip())
-    item = DiffItem(
-        seq=seq, kind=kind, subject=feedback.task_type, similarity=round(alike, 6), meaning_changed=alike < 1.0
-    )
-    return item, redact(text)
+    return outcome_diff(seq, feedback, alike), redact(text)
 
 
 def token_similarity(output: str, reference: str) -> float:

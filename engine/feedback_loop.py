@@ -10,11 +10,11 @@ from __future__ import annotations
 import stat
 import time
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from instar.fsm.decisions import trigger_content
 from instar.fsm.events import InputSkipped, RetrainFlagged, TaskQueued, Trigger
 from instar.fsm.words import digest_of
 from instar.store.clock import iso
@@ -25,13 +25,6 @@ from .runtime import Runtime
 
 BYTES_MAX = 64 * 1024
 SETTLED_S = 0.3
-
-_NAMES = {
-    "code_mutation": "mutation_watcher",
-    "semantic_drift": "semantic_drift",
-    "explicit_task": "explicit_task",
-    "feedback": "feedback_injection",
-}
 
 
 class TriggerFile(Struct):
@@ -44,14 +37,7 @@ class TriggerFile(Struct):
 
 def render_trigger(triggers: tuple[Trigger, ...], at_us: int) -> bytes:
     """Gives the bytes of the trigger file: a function of recorded facts, so that a retry writes the same."""
-    first = triggers[0]
-    content: dict[str, Any] = {
-        "trigger": _NAMES[first.policy],
-        "time": iso(at_us)[:19] + "Z",
-        "note": "; ".join(trigger.note for trigger in triggers),
-        "triggers": [msgspec.to_builtins(trigger) for trigger in triggers],
-    }
-    return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
+    return trigger_content(triggers, iso(at_us))
 
 
 def write_beside(path: Path, content: bytes) -> None:

@@ -14,24 +14,23 @@ import sys
 from pathlib import Path
 
 from msgspec import Struct
-from pathspec import GitIgnoreSpec
 
+from instar.fsm.decisions import budget_refusal
 from instar.fsm.errors import ConfigError, EffectFailedError
 from instar.fsm.events import MutationAccepted, MutationRejected, TaskQueued
-from instar.fsm.policies import may_mutate
 from instar.fsm.state import AgentState
 from instar.fsm.words import Digest, Seq
 from instar.store.trees import Tree, changes, decode_path, read_tree, write_tree
 
 from .capture import Capture
 from .ignore import Ignore
+from .protection import TOUCHES, protected_among
 from .restore import check_plan, make_plan, write_plan
 from .runtime import Runtime
 from .shell_executor import Captured, Limits, run_captured
 from .stat_cache import StatCache
 
 SANDBOX = "rlimits"
-PROTECTED_ALWAYS = (".instar/", ".git/", "run/checkpoints/", "data/nlp_training_sets/", "data/logs/")
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
@@ -86,8 +85,9 @@ def gate_command(runtime: Runtime, task: TaskQueued) -> tuple[str, ...]:
 
 
 def _try(runtime: Runtime, state: AgentState, current: Tree, patch: bytes, command: tuple[str, ...]) -> Verdict:
-    if not may_mutate(state):
-        return Verdict(reason=f"the budget of {state.policy.mutation.per_hour_max} mutations an hour is used up")
+    refused = budget_refusal(state)
+    if refused:
+        return Verdict(reason=refused)
     copy = runtime.workspace.scratch / f"mutation-{os.getpid()}"
     shutil.rmtree(copy, ignore_errors=True)
     try:
@@ -153,13 +153,12 @@ def _captured_tree(runtime: Runtime, current: Tree, folder: Path) -> Tree:
 
 
 def _touches_protected(state: AgentState, current: Tree, mutated: Tree) -> str | None:
-    spec = GitIgnoreSpec.from_lines([*PROTECTED_ALWAYS, *state.policy.mutation.protected])
     touched = [change.path for change in changes(current, mutated)]
     if not touched:
         return "the patch changes nothing"
-    protected = [path for path in touched if spec.match_file(path)]
+    protected = protected_among(touched, state.policy.mutation.protected)
     if protected:
-        return f"the patch touches what a mutation may not: {', '.join(protected[:5])}"
+        return f"{TOUCHES}{', '.join(protected[:5])}"
     return None
 
 

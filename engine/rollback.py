@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from instar.fsm.decisions import return_to, tree_at
 from instar.fsm.errors import ConfigError
-from instar.fsm.events import RollbackFinished, RollbackStarted
+from instar.fsm.events import RollbackFinished
 from instar.fsm.record import Recorded
 from instar.fsm.state import AgentState
 from instar.fsm.words import Digest, Seq
@@ -61,8 +62,8 @@ def _roll_forward(runtime: Runtime) -> list[Recorded]:
     state = runtime.state
     if state.restoring is None:
         return []
-    pending = roll_forward_restore(runtime, state)
-    records = runtime.log.transact(lambda now: pending if now.restoring == state.restoring else [])
+    record = roll_forward_restore(runtime, state)
+    records = runtime.log.transact(lambda now: record(now) if now.restoring == state.restoring else [])
     clear_staging(runtime.workspace.staging / state.restoring.plan, runtime.blobs)
     return records
 
@@ -85,7 +86,7 @@ def plan_rollback(runtime: Runtime, reference: str | int) -> RollbackPlan:
 
 def _plan(runtime: Runtime, target: Seq) -> RollbackPlan:
     now, then = runtime.state, runtime.reader.state_at(target)
-    tree = then.restoring.tree if then.restoring else then.tree
+    tree = tree_at(then)
     if now.tree is None or tree is None:
         raise ConfigError(f"no tree was captured at event {target}: choose a later one")
     wanted = read_tree(runtime.blobs, tree)
@@ -137,15 +138,6 @@ def roll_back(runtime: Runtime, reference: str | int, reason: str = "asked for")
 
 
 def _start(runtime: Runtime, state: AgentState, planned: RollbackPlan, content: Digest, reason: str) -> Pending:
-    then = runtime.reader.state_at(planned.target)
-    event = RollbackStarted(
-        target=planned.target,
-        plan=content,
-        tree=planned.tree,
-        checkpoint=then.checkpoint,
-        memory=then.memory,
-        reason=reason,
-        trained=then.trained,
-        trained_rows=then.trained_rows,
-    )
+    event = return_to(runtime.reader.state_at(planned.target), content, reason)
+    assert event is not None, "a plan has a tree"
     return Pending(event, cause=state.head)

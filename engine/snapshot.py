@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from instar.fsm.decisions import snapshot_of
 from instar.fsm.errors import ConfigError
 from instar.fsm.events import SnapshotTaken
 from instar.fsm.record import Recorded
@@ -31,6 +32,7 @@ def take_snapshot(runtime: Runtime, name: str, reason: str = "asked for") -> Rec
 
 
 def _taken(state: AgentState, name: str, reason: str) -> SnapshotTaken:
-    if state.tree is None:
+    taken = snapshot_of(state, name, reason)
+    if taken is None:
         raise ConfigError("nothing was captured yet: run `instar init` first")
-    return SnapshotTaken(name=name, tree=state.tree, checkpoint=state.checkpoint, reason=reason)
+    return taken

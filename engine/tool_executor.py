@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from instar.fsm.decisions import shell_key
 from instar.fsm.errors import InputRefused
 from instar.fsm.events import FeedbackReceived, TaskQueued
 from instar.fsm.record import Recorded
@@ -123,4 +124,4 @@ def _record_outcome(
         exit_code=captured.exit_code,
         log=runtime.blobs.put(redact(captured.output.decode("utf-8", "replace")).encode()),
     )
-    return runtime.log.append(event, cause=queued.seq, key=f"shell:{queued.seq}")
+    return runtime.log.append(event, cause=queued.seq, key=shell_key(queued.seq))

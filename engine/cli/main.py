@@ -13,8 +13,11 @@ from typer.main import get_command
 from instar.fsm.errors import InstarError
 
 from . import (
+    anchor,
     dashboard,
     doctor,
+    erase,
+    export,
     feedback,
     init,
     lineage,
@@ -27,8 +30,10 @@ from . import (
     show,
     snapshot,
     status,
+    taint,
     train,
     verify,
+    why,
 )
 from .output import fail
 
@@ -52,6 +57,8 @@ for verb in (
     status,
     log,
     show,
+    why,
+    taint,
     feedback,
     train,
     mutate,
@@ -59,6 +66,9 @@ for verb in (
     rollback,
     replay,
     verify,
+    anchor,
+    export,
+    erase,
     search,
     lineage,
     doctor,
@@ -90,7 +100,8 @@ def main(arguments: list[str] | None = None) -> int:
         code = get_command(app).main(args=given, prog_name="instar", standalone_mode=False)
         sys.stdout.flush()
     except InstarError as error:
-        return fail(error.__class__.__name__, str(error), error.exit_code, as_json=as_json)
+        name = error.__class__.__name__
+        return fail(name, str(error), error.exit_code, as_json=as_json, details=error.details)
     except CommandLineError as error:
         message = getattr(error, "format_message", error.__str__)()
         return fail("UsageError", f"{message} See `instar -h`.", 2, as_json=as_json)

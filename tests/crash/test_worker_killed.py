@@ -41,6 +41,9 @@ KILLS = {
     State.REWARDING: EffectName.REWARD,
     State.PLANNING: EffectName.PLAN,
 }
+POINTS = [f"{effect}.{moment}" for effect in KILLS.values() for moment in ("owed", "done", "recorded")]
+POINTS.insert(POINTS.index("reward.recorded"), "promoted")
+"""Every failpoint of a cycle, in the order in which they are passed."""
 
 
 @dataclass
@@ -182,10 +185,8 @@ def test_worker_killed_before_and_after_every_effect_and_record(tmp_path: Path) 
     waiting_agent(killed)
     shutil.copytree(killed, undisturbed, symlinks=True)
     assert instar("run", "--once", cwd=undisturbed).returncode == 0
-    points = [f"{effect}.{moment}" for effect in KILLS.values() for moment in ("owed", "done", "recorded")]
-    points.insert(points.index("reward.recorded"), "promoted")
     kills = 0
-    for point in points:
+    for point in POINTS:
         done = instar("run", "--once", cwd=killed, INSTAR_FAILPOINTS=f"{point}=kill")
         assert done.returncode in (0, -9), done.stderr.decode()
         kills += done.returncode == -9
@@ -193,4 +194,4 @@ def test_worker_killed_before_and_after_every_effect_and_record(tmp_path: Path) 
     assert told(killed) == told(undisturbed)
     active = (killed / "run" / "checkpoints" / "active").resolve().name
     assert active == reader(killed).state_at().checkpoint
-    print(f"{kills} kills at {len(points)} failpoints: the same {len(told(killed))} events as without any")
+    print(f"{kills} kills at {len(POINTS)} failpoints: the same {len(told(killed))} events as without any")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -238,3 +239,30 @@ def test_two_workers_are_one_too_many(tmp_path: Path) -> None:
     assert done.returncode == 4
     assert b"another worker" in done.stderr
     assert instar("run", "--once", cwd=folder).returncode == 0
+
+
+def test_followed_log_shows_new_events_and_remembers_the_cursor(tmp_path: Path) -> None:
+    folder = agent_folder(tmp_path)
+    assert instar("init", "--no-model", cwd=folder).returncode == 0
+
+    def followed(until: int) -> list[int]:
+        command = [sys.executable, "-m", "instar.engine.cli.main", "log", "-f", "--cursor", "index", "--json"]
+        environ = {**os.environ, "PYTHONPATH": str(PROJECT)}
+        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, env=environ)
+        assert process.stdout is not None
+        seen: list[int] = []
+        while not seen or seen[-1] < until:
+            seen.append(json.loads(process.stdout.readline())["seq"])
+            if seen[-1] == until - 1:
+                assert instar("feedback", "--task-type", "t", "--input", "x", cwd=folder).returncode == 0
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        process.stdout.close()
+        return seen
+
+    assert followed(2) == [1, 2]
+    assert instar("feedback", "--task-type", "t", "--input", "y", cwd=folder).returncode == 0
+    seen = followed(4)
+    assert seen[-2:] == [3, 4]
+    assert len(seen) <= 3  # the last one shown may come again: it is remembered after it was shown
+    assert instar("log", "--cursor", "index", cwd=folder).returncode == 2

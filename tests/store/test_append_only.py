@@ -15,8 +15,8 @@ from instar.fsm.erasure import remains_of
 from instar.fsm.events import PayloadErased
 from instar.fsm.words import Seq
 from instar.store.log import EventLog, Pending, create_log
-from instar.store.sqlite_journal import SqliteJournal
 from instar.store.schema_faults import schema_faults
+from instar.store.sqlite_journal import SqliteJournal
 from tests.store.logs import feedback, fresh_log
 
 REST = (

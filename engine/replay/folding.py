@@ -1,0 +1,232 @@
+"""Verifies one range of the log at one level, from a state and a hash in front of it."""
+
+from __future__ import annotations
+
+import gc
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final
+
+from instar.fsm.codec import decode_event
+from instar.fsm.errors import IllegalTransition, InstarError, ReplayDiverged
+from instar.fsm.evolve import evolve
+from instar.fsm.runs import RUN_TYPES, evolve_run
+from instar.fsm.state import FORM, AgentState, encode_state, form_of, state_digest
+from instar.fsm.words import ORIGIN, Digest, Seq
+from instar.store.reader import LogReader, Row
+
+from .chain import Place, check_row, chunks, missing, whole
+from .findings import Failure, RangeFound
+from .levels import Level
+
+if TYPE_CHECKING:
+    from .decisions import Decider
+
+DIGEST_EVERY: Final = 64
+"""How often a row must hold the digest of the whole state."""
+MARK_EVERY: Final = 2048
+RUN_MIN: Final = 3
+"""Signals that are worth a step of their own."""
+
+_CYCLE, _BEFORE, _AFTER, _DIGEST = map(itemgetter, (4, 7, 8, 14))
+_FLAGS: Final = dict.fromkeys(RUN_TYPES, "s")
+_RUN: Final = re.compile(f"s{{{RUN_MIN},}}")
+
+Watch = Callable[[Row, AgentState], None]
+
+
+class Folding:
+    """Verifies rows in order; holds how far it has come.
+
+    Args:
+        reader: the log.
+        level: how deep to look.
+        state: the state in front of the first row.
+        place: the row in front of it.
+        watch: called with each row and the state after it.
+    """
+
+    def __init__(
+        self, reader: LogReader, level: Level, state: AgentState, place: Place, watch: Watch | None = None
+    ) -> None:
+        self.reader = reader
+        self.state = state
+        self.place = place
+        self.events = self.transitions = self.digests = 0
+        self.marks: dict[Seq, AgentState] = {state.head: state}
+        """States along the way, so that the one at an earlier event need not be folded from afar."""
+        self._level = level
+        self._digests = level.includes(Level.DIGESTS)
+        self._watch = watch
+        self._decider = _decider(reader) if level.includes(Level.DECISIONS) else None
+
+    def run(self, first: Seq, last: Seq) -> RangeFound:
+        """Verifies the rows from ``first`` to ``last``; a row that does not fit ends it, and is in what was found."""
+        began = self.state
+        began_hash = self.place.hash
+        failure = None
+        try:
+            with _no_collection():
+                for rows in chunks(self.reader, first, last):
+                    self._take(rows)
+            if self.place.seq != last:
+                raise missing(Seq(self.place.seq + 1), None)
+        except InstarError as error:
+            failure = Failure.of(error)
+        folds = self._level.includes(Level.TRANSITIONS)
+        decider = self._decider
+        return RangeFound(
+            first=first,
+            last=last,
+            began_digest=state_digest(began) if folds else Digest(""),
+            began_hash=began_hash,
+            last_hash=self.place.hash,
+            ended=encode_state(self.state).decode() if folds else "",
+            events=self.events,
+            transitions=self.transitions,
+            digests=self.digests,
+            decisions=dict(decider.taken) if decider else {},
+            untaken=dict(decider.untaken) if decider else {},
+            claims=tuple(decider.claims) if decider else (),
+            failure=failure,
+        )
+
+    def _take(self, rows: list[Row]) -> None:
+        contents = whole(rows, self.place)
+        if contents is not None:
+            self.place.move(rows[-1])
+            self._fold(rows, contents)
+        else:
+            # Something does not fit: row by row, so that the first that does not is named, whatever it is.
+            for row in rows:
+                content = check_row(row, self.place)
+                self._fold([row], [content])
+        self.events += len(rows)
+
+    def _fold(self, rows: list[Row], contents: list[bytes | None]) -> None:
+        if not self._level.includes(Level.TRANSITIONS):
+            if self._level.includes(Level.DECODE):
+                for row, content in zip(rows, contents, strict=True):
+                    decode_event(row[1], row[2], self._remains(row) if content is None else content)
+        elif self._decider is not None or self._watch is not None:
+            self._fold_each(rows, contents)
+        else:
+            done = 0
+            for first, last in runs_of(rows):
+                if first > done:
+                    self._fold_each(rows[done:first], contents[done:first])
+                if not self._fold_run(rows[first:last], contents[first:last]):
+                    self._fold_each(rows[first:last], contents[first:last])  # and name what does not fit
+                done = last
+            self._fold_each(rows[done:], contents[done:])
+
+    def _fold_run(self, rows: list[Row], contents: list[bytes | None]) -> bool:
+        """Folds signals that follow each other in one step; says whether all fits."""
+        state, count = self.state, len(rows)
+        number = state.cycle.number if state.cycle else 0
+        resting = [state.machine.value] * count
+        fits = (
+            state.head != ORIGIN
+            and None not in contents
+            and list(map(_BEFORE, rows)) == resting
+            and list(map(_AFTER, rows)) == resting
+            and list(map(_CYCLE, rows)) == [number] * count
+            and not any(map(_DIGEST, rows[:-1]))
+        )
+        if not fits:
+            return False
+        events: list[Any] = [
+            decode_event(row[1], row[2], content) for row, content in zip(rows, contents, strict=True) if content
+        ]
+        try:
+            folded = evolve_run(state, events)
+        except IllegalTransition:
+            return False
+        self._compare_digest(rows[-1][0], folded, rows[-1][14])
+        self.state = folded
+        return True
+
+    def _fold_each(self, rows: list[Row], contents: list[bytes | None]) -> None:
+        """Folds rows one by one, and compares each with the state before and after it."""
+        state, decider, watch = self.state, self._decider, self._watch
+        try:
+            for row, content in zip(rows, contents, strict=True):
+                seq, kind, version, at_us, cycle, cause, _, before, after, _, _, _, _, _, digest = row
+                event = decode_event(kind, version, self._remains(row) if content is None else content)
+                folded = evolve(state, event, seq=seq, cause=cause, at_us=at_us)
+                current = folded.cycle or state.cycle
+                if (
+                    after != folded.machine
+                    or before != state.machine
+                    or cycle != (current.number if current is not None else 0)
+                ):
+                    raise _apart(row, state, folded)
+                self._compare_digest(seq, folded, digest)
+                if folded.since != state.since:
+                    self.transitions += 1
+                if decider is not None:
+                    decider.check(state, row, event)
+                if watch is not None:
+                    watch(row, folded)
+                state = folded
+        except IllegalTransition as error:
+            accepted = f"one that state {state.machine} accepts ({error})"
+            kind = rows[state.head + 1 - rows[0][0]][1]
+            raise ReplayDiverged(state.head + 1, "transition", accepted, kind) from error
+        finally:
+            self.state = state
+        if decider is not None and rows and state.head // MARK_EVERY != rows[0][0] // MARK_EVERY:
+            self.marks[state.head] = state
+
+    def _compare_digest(self, seq: Seq, state: AgentState, digest: str | None) -> None:
+        if not self._digests or (digest is None and seq % DIGEST_EVERY):
+            return
+        expected = state_digest(state, (form_of(digest) if digest else 0) or FORM)
+        if expected != digest:
+            raise ReplayDiverged(seq, "state_digest", expected, digest)
+        self.digests += 1
+
+    def _remains(self, row: Row) -> bytes:
+        return self.reader.remains(row[0]).encode()
+
+
+def runs_of(rows: list[Row]) -> Iterator[tuple[int, int]]:
+    """Yields where signals follow each other, ``RUN_MIN`` or more; a run ends where the digest of a state is due."""
+    flags = "".join([_FLAGS.get(row[1], " ") for row in rows])
+    for found in _RUN.finditer(flags):
+        first, end = found.span()
+        while end - first >= RUN_MIN:
+            last = min(end, first + DIGEST_EVERY - (rows[first][0] - 1) % DIGEST_EVERY)
+            yield first, last
+            first = last
+
+
+def _apart(row: Row, state: AgentState, folded: AgentState) -> ReplayDiverged:
+    """Names the first column in which a row and the fold part."""
+    seq, _, _, _, cycle, _, _, before, after, *_ = row
+    if before != state.machine:
+        return ReplayDiverged(seq, "state_before", str(state.machine), before)
+    if after != folded.machine:
+        return ReplayDiverged(seq, "state_after", str(folded.machine), after)
+    current = folded.cycle or state.cycle
+    return ReplayDiverged(seq, "cycle", current.number if current else 0, cycle)
+
+
+def _decider(reader: LogReader) -> Decider:
+    from .decisions import Decider
+
+    return Decider(reader)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keeps the garbage collector still: what a fold makes is freed by counting, and a scan of it costs more."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -1,0 +1,138 @@
+"""Decisions on learning: the flag and its file, the seed, what is judged and promoted, the rewards, the plan."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from instar.engine.verdicts import outcome_rewards, verdict
+from instar.fsm import events as e
+from instar.fsm.decisions import lineage_of, seed_of, trigger_content
+from instar.fsm.erasure import ERASED
+from instar.fsm.errors import ReplayDiverged
+from instar.fsm.policies import promotion
+from instar.fsm.state import AgentState
+from instar.fsm.values import Reward
+from instar.fsm.words import Seq, digest_of
+from instar.store.clock import iso
+
+from .compare import compare
+from .facts import Fact
+from .on_cycle import unkeyed
+
+if TYPE_CHECKING:
+    from .decisions import Check, Decider
+
+
+def _flagged(decider: Decider, before: AgentState, fact: Fact, event: e.RetrainFlagged) -> None:
+    """The flag names the triggers that the fold found; its file is a function of them and of a recorded time."""
+    unkeyed(fact)
+    cycle = before.cycle
+    triggers = cycle.triggers if cycle else ()
+    compare(fact.seq, triggers, event.triggers, "triggers")
+    asked = decider.facts.at(before.since, fact.seq)
+    compare(fact.seq, digest_of(trigger_content(triggers, iso(asked.at_us))), event.content, "content")
+    decider.taken["flags"] += 1
+
+
+def _generated(_decider: Decider, _before: AgentState, fact: Fact, _event: e.DatasetGenerated) -> None:
+    unkeyed(fact)
+
+
+def _trained(decider: Decider, before: AgentState, fact: Fact, event: e.CheckpointTrained) -> None:
+    """A training begins with the active checkpoint, on the cycle's data set, from the seed of the asking event."""
+    unkeyed(fact)
+    asked = decider.facts.at(before.since, fact.seq)
+    name = event.lineage.source.removesuffix(f"_{event.base[:12]}")
+    expected = replace(
+        event,
+        base=before.checkpoint,
+        dataset=before.cycle.dataset if before.cycle else None,
+        seed=seed_of(asked.hash),
+        lineage=lineage_of(name, event.base, event.epochs, event.before, event.after),
+        replaceable=False,
+    )
+    compare(fact.seq, expected, event)
+    decider.taken["seeds"] += 1
+
+
+def _reembedded(decider: Decider, before: AgentState, fact: Fact, event: e.MemoryReembedded) -> None:
+    """Memory is embedded again for a candidate that the gate admits: every live row, but what could not be."""
+    unkeyed(fact)
+    candidate = before.cycle.candidate if before.cycle else None
+    admitted = candidate is not None and promotion(before.policy.gate, candidate)[0]
+    compare(fact.seq, candidate.checkpoint if candidate and admitted else None, event.space, "space")
+    live: list[tuple[Seq, int]] = []
+    erased: set[tuple[Seq, int]] = set()
+    for rows, embedded in decider.facts.embedded(before.memory):
+        placed = [(item.row, index) for index, item in enumerate(embedded.items) if item.row is not None]
+        live += [(rows.seq, index) for _, index in sorted(placed)]
+        erased |= {(rows.seq, index) for index, item in enumerate(embedded.items) if item.failure == ERASED}
+    recorded = [row for row in event.rows if row not in erased]
+    known = iter(live)
+    if any(row not in known for row in recorded):  # ``in`` goes on from where it stopped: a subsequence
+        raise ReplayDiverged(fact.seq, "rows", "live rows of memory in order", recorded)
+    if erased:
+        decider.untaken["rows of memory that were erased"] += len(event.rows) - len(recorded)
+    decider.taken["re-embeddings"] += 1
+
+
+def _rewarded(decider: Decider, before: AgentState, fact: Fact, event: e.OutcomeRewarded) -> None:
+    """What is promoted, kept or rejected, and why; and each reward, by the recorded reward model."""
+    unkeyed(fact)
+    cycle = before.cycle
+    judged = None
+    if cycle is not None and (cycle.candidate is not None or cycle.mutation is not None):
+        seq = cycle.candidate.seq if cycle.candidate else cycle.mutation
+        judged = decider.facts.at(seq or fact.seq, fact.seq).event
+    rewards = _rewards(decider, before, fact, event)
+    compare(fact.seq, verdict(before, rewards, event.model, judged), event)
+    decider.taken["verdicts"] += 1
+
+
+def _rewards(decider: Decider, before: AgentState, fact: Fact, event: e.OutcomeRewarded) -> tuple[Reward, ...]:
+    """Scores the cycle's outcomes again; a score that cannot be taken again is taken as recorded, and counted."""
+    cycle = before.cycle
+    if cycle is None or cycle.embedded is None:
+        return ()
+    embedded = decider.facts.at(cycle.embedded, fact.seq).event
+    assert isinstance(embedded, e.SignalEmbedded)
+    model = decider.judges.reward_model(event.model)
+    recorded = {reward.seq: reward.score for reward in event.rewards}
+    found: list[Reward] = []
+    for signal in decider.signals(before):
+        outcome = signal.event
+        if not isinstance(outcome, e.FeedbackReceived):
+            continue
+        if model is None:
+            decider.untaken[f"rewards: reward model {event.model!r} is not installed here"] += 1
+        elif signal.erased:
+            decider.untaken["rewards: the outcome was erased"] += 1
+        else:
+            found += outcome_rewards(model, [(signal.seq, outcome)], embedded.items)
+            decider.taken["rewards"] += 1
+            continue
+        found.append(Reward(signal.seq, outcome.task_type, recorded.get(signal.seq, 0.0), outcome.outcome))
+    return tuple(found)
+
+
+def _planned(decider: Decider, before: AgentState, fact: Fact, event: e.PlanChosen) -> None:
+    """The plan is a function of the standings and the policy."""
+    unkeyed(fact)
+    planner = decider.judges.planner(event.planner)
+    if planner is None:
+        decider.untaken[f"plans: planner {event.planner!r} is not installed here"] += 1
+        return
+    compare(fact.seq, planner.plan(before.standings, before.policy), event.steps, "steps")
+    decider.taken["plans"] += 1
+
+
+CHECKS: dict[type, Check] = {
+    e.RetrainFlagged: _flagged,
+    e.DatasetGenerated: _generated,
+    e.CheckpointTrained: _trained,
+    e.MemoryReembedded: _reembedded,
+    e.OutcomeRewarded: _rewarded,
+    e.PlanChosen: _planned,
+}

@@ -1,0 +1,103 @@
+"""Decisions on mutations and rollbacks: what may be tried, what a restore leads to, which files it may have touched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from instar.engine.protection import protected_among
+from instar.fsm import events as e
+from instar.fsm.decisions import budget_refusal, finish_of, restored_key
+from instar.fsm.errors import ReplayDiverged
+from instar.fsm.policies import may_mutate
+from instar.fsm.state import AgentState
+
+from .compare import compare
+from .facts import Fact
+from .on_cycle import unkeyed
+
+if TYPE_CHECKING:
+    from .decisions import Check, Decider
+
+_INTERPRETER = "{python}"
+
+
+def _rejected(decider: Decider, before: AgentState, fact: Fact, event: e.MutationRejected) -> None:
+    """A patch is refused untried exactly when the hourly budget is used up."""
+    _judged(decider, before, fact, event)
+    refused = budget_refusal(before)
+    if refused is not None:
+        compare(fact.seq, replace(event, reason=refused, exit_code=None, log=None), event)
+    elif event.reason.startswith("the budget of "):
+        raise ReplayDiverged(fact.seq, "reason", "none of the budget, which was not used up", event.reason)
+
+
+def _accepted(decider: Decider, before: AgentState, fact: Fact, event: e.MutationAccepted) -> None:
+    """A patch is tried within the budget, against the tree that stood there."""
+    _judged(decider, before, fact, event)
+    if not may_mutate(before):
+        raise ReplayDiverged(fact.seq, "type", "MutationRejected: the hourly budget is used up", "MutationAccepted")
+    if not decider.facts.between(before.since, fact.seq, e.ChangeObserved):
+        compare(fact.seq, before.tree, event.tree_before, "tree_before")
+
+
+def _judged(decider: Decider, before: AgentState, fact: Fact, event: e.MutationRejected | e.MutationAccepted) -> None:
+    """The verdict is on the task of the cycle, its patch, and the gate that the task asked for."""
+    unkeyed(fact)
+    cycle = before.cycle
+    assert cycle is not None
+    compare(fact.seq, cycle.span.first, event.task, "task")
+    task = decider.facts.at(cycle.span.first, fact.seq).event
+    assert isinstance(task, e.TaskQueued)
+    compare(fact.seq, task.patch, event.patch, "patch")
+    if task.gate:
+        asked = [_asked(part, place, event.gate) for place, part in enumerate(task.gate)]
+        compare(fact.seq, asked, event.gate, "gate")
+    decider.taken["mutations"] += 1
+
+
+def _asked(part: str, place: int, gate: tuple[str, ...]) -> str:
+    """Gives a part of the gate that was asked for; which interpreter stood for ``{python}`` only the record says."""
+    if _INTERPRETER not in part or place >= len(gate):
+        return part
+    head, _, tail = part.partition(_INTERPRETER)
+    return gate[place] if gate[place].startswith(head) and gate[place].endswith(tail) else part
+
+
+def _rolling(decider: Decider, _before: AgentState, fact: Fact, event: e.RollbackStarted) -> None:
+    """A rollback names, of the state at its target, tree, checkpoint, memory and what was learned last."""
+    unkeyed(fact)
+    compare(fact.seq, fact.seq - 1, fact.cause, "cause")
+    if not 1 <= event.target < fact.seq:
+        raise ReplayDiverged(fact.seq, "target", f"an event before {fact.seq}", event.target)
+    decider.claim(fact, event)
+    decider.taken["rollbacks"] += 1
+
+
+def _finished(decider: Decider, _before: AgentState, fact: Fact, event: e.RollbackFinished | e.MutationApplied) -> None:
+    """A restore ends with what it was begun for."""
+    assert fact.cause is not None
+    begun = decider.facts.at(fact.cause, fact.seq).event
+    assert isinstance(begun, e.RollbackStarted | e.MutationAccepted)
+    compare(fact.seq, finish_of(fact.cause, begun, event.displaced), event)
+    compare(fact.seq, restored_key(fact.cause), fact.key, "key")
+    decider.taken["restores"] += 1
+
+
+def check_protected(decider: Decider, before: AgentState, fact: Fact, event: e.ChangeObserved) -> None:
+    """What a mutation changed is none of what it may not touch."""
+    assert fact.cause is not None
+    applied = decider.facts.at(fact.cause, fact.seq)
+    if isinstance(applied.event, e.MutationApplied):
+        touched = protected_among([event.path], before.policy.mutation.protected)
+        compare(fact.seq, [], touched, "path")
+
+
+CHECKS: dict[type, Check] = {
+    e.MutationRejected: _rejected,
+    e.MutationAccepted: _accepted,
+    e.RollbackStarted: _rolling,
+    e.RollbackFinished: _finished,
+    e.MutationApplied: _finished,
+}

@@ -1,0 +1,90 @@
+"""The verdict on a cycle, from recorded facts and a reward model; the effect records it, replay takes it again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from instar.fsm.events import (
+    AnyEvent,
+    CheckpointTrained,
+    EmbeddedItem,
+    FeedbackReceived,
+    MutationApplied,
+    OutcomeRewarded,
+    Reward,
+)
+from instar.fsm.policies import promotion
+from instar.fsm.state import AgentState, Candidate
+from instar.fsm.words import Seq
+
+from .reward_model import score_checkpoint, score_mutation
+
+if TYPE_CHECKING:
+    from .extensions import RewardModel
+
+
+def outcome_rewards(
+    model: RewardModel, signals: Iterable[tuple[Seq, AnyEvent]], rows: Iterable[EmbeddedItem]
+) -> tuple[Reward, ...]:
+    """Scores each outcome that a cycle took up, in the order in which they were recorded.
+
+    Args:
+        model: the reward model.
+        signals: the cycle's signals with their positions.
+        rows: the rows of memory that the cycle brought.
+    """
+    by_seq: Mapping[Seq, EmbeddedItem] = {item.seq: item for item in rows}
+    return tuple(
+        Reward(seq, event.task_type, round(model.score(event, by_seq.get(seq)), 6), event.outcome)
+        for seq, event in signals
+        if isinstance(event, FeedbackReceived)
+    )
+
+
+def verdict(
+    state: AgentState, rewards: tuple[Reward, ...], model: str, judged: AnyEvent | None = None
+) -> OutcomeRewarded:
+    """Judges what a cycle brought: its candidate checkpoint, else its mutation, else its outcomes alone.
+
+    Args:
+        state: the state in Rewarding.
+        rewards: of the cycle's outcomes.
+        model: the name of the reward model.
+        judged: the CheckpointTrained, or what became of the mutation.
+    """
+    cycle = state.cycle
+    if cycle is not None and cycle.candidate is not None and isinstance(judged, CheckpointTrained):
+        return _on_checkpoint(state, cycle.candidate, rewards, model, judged)
+    if cycle is not None and cycle.mutation is not None and judged is not None:
+        return _on_mutation(cycle.mutation, rewards, model, judged)
+    reason = "outcomes scored" if rewards else "nothing to score"
+    return OutcomeRewarded(subject="outcomes", rewards=rewards, verdict="none", reason=reason, model=model)
+
+
+def _on_checkpoint(
+    state: AgentState, candidate: Candidate, rewards: tuple[Reward, ...], model: str, trained: CheckpointTrained
+) -> OutcomeRewarded:
+    promoted, reason = promotion(state.policy.gate, candidate)
+    score = Reward(candidate.seq, "retrain", round(score_checkpoint(trained.gain), 6), "pass" if promoted else "fail")
+    return OutcomeRewarded(
+        subject="checkpoint",
+        rewards=(*rewards, score),
+        verdict="promoted" if promoted else "rejected",
+        reason=reason,
+        model=model,
+        checkpoint=candidate.checkpoint if promoted else None,
+    )
+
+
+def _on_mutation(seq: Seq, rewards: tuple[Reward, ...], model: str, event: AnyEvent) -> OutcomeRewarded:
+    passed = isinstance(event, MutationApplied)
+    gate_ran = getattr(event, "exit_code", None) is not None
+    score = Reward(seq, "mutation", score_mutation(passed, gate_ran=gate_ran), "pass" if passed else "fail")
+    return OutcomeRewarded(
+        subject="mutation",
+        rewards=(*rewards, score),
+        verdict="kept" if passed else "rejected",
+        reason="the gate passed and the tree was applied" if passed else getattr(event, "reason", ""),
+        model=model,
+    )
