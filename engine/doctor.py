@@ -77,7 +77,8 @@ def _workspace(workspace: Workspace) -> Iterator[Finding]:
         yield Finding("bad", "workspace", str(error))
         return
     status = read_status(reader, workspace)
-    yield Finding("ok", "log", f"{status.head} events in {reader.place.name}, {_size(workspace.home) / 1e6:.1f} MB here")
+    size = f"{_size(workspace.home) / 1e6:.1f} MB in {workspace.home}"
+    yield Finding("ok", "log", f"{status.head} events in {reader.place.name}, {size}")
     if status.restoring:
         yield Finding("bad", "restore", "one was cut off; `instar run --once` rolls it forward")
     if status.owed and not status.worker:

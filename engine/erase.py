@@ -120,11 +120,17 @@ def erase(runtime: Runtime, plan: ErasurePlan) -> list[Recorded]:
     """
     for erasure in plan.erasures:
         _check_fold(runtime.reader, erasure)
+    _drop_copies(runtime, plan)
     records = runtime.log.erase(plan.erasures)
-    runtime.memory.prune(())  # copies of vectors and texts: the log gives what is left of them back
+    _drop_copies(runtime, plan)  # once more: another process may have written them meanwhile
+    return records
+
+
+def _drop_copies(runtime: Runtime, plan: ErasurePlan) -> None:
+    """Removes files that are made again from the log, with what is left in it."""
+    runtime.memory.prune(())
     if any(isinstance(runtime.reader.get(seq).event, DatasetGenerated) for seq in plan.events):
         runtime.workspace.dataset.unlink(missing_ok=True)
-    return records
 
 
 def _content(event: AnyEvent) -> Digest | None:

@@ -95,10 +95,10 @@ def _read_all(named: NamedBlobs, reader: LogReader, found: Integrity) -> None:
         except InstarError as error:
             found.problems.append(f"event {one.seq} needs {one.kind} {one.digest[:12]}: {error}")
     found.erased_blobs = len(blobs.gone)
-    _read_rest(blobs, reader, found)
+    _read_rest(blobs, reader, found, gone)
 
 
-def _read_rest(blobs: _Counted, reader: LogReader, found: Integrity) -> None:
+def _read_rest(blobs: _Counted, reader: LogReader, found: Integrity, erased: frozenset[Digest]) -> None:
     """Reads every stored blob that nothing names (yet), and compares recorded sizes."""
     for digest, size in reader.stored_blobs():
         try:
@@ -107,6 +107,8 @@ def _read_rest(blobs: _Counted, reader: LogReader, found: Integrity) -> None:
         except InstarError as error:
             found.problems.append(str(error))
     for digest in blobs.files():
+        if digest in erased and digest not in blobs.seen:
+            found.problems.append(f"blob {digest[:12]} was erased, and its file is still in the store: delete it")
         try:
             if digest not in blobs.seen:
                 blobs.get(digest)

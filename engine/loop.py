@@ -19,10 +19,10 @@ from instar.fsm.policies import failure_is_final
 from instar.fsm.react import Effect, EffectName, react
 from instar.fsm.record import Recorded
 from instar.fsm.state import AgentState
+from instar.store.failpoints import failpoint
 from instar.store.log import Pending
 
 from .audit import write_audit
-from .failpoints import failpoint
 from .runtime import Runtime
 
 logger = logging.getLogger("instar.engine")

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from instar.fsm.errors import Diverged, EffectFailedError, RollbackRefused
 from instar.fsm.events import Displaced
+from instar.store.failpoints import failpoint
 from instar.store.ports import Blobs
 
 from .beneath import Beneath, Obstacle, exchange, find, rename_noreplace, split
 from .bytecode import forget
-from .failpoints import failpoint
 from .plan import Plan, Step, make_plan, read_plan, write_plan
 from .plan_check import check_plan
 from .staging import ATTEMPTS, Staging, slot

@@ -10,11 +10,11 @@ from instar.fsm.events import RollbackFinished
 from instar.fsm.record import Recorded
 from instar.fsm.state import AgentState
 from instar.fsm.words import Digest, Seq
+from instar.store.failpoints import failpoint
 from instar.store.log import Pending
 from instar.store.trees import read_tree
 
 from .effects.restoring import roll_forward_restore
-from .failpoints import failpoint
 from .ignore import spared_by
 from .references import SAFETY, resolve
 from .restore import Plan, check_plan, clear_staging, make_plan, stage, write_plan

@@ -17,11 +17,11 @@ from pathlib import Path
 from instar.fsm.errors import Diverged, RollbackRefused
 from instar.fsm.events import Displaced
 from instar.fsm.words import Digest
+from instar.store.failpoints import failpoint
 from instar.store.ports import Blobs
 from instar.store.trees import Entry
 
 from .beneath import OPEN_FOLDER, Obstacle, find, names, read
-from .failpoints import failpoint
 from .plan import Plan, Step
 from .plan_check import checked_content
 

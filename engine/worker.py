@@ -17,10 +17,10 @@ from pathlib import Path
 from instar.fsm.errors import InstarError, WorkerBusy
 from instar.fsm.events import PolicyChanged
 from instar.fsm.react import react
+from instar.store.failpoints import failpoint
 from instar.store.lock import FileLock
 from instar.store.log import Pending
 
-from .failpoints import failpoint
 from .feedback_loop import foreign_trigger, remove_trigger
 from .loop import Listener, Loop
 from .rollback import finish_begun

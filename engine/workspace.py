@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from instar.fsm.errors import ConfigError, LogMissing
+from instar.fsm.errors import ConfigError, LogMissing, LogUnavailable
 from instar.store.place import Place
 
 from .settings import PathSettings, load_settings
@@ -73,7 +73,7 @@ class Workspace:
     @property
     def exists(self) -> bool:
         """Says whether a log is here, or the name of its stream."""
-        return self.log.is_file() or self.stream.is_file()
+        return self.log.exists() or self.stream.exists()
 
     @property
     def place(self) -> Place:
@@ -108,9 +108,13 @@ def find_workspace(start: Path) -> Path:
 
     Raises:
         LogMissing: there is none.
+        LogUnavailable: one may be there, in a folder that cannot be entered.
     """
     here = start.resolve()
     for folder in (here, *here.parents):
-        if (folder / HOME / "log.db").is_file() or (folder / HOME / STREAM).is_file():
-            return folder
+        try:
+            if (folder / HOME / "log.db").exists() or (folder / HOME / STREAM).exists():
+                return folder
+        except OSError as error:
+            raise LogUnavailable(f"the folder {folder / HOME} cannot be entered: {error}. Give permission.") from error
     raise LogMissing(f"no workspace at {here} or above it: run `instar init` in the folder of the agent first")

@@ -1,7 +1,7 @@
 """A window over the latest texts of a sequence: what was judged lately, for a fold that remembers the last few hundred.
 
 States of neighbouring positions share one growing list, of which each sees its own part (as Go's slices do): adding to
-the newest window costs the same however large it is, and no window ever changes. Adding to an older one copies its part.
+the newest window costs the same however large it is, and no window ever changes. Adding to an older one copies it.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from instar.fsm.errors import BlobCorrupt, BlobMissing, LogUnavailable
 from instar.fsm.words import Digest, digest_of
 
 from .durable import make_folder, sync_folder, write_durably
+from .failpoints import failpoint
 from .reader import LogReader
 
 FILE_BYTES_MIN = 1 << 20
@@ -104,8 +105,13 @@ class BlobStore:
                 self._durable.discard(digest)
                 self._waiting.pop(digest, None)
             with suppress(FileNotFoundError):
+                failpoint("blob.forgotten")
                 self._path(digest).unlink()
                 sync_folder(self._path(digest).parent)
+
+    def is_file(self, digest: Digest) -> bool:
+        """Says whether a blob is kept as a file."""
+        return self._path(digest).is_file()
 
     def files(self) -> Iterable[Digest]:
         """Names every blob that is kept as a file."""

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Generic, TypeVar
 
-
 _PAUSE_S = 50e-6
 """Long enough for a thread that was woken to come back, short against what a disk takes to sync."""
 

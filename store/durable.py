@@ -7,6 +7,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from .failpoints import failpoint
+
 
 def write_durably(path: Path, content: bytes) -> None:
     """Writes a file beside its place, syncs it and renames it there; what stood there stays whole until then."""
@@ -17,7 +19,9 @@ def write_durably(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        failpoint("durable.written")
         staged.replace(path)
+        failpoint("durable.named")
     except BaseException:
         with suppress(OSError):
             staged.unlink()

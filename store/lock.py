@@ -34,8 +34,7 @@ class FileLock:
             return False
         try:
             if self._depth == 0:
-                self._open()
-                fcntl.flock(self._fd, fcntl.LOCK_EX if blocking else fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._take(blocking=blocking)
         except BlockingIOError:
             self._threads.release()
             return False
@@ -44,6 +43,22 @@ class FileLock:
             raise
         self._depth += 1
         return True
+
+    def _take(self, *, blocking: bool) -> None:
+        while True:
+            self._open()
+            fcntl.flock(self._fd, fcntl.LOCK_EX if blocking else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self._is_there():
+                return
+            self.close()  # somebody removed the file: others would lock another one
+
+    def _is_there(self) -> bool:
+        try:
+            there = self.path.stat()
+        except FileNotFoundError:
+            return False
+        held = os.fstat(self._fd)
+        return (held.st_ino, held.st_dev) == (there.st_ino, there.st_dev)
 
     def _open(self) -> None:
         if self._fd >= 0 and self._process == os.getpid():

@@ -22,6 +22,7 @@ from .blobs import BlobStore
 from .clock import Clock, SystemClock
 from .combining import Combiner, Request
 from .drafting import DIGEST_EVERY, Draft, Pending
+from .failpoints import failpoint
 from .follow import Follower, seal
 from .migrate import create_log
 from .place import Place, place_of
@@ -74,7 +75,9 @@ class EventLog:
         self._clock = clock or SystemClock()
         self.reader = LogReader(self.place)
         if self.reader.schema != SCHEMA_HEAD:
+            self.reader.close()
             create_log(self.place)
+            self.reader = LogReader(self.place)
         self.blobs = BlobStore(self.path.with_name("blobs"), self.reader)
         self._appends: Combiner[_Append] = Combiner(self._serve)
         self._memory = threading.Lock()
@@ -82,6 +85,7 @@ class EventLog:
         try:
             self._journal = _open_journal(self.place)
             self._fold()
+            self._finish_erasures()
         except BaseException:
             self.reader.close()
             raise
@@ -92,6 +96,15 @@ class EventLog:
         if self._state.head:
             last = self.reader.get(self._state.head)
             self._hash, self._last_us = last.hash, last.recorded_at_us
+
+    def _finish_erasures(self) -> None:
+        """Takes away what a process that died between an erasure and its end has left in files."""
+        last = self.reader.erasures_at_head()
+        left = [digest for erasure in last for digest in erasure.blobs if self.blobs.is_file(digest)]
+        if last:
+            with self._journal.exclusive(self._state.head):
+                self._journal.checkpoint()
+            self.blobs.forget(left)
 
     # ---- reading ---------------------------------------------------------------------------------------------------
 
@@ -184,6 +197,7 @@ class EventLog:
 
     def _commit(self, group: Sequence[_Append]) -> None:
         with self._journal.exclusive(self._state.head) as others_wrote:
+            failpoint("log.locked")
             if others_wrote:
                 self._catch_up()
             draft = Draft(
@@ -195,6 +209,7 @@ class EventLog:
                 known=self.reader.by_key,
             )
             failed = {id(request): error for request in group if (error := self._decide(draft, request))}
+            failpoint("log.decided")
             if draft.rows:
                 self._write(draft)
         for request in group:
@@ -234,8 +249,8 @@ class EventLog:
 
     def close(self) -> None:
         """Closes the log; what was appended is durable already."""
-        self._journal.close()
         self.reader.close()
+        self._journal.close()
 
 
 def _open_journal(place: Place) -> Journal:

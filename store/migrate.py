@@ -17,10 +17,11 @@ from sqlalchemy.pool import NullPool
 from instar.fsm.errors import LogForeign, LogUnavailable
 
 from .durable import make_folder, sync_folder
+from .failpoints import failpoint
 from .lock import FileLock
 from .place import Place, place_of
 from .reader import LogReader
-from .sqlite_source import APPLICATION_ID, SCHEMA_HEAD
+from .sqlite_source import APPLICATION_ID, SCHEMA_HEAD, check_schema
 
 logger = logging.getLogger("instar.store")
 
@@ -87,7 +88,9 @@ def _make_beside(path: Path) -> None:
     _upgrade_file(fresh)
     with fresh.open("rb") as file:
         os.fsync(file.fileno())
+    failpoint("log.made")
     fresh.replace(path)
+    failpoint("log.named")
     sync_folder(path.parent)
 
 
@@ -101,11 +104,15 @@ def _upgrade_file(path: Path) -> None:
                 driver.execute(f"PRAGMA {pragma}")
             with connection.begin():
                 _migrate(connection, SCHEMA_HEAD)
+                failpoint("log.migrated")
             driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except DBAPIError as error:
         raise _refused(str(path), error) from error
     except sqlite3.Error as error:
-        raise LogUnavailable(f"the event log {path} cannot be created or upgraded: {error}") from error
+        raise LogUnavailable(
+            f"the event log {path} cannot be created or upgraded: {error}. Nothing was changed. Make room or give "
+            "permission."
+        ) from error
     finally:
         engine.dispose()
 
@@ -153,8 +160,8 @@ def _create_stream(place: Place) -> None:
             version = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() if found else ""
             if version == SCHEMA_HEAD:
                 return
-            if version and version > SCHEMA_HEAD:
-                raise LogForeign(f"{place.name} has schema {version}, of a newer Instar: install it; nothing was done.")
+            if version:
+                check_schema(place.name, str(version))
             _migrate(connection, SCHEMA_HEAD)
             _give_rights(connection, place.stream)
     except DBAPIError as error:
@@ -203,4 +210,7 @@ def _refused(name: str, error: DBAPIError) -> Exception:
     text = str(error.orig)
     if "already exists" in text:
         return LogForeign(f"{name} holds tables that are not of Instar's making ({text}); it was left as it is.")
-    return LogUnavailable(f"the event log {name} cannot be created or upgraded: {text}. Nothing was changed.")
+    return LogUnavailable(
+        f"the event log {name} cannot be created or upgraded: {text}. Nothing was changed. Make room or give "
+        "permission."
+    )

@@ -89,5 +89,8 @@ class Journal(Protocol):
     def set_cursor(self, name: str, seq: Seq, digest: Digest) -> None:
         """Records durably how far a follower has come; only to be called while the log is held."""
 
+    def checkpoint(self) -> None:
+        """Takes what was erased out of files that hold what was written lately."""
+
     def close(self) -> None:
         """Closes the connection; what was written is durable already."""

@@ -120,6 +120,9 @@ class PostgresJournal:
         with suppress(Exception):
             self._connection.close()
 
+    def checkpoint(self) -> None:
+        """Does nothing: the server's own write-ahead log is its administrator's."""
+
     def close(self) -> None:
         """Closes the connection."""
         if self._connection is not None:

@@ -180,6 +180,17 @@ class LogReader:
         """The position of the event that erased a payload last; None if it stands."""
         return next((erasure for erasure, _ in self._erasures(seq)), None)
 
+    def erasures_at_head(self) -> list[PayloadErased]:
+        """The erasures that nothing was recorded after: who made them may have died before all files were gone."""
+        found: list[PayloadErased] = []
+        seq = self.head()
+        while seq and self._all("SELECT 1 FROM events WHERE seq = ? AND type = 'PayloadErased'", (seq,)):
+            event = self.get(seq).event
+            if isinstance(event, PayloadErased):
+                found.append(event)
+            seq = Seq(seq - 1)
+        return found
+
     def _erasures(self, seq: int) -> list[Row]:
         """The erasures of an event that were not erased themselves, the latest first."""
         return self._all(

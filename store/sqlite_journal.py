@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from sqlalchemy.pool import StaticPool
 from instar.fsm.errors import LogCorrupt, LogUnavailable, PositionConflict
 from instar.fsm.words import Digest, Seq
 
+from .failpoints import failpoint
 from .lock import FileLock
 from .ports import Batch, Row
 from .schema import blobs, events, state_snapshots
@@ -80,9 +81,13 @@ class SqliteJournal:
         self._process = os.getpid()
         self._version = -1
         self._commits = 0
-        with self._lock.held():
-            for pragma in _PRAGMAS:
-                self._driver.execute(f"PRAGMA {pragma}").close()
+        try:
+            with self._held():
+                for pragma in _PRAGMAS:
+                    self._driver.execute(f"PRAGMA {pragma}").close()
+        except BaseException as error:
+            self._pooled.close()
+            raise self._wrapped(error) if isinstance(error, sqlite3.Error) else error from error
         self._driver.set_authorizer(_authorize)
 
     @contextmanager
@@ -93,12 +98,19 @@ class SqliteJournal:
                 f"the event log {self._path} was opened before this process was forked off: open it again here, "
                 "a connection of SQLite cannot be shared"
             )
+        with self._held():
+            yield self._others_wrote()
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
         try:
             self._lock.acquire()
         except OSError as error:
-            raise LogUnavailable(f"the lock beside {self._path} cannot be taken: {error}") from error
+            raise LogUnavailable(
+                f"the lock beside {self._path} cannot be taken: {error}. To append, the folder must be writable."
+            ) from error
         try:
-            yield self._others_wrote()
+            yield
         finally:
             self._lock.release()
 
@@ -113,6 +125,7 @@ class SqliteJournal:
     def write(self, batch: Batch) -> None:
         """Commits a batch with ``synchronous=FULL``."""
         self._transact(lambda: self._insert(batch))
+        failpoint("log.committed")
         self._commits += 1
         if any(row[1] == "PayloadErased" for row in batch.events):
             self.checkpoint()  # what was erased must not stay in the write-ahead log
@@ -142,6 +155,7 @@ class SqliteJournal:
             self._driver.execute("BEGIN IMMEDIATE")
             try:
                 work()
+                failpoint("log.inserted")
                 self._driver.execute("COMMIT")
             except BaseException:
                 if self._driver.in_transaction:
@@ -166,12 +180,17 @@ class SqliteJournal:
             self._driver.execute("PRAGMA busy_timeout=250").close()
             self._driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             self._driver.execute("PRAGMA busy_timeout=10000").close()
+            with suppress(FileNotFoundError), self._wal.open("rb") as file:
+                os.fsync(file.fileno())  # that it is empty: what was erased must not come back
         except sqlite3.Error as error:
             raise self._wrapped(error) from error
+        failpoint("log.checkpointed")
 
     def close(self) -> None:
-        """Closes the connection."""
-        with self._lock.held():
+        """Closes the connection; then the database alone holds all that was appended, readers permitting."""
+        with suppress(LogUnavailable), self._held():
+            with suppress(sqlite3.Error):
+                self._driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             self._pooled.close()
             self._engine.dispose()
         self._lock.close()

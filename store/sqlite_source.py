@@ -6,8 +6,10 @@ only reads is done before SQLAlchemy would have been imported.
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
+import stat
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +23,9 @@ from .ports import Row
 APPLICATION_ID = 0x494E5354
 """``INST``: SQLite's application id of our files."""
 SCHEMA_HEAD = "0002"
-"""The Alembic revision that this version of the code reads and writes."""
+"""The Alembic revision that this version of the code writes."""
+SCHEMAS = ("0001", SCHEMA_HEAD)
+"""The revisions that it reads."""
 
 
 class SqliteSource:
@@ -46,14 +50,50 @@ class SqliteSource:
             raise
 
     def _connect(self) -> sqlite3.Connection:
-        if not self.path.is_file():
-            raise LogMissing(f"no event log at {self.path}: run `instar init` in the folder of the agent first")
         try:
-            return sqlite3.connect(
-                f"file:{quote(str(self.path))}?mode=ro", uri=True, check_same_thread=False, isolation_level=None
+            mode = self.path.stat().st_mode
+        except FileNotFoundError:
+            raise LogMissing(
+                f"no event log at {self.path}: run `instar init` in the folder of the agent first"
+            ) from None
+        except OSError as error:
+            raise LogUnavailable(f"the event log {self.path} cannot be reached: {error}. Give permission.") from error
+        if not stat.S_ISREG(mode):
+            raise LogForeign(
+                f"{self.path} is a folder or a device, not a file, so no event log of Instar: move it away, then init."
             )
-        except sqlite3.Error as error:
-            raise LogUnavailable(f"the event log {self.path} cannot be opened: {error}") from error
+        try:
+            return self._connected("mode=ro")
+        except sqlite3.OperationalError as error:
+            return self._connect_unwritable(error)
+
+    def _connected(self, how: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            f"file:{quote(str(self.path))}?{how}", uri=True, check_same_thread=False, isolation_level=None
+        )
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError:
+            connection.close()
+            raise
+        except (sqlite3.Error, UnicodeDecodeError):  # what is wrong with the file is said by the first look at it
+            pass
+        return connection
+
+    def _connect_unwritable(self, error: sqlite3.OperationalError) -> sqlite3.Connection:
+        """Opens a log on a medium where not even the file that readers share can be made, such as an auditor's copy."""
+        if os.access(self.path.parent, os.W_OK) or "unable to open" not in str(error):
+            raise wrapped(error, self.path) from error
+        wal = self.path.with_name(f"{self.path.name}-wal")
+        if wal.exists() and wal.stat().st_size:
+            raise LogUnavailable(
+                f"{self.path} cannot be read where nothing can be written, since {wal.name} holds the latest events: "
+                "copy the folder to where it can be written, and read it there."
+            ) from error
+        try:
+            return self._connected("mode=ro&immutable=1")
+        except sqlite3.OperationalError as last:
+            raise wrapped(last, self.path) from last
 
     def _check_ours(self) -> None:
         application = self.all("PRAGMA application_id")[0][0]
@@ -88,7 +128,7 @@ def check_schema(name: str, version: str) -> None:
     Raises:
         LogForeign: it is of a newer version.
     """
-    if version > SCHEMA_HEAD:
+    if version not in SCHEMAS:
         raise LogForeign(
             f"{name} has schema {version}, which this version of Instar does not know. "
             f"Install a newer Instar; nothing was changed."

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from instar.engine.changes import observed
-from instar.engine.failpoints import failpoint
 from instar.engine.restore import read_plan, roll_forward
 from instar.engine.runtime import Runtime
 from instar.fsm.decisions import finish_of, restored_key
 from instar.fsm.events import MutationAccepted, RollbackStarted
 from instar.fsm.state import AgentState
 from instar.fsm.words import Digest
+from instar.store.failpoints import failpoint
 from instar.store.log import Decide, Pending
 from instar.store.trees import changes, read_tree
 

@@ -87,8 +87,8 @@ class Folding:
             events=self.events,
             transitions=self.transitions,
             digests=self.digests,
-            decisions=dict(decider.taken) if decider else {},
-            untaken=dict(decider.untaken) if decider else {},
+            decisions=dict(+decider.taken) if decider else {},
+            untaken=dict(+decider.untaken) if decider else {},
             claims=tuple(decider.claims) if decider else (),
             failure=failure,
         )

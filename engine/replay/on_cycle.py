@@ -16,7 +16,7 @@ from instar.fsm.react import react
 from instar.fsm.rows import failure_diff, outcome_diff, signal_row, unit_row, units_of, verdict_diff
 from instar.fsm.state import AgentState
 from instar.fsm.values import DiffItem, EmbeddedItem
-from instar.fsm.words import Digest
+from instar.fsm.words import Digest, Seq
 
 from .compare import compare
 from .facts import Fact
@@ -42,9 +42,12 @@ def _started(decider: Decider, before: AgentState, fact: Fact, event: e.CycleSta
     unkeyed(fact)
     run, most = before.waiting[0], before.policy.cycle.signals_max
     if event.count < run.count:
-        signals = [one.seq for one in islice(decider.facts.waiting(e.Span(run.first, run.last)), most + 1)]
-        ends = signals[event.count - 1] == event.span.last
-        if not ends or (event.count < most and signals[event.count] <= before.since):
+        waiting = decider.facts.waiting
+        taken = [one.seq for one in waiting(event.span)]
+        rested = e.Span(Seq(event.span.last + 1), before.since)
+        left_out = event.count < most and next(waiting(rested), None) is not None
+        if left_out or len(taken) != event.count or taken[-1] != event.span.last:
+            signals = [one.seq for one in islice(waiting(e.Span(run.first, run.last)), most)]
             compare(fact.seq, take_up(run, most, signals), event)
     decider.taken["cycles"] += 1
 

@@ -99,22 +99,20 @@ def _rewards(decider: Decider, before: AgentState, fact: Fact, event: e.OutcomeR
     embedded = decider.facts.at(cycle.embedded, fact.seq).event
     assert isinstance(embedded, e.SignalEmbedded)
     model = decider.judges.reward_model(event.model)
+    outcomes = [(one, one.event) for one in decider.signals(before) if isinstance(one.event, e.FeedbackReceived)]
+    scored: dict[Seq, Reward] = {}
+    if model is None:
+        decider.untaken[f"rewards: reward model {event.model!r} is not installed here"] += len(outcomes)
+    else:
+        known = [(one.seq, outcome) for one, outcome in outcomes if not one.erased]
+        scored = {reward.seq: reward for reward in outcome_rewards(model, known, embedded.items)}
+        decider.untaken["rewards: the outcome was erased"] += len(outcomes) - len(known)
+        decider.taken["rewards"] += len(known)
     recorded = {reward.seq: reward.score for reward in event.rewards}
-    found: list[Reward] = []
-    for signal in decider.signals(before):
-        outcome = signal.event
-        if not isinstance(outcome, e.FeedbackReceived):
-            continue
-        if model is None:
-            decider.untaken[f"rewards: reward model {event.model!r} is not installed here"] += 1
-        elif signal.erased:
-            decider.untaken["rewards: the outcome was erased"] += 1
-        else:
-            found += outcome_rewards(model, [(signal.seq, outcome)], embedded.items)
-            decider.taken["rewards"] += 1
-            continue
-        found.append(Reward(signal.seq, outcome.task_type, recorded.get(signal.seq, 0.0), outcome.outcome))
-    return tuple(found)
+    return tuple(
+        scored.get(one.seq) or Reward(one.seq, outcome.task_type, recorded.get(one.seq, 0.0), outcome.outcome)
+        for one, outcome in outcomes
+    )
 
 
 def _planned(decider: Decider, before: AgentState, fact: Fact, event: e.PlanChosen) -> None:
