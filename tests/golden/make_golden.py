@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 from instar.fsm import events as e
-from instar.fsm.codec import TYPES
+from instar.fsm.codec import TYPES, encode_event
+from instar.fsm.erasure import remains_of
 from instar.fsm.policy import DriftPolicy, Policy
 from instar.fsm.words import Seq, digest_of
 from instar.store.log import EventLog
@@ -31,6 +32,29 @@ def finish(log: EventLog, verdict: str) -> None:
     reward = e.OutcomeRewarded(subject="mutation", rewards=(), verdict=verdict, reason="r", model="b")  # type: ignore[arg-type]
     append(log, reward)
     append(log, e.PlanChosen(steps=(), planner="builtin"))
+
+
+def computed_here(log: EventLog) -> None:
+    """Runs a cycle whose outcomes say where they were computed."""
+    environment = e.Environment(
+        engine="0.1.0", python="3.11.7", processor="x86_64", threads=2, precision="float32", libraries={"torch": "2.13.0"}
+    )
+    change = e.ChangeObserved(
+        path="rules_engine.py", change="added", before=None, after=NEW, tree=digest_of(b"t4"), monitored=False, size=3
+    )
+    append(log, change)
+    while log.state.waiting:
+        start(log)
+        append(log, e.DiffComputed(items=(), environment=environment))
+        append(log, e.SignalEmbedded(space=NEW, items=(), vectors=None, dim=0, environment=environment))
+
+
+def erase_one(log: EventLog) -> None:
+    """Erases the text of the first feedback."""
+    record = next(log.reader.read(types=[e.FeedbackReceived]))
+    remains = encode_event(remains_of(record.event)).decode()
+    erasure = e.PayloadErased(target=record.seq, payload_hash=record.payload_hash, remains=remains, reason="asked for")
+    log.erase([erasure])
 
 
 def write(root: Path) -> Path:
@@ -77,6 +101,8 @@ def write(root: Path) -> Path:
             )
             append(log, rejected)
             finish(log, "rejected")
+    computed_here(log)
+    erase_one(log)
     while log.reader.head() < 300:
         append(log, feedback(log.reader.head(), "pass"))
     missing = set(TYPES) - {type(record.event).__name__ for record in log.reader.read()}
