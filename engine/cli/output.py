@@ -42,9 +42,7 @@ def emit(verb: str, content: Any, *, as_json: bool, text: str = "") -> None:
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
 
 
-def fail(
-    kind: str, message: str, exit_code: int, *, as_json: bool, details: Mapping[str, Any] | None = None
-) -> int:
+def fail(kind: str, message: str, exit_code: int, *, as_json: bool, details: Mapping[str, Any] | None = None) -> int:
     """Prints an error: in the envelope on standard output, or as a line on standard error. Returns the exit code."""
     if as_json:
         error = {"kind": kind, "message": message, "exit_code": exit_code}

@@ -14,15 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from instar.engine.snapshot import take_snapshot
 from instar.fsm.events import RollbackFinished, TaskQueued
 from instar.fsm.react import EffectName
 from instar.fsm.words import State
 from instar.store.reader import LogReader
+from tests.crash.power_workload import LARGE
 from tests.crash.test_worker_killed import POINTS
 from tests.engine.agents import PROJECT, agent_folder, code_only, contents, instar
 from tests.engine.test_kernel import GATE, GOOD
+from tests.store.logs import feedback
 
 PASSES_MAX = 3
 NEVER = {"roll_forward.done", "roll_forward.recorded"}
@@ -187,10 +190,37 @@ def is_initialized(root: Path) -> None:
     assert log_of(root).head() == 1
 
 
+# ---- an erasure ------------------------------------------------------------------------------------------------------
+
+
+def erasable(root: Path) -> None:
+    runtime = code_only(root)
+    digest = runtime.blobs.put(LARGE)
+    runtime.log.append(replace(feedback(1), log=digest))
+    runtime.close()
+
+
+def erase(root: Path, armed: str) -> int:
+    return ran(root, "erase", "2", "--reason", "asked for", "-y", armed=armed)
+
+
+def erased(root: Path) -> None:
+    if log_of(root).erased(2) is None:
+        assert erase(root, "") == 0
+    else:
+        gone_on(root)
+
+
+def is_erased(root: Path) -> None:
+    assert log_of(root).erased(2) is not None
+    assert not [path for path in (root / ".instar" / "blobs").rglob("*") if path.is_file()]
+
+
 ROLLBACK = Scenario(edited_agent, roll_back, rolled_back, is_rolled_back)
 MUTATION = Scenario(agent, mutate, gone_on, is_mutated)
 TRIGGER = Scenario(triggered_agent, work, gone_on, is_taken_once)
 APPENDS = Scenario(agent, append, appended, is_appended)
+ERASURE = Scenario(erasable, erase, erased, is_erased)
 CREATION = Scenario(Path.mkdir, initialize, initialized, is_initialized)
 SCENARIOS = {
     "rollback.": ROLLBACK,
@@ -203,6 +233,9 @@ SCENARIOS = {
     "log.named": CREATION,
     "log.": APPENDS,
     "blob.": APPENDS,
+    "durable.": APPENDS,
+    "blob.forgotten": ERASURE,
+    "log.checkpointed": ERASURE,
 }
 """By what a failpoint's name begins with, the longest first; the effects of a cycle are in test_worker_killed.py."""
 
@@ -250,7 +283,7 @@ def test_every_failpoint_has_somebody_who_kills_there() -> None:
     assert set(POINTS) <= named_failpoints()
 
 
-@pytest.mark.parametrize("name", ["roll_forward.owed", "trigger.taken"])
+@pytest.mark.parametrize("name", ["roll_forward.owed", "trigger.taken", "blob.forgotten"])
 def test_killed_process_is_followed_by_one_that_ends_its_work(tmp_path: Path, name: str) -> None:
     assert killed_at(tmp_path, name, passes_max=1) == 1
 

@@ -37,7 +37,12 @@ def finish(log: EventLog, verdict: str) -> None:
 def computed_here(log: EventLog) -> None:
     """Runs a cycle whose outcomes say where they were computed."""
     environment = e.Environment(
-        engine="0.1.0", python="3.11.7", processor="x86_64", threads=2, precision="float32", libraries={"torch": "2.13.0"}
+        engine="0.1.0",
+        python="3.11.7",
+        processor="x86_64",
+        threads=2,
+        precision="float32",
+        libraries={"torch": "2.13.0"},
     )
     change = e.ChangeObserved(
         path="rules_engine.py", change="added", before=None, after=NEW, tree=digest_of(b"t4"), monitored=False, size=3
