@@ -73,19 +73,19 @@ def lessons_of_feedback(records: Iterable[Recorded], policy: Policy, left_out: C
     same input that passed, was rewarded well enough and given with confidence.
     """
     told = _told(records, policy, left_out)
-    references: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    references: defaultdict[str, dict[str, _Told]] = defaultdict(dict)
     passed: defaultdict[str, dict[str, list[_Told]]] = defaultdict(lambda: defaultdict(list))
     spelling: dict[str, str] = {}
     for one in told:
         if one.reference:
-            references[one.key].setdefault(folded(one.reference), one.reference)
+            references[one.key].setdefault(folded(one.reference), one)
             spelling.setdefault(folded(one.reference), one.reference)
         elif one.event.outcome == "pass" and one.output and one.source is None:
             passed[one.key][folded(one.output)].append(one)
             spelling.setdefault(folded(one.output), one.output)
     lessons = []
     for one in told:
-        right = _right(one, references[one.key], passed[one.key])
+        right, source = _right(one, references[one.key], passed[one.key])
         reason = NO_OUTPUT if right is None else IDENTICAL if folded(right) == one.key else None
         if right is None or reason:
             left_out[str(reason)] += one.source is not None
@@ -97,7 +97,7 @@ def lessons_of_feedback(records: Iterable[Recorded], policy: Policy, left_out: C
                 # The spelling that the log told first: it names the group, and must not change as the log grows.
                 output=spelling[folded(right)],
                 source=one.source or "task",
-                events=one.events,
+                events=one.events if source is None else (*one.events, source),
                 group=clean(one.event.group or "") or None,
                 failed=one.source is not None,
                 wrong=(one.output,) if one.event.outcome == "fail" and one.output else (),
@@ -157,15 +157,16 @@ def _is_low(value: float | None, threshold: float) -> bool:
     return value is not None and value < threshold
 
 
-def _right(one: _Told, references: dict[str, str], passed: dict[str, list[_Told]]) -> str | None:
-    """Finds what is known to be right for an input, if anything is.
+def _right(one: _Told, references: dict[str, _Told], passed: dict[str, list[_Told]]) -> tuple[str | None, Seq | None]:
+    """Finds what is known to be right for an input, if anything is, and the other feedback that says so.
 
     Its own reference first, though others may contradict it (that is found out later); else the one reference of the
     same input, else the one answer of another feedback that passed. Where those differ, nothing is known.
     """
     if one.reference:
-        return one.reference
+        return one.reference, None
     if references:
-        return next(iter(references.values())) if len(references) == 1 else None
+        told = next(iter(references.values())) if len(references) == 1 else None
+        return (told.reference, told.seq) if told else (None, None)
     answers = next(iter(passed.values())) if len(passed) == 1 else []
-    return next((other.output for other in answers if other.seq != one.seq), None)
+    return next(((other.output, other.seq) for other in answers if other.seq != one.seq), (None, None))

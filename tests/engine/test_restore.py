@@ -14,13 +14,14 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 
-from instar.engine import beneath, failpoints, restore, staging
+from instar.engine import beneath, restore, staging
 from instar.engine.ignore import Ignore, spared_by
 from instar.engine.plan import Plan, Step
 from instar.engine.restore import check_plan, clear_staging, make_plan, read_plan, roll_forward, stage, write_plan
 from instar.fsm.errors import BlobCorrupt, BlobMissing, Diverged, EffectFailedError, InputRefused, RollbackRefused
 from instar.fsm.events import Displaced
 from instar.fsm.words import Digest, digest_of
+from instar.store import failpoints
 from instar.store.ports import Blobs
 from instar.store.trees import Entry, Tree, changes
 from tests.engine.workspaces import FolderBlobs, Wanted, as_nobody, at, build, look, public_folder, scan, workspaces
