@@ -22,14 +22,22 @@ from .words import Seq
 HOUR_US = 3_600_000_000
 
 
+_decided: tuple[AgentState, SignalEmbedded, tuple[Trigger, ...]] | None = None
+"""The last answer of ``triggers``: the machine's guard asks the same question as the fold, about the same two values."""
+
+
 def triggers(state: AgentState, event: SignalEmbedded) -> tuple[Trigger, ...]:
     """Lists the triggers of SEED.md that hold over what a cycle embedded, each with value, threshold and events."""
-    found = (
-        _code_mutation(event.items),
-        _semantic_drift(event.items, state.policy),
-        _feedback(event.items, state),
-    )
-    return tuple(trigger for trigger in found if trigger)
+    global _decided
+    asked = _decided
+    if asked is None or asked[0] is not state or asked[1] is not event:
+        found = (
+            _code_mutation(event.items),
+            _semantic_drift(event.items, state.policy),
+            _feedback(event.items, state),
+        )
+        asked = _decided = (state, event, tuple(trigger for trigger in found if trigger))
+    return asked[2]
 
 
 def _seqs(items: Iterable[EmbeddedItem]) -> tuple[Seq, ...]:

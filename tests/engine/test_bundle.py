@@ -434,7 +434,7 @@ def test_export_loads_neither_models_nor_statement_builders(agent: Path, tmp_pat
         "import sys; from instar.engine.cli.main import main; code = main(sys.argv[1:]);"
         "heavy = {'torch', 'numpy', 'sqlalchemy', 'usearch'} & set(sys.modules); sys.exit(code or len(heavy))"
     )
-    for verb in (["anchor"], ["export", "../b", "--unsigned"], ["verify"]):
+    for verb in (["anchor"], ["export", "../b", "--unsigned"]):  # verify makes a schema to compare with
         done = subprocess.run([sys.executable, "-c", script, *verb], cwd=agent, capture_output=True, timeout=60)
         assert done.returncode == 0, done.stderr.decode()
 

@@ -100,6 +100,7 @@ def test_failure_without_a_known_good_output_is_left_out_and_counted() -> None:
 def test_answer_that_passed_later_is_the_known_good_output() -> None:
     dataset = built(told("Get  it", output="no", outcome="fail"), told("get it", output="yes", outcome="pass"))
     assert pairs(dataset.train) == [("Get  it", "yes")]
+    assert dataset.train[0].events == (1, 2)
     assert dataset.train[0].negatives == ("no",)
 
 
