@@ -102,8 +102,7 @@ class EventLog:
         last = self.reader.erasures_at_head()
         left = [digest for erasure in last for digest in erasure.blobs if self.blobs.is_file(digest)]
         if last:
-            with self._journal.exclusive(self._state.head):
-                self._journal.checkpoint()
+            self._journal.checkpoint()
             self.blobs.forget(left)
 
     # ---- reading ---------------------------------------------------------------------------------------------------

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import create_engine, insert
 from sqlalchemy.dialects import sqlite
@@ -92,14 +91,23 @@ class SqliteJournal:
 
     @contextmanager
     def exclusive(self, _head: Seq) -> Iterator[bool]:
-        """Holds the file's lock; says whether another connection committed since this one last looked."""
+        """Holds the file's lock and a transaction; says whether another connection committed since the last one."""
         if os.getpid() != self._process:
             raise LogUnavailable(
                 f"the event log {self._path} was opened before this process was forked off: open it again here, "
                 "a connection of SQLite cannot be shared"
             )
         with self._held():
-            yield self._others_wrote()
+            try:
+                self._driver.execute("BEGIN IMMEDIATE")
+                others_wrote = self._others_wrote()
+            except sqlite3.Error as error:
+                raise self._wrapped(error) from error
+            try:
+                yield others_wrote
+            finally:
+                if self._driver.in_transaction:  # nothing was written, or it was refused
+                    self._driver.execute("ROLLBACK")
 
     @contextmanager
     def _held(self) -> Iterator[None]:
@@ -115,16 +123,13 @@ class SqliteJournal:
             self._lock.release()
 
     def _others_wrote(self) -> bool:
-        try:
-            (version,) = self._driver.execute("PRAGMA data_version").fetchone()
-        except sqlite3.Error as error:
-            raise self._wrapped(error) from error
+        (version,) = self._driver.execute("PRAGMA data_version").fetchone()
         before, self._version = self._version, version
         return bool(before != version)
 
     def write(self, batch: Batch) -> None:
         """Commits a batch with ``synchronous=FULL``."""
-        self._transact(lambda: self._insert(batch))
+        self._commit(lambda: self._insert(batch))
         failpoint("log.committed")
         self._commits += 1
         if any(row[1] == "PayloadErased" for row in batch.events):
@@ -150,23 +155,17 @@ class SqliteJournal:
         else:
             self._driver.executemany(_INSERT_EVENT, rows)
 
-    def _transact(self, work: Any) -> None:
+    def _commit(self, work: Callable[[], object]) -> None:
         try:
-            self._driver.execute("BEGIN IMMEDIATE")
-            try:
-                work()
-                failpoint("log.inserted")
-                self._driver.execute("COMMIT")
-            except BaseException:
-                if self._driver.in_transaction:
-                    self._driver.execute("ROLLBACK")
-                raise
+            work()
+            failpoint("log.inserted")
+            self._driver.execute("COMMIT")
         except sqlite3.Error as error:
             raise self._wrapped(error) from error
 
     def set_cursor(self, name: str, seq: Seq, digest: Digest) -> None:
         """Commits how far a follower has come."""
-        self._transact(lambda: self._driver.execute(_SET_CURSOR, (name, seq, digest)))
+        self._commit(lambda: self._driver.execute(_SET_CURSOR, (name, seq, digest)))
 
     def _wal_bytes(self) -> int:
         try:
@@ -176,15 +175,16 @@ class SqliteJournal:
 
     def checkpoint(self) -> None:
         """Copies the write-ahead log into the database and cuts it to nothing; a reader in it postpones that."""
-        try:
-            self._driver.execute("PRAGMA busy_timeout=250").close()
-            self._driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            self._driver.execute("PRAGMA busy_timeout=10000").close()
-            with suppress(FileNotFoundError), self._wal.open("rb") as file:
-                os.fsync(file.fileno())  # that it is empty: what was erased must not come back
-        except sqlite3.Error as error:
-            raise self._wrapped(error) from error
-        failpoint("log.checkpointed")
+        with self._held():
+            try:
+                self._driver.execute("PRAGMA busy_timeout=250").close()
+                self._driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                self._driver.execute("PRAGMA busy_timeout=10000").close()
+                with suppress(FileNotFoundError), self._wal.open("rb") as file:
+                    os.fsync(file.fileno())  # that it is empty: what was erased must not come back
+            except sqlite3.Error as error:
+                raise self._wrapped(error) from error
+            failpoint("log.checkpointed")
 
     def close(self) -> None:
         """Closes the connection; then the database alone holds all that was appended, readers permitting."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-import sqlite3
 import sys
 from collections.abc import Callable
 from hashlib import sha256
@@ -22,7 +21,6 @@ from instar.fsm.events import ChangeObserved, FeedbackReceived, PayloadErased, S
 from instar.fsm.words import Digest, Seq
 from instar.store.log import EventLog, create_log
 from instar.store.manifest import Manifest, PlainFile, TensorEntry, TensorFile
-from instar.store.reader import LogReader
 from instar.store.trees import Entry, Tree, write_tree
 from tests.store.logs import INIT, feedback
 
@@ -98,17 +96,6 @@ def erase(log: EventLog, seq: int, blobs: tuple[Digest, ...] = ()) -> None:
         target=Seq(seq), payload_hash=record.payload_hash, remains=remains, reason="asked for", blobs=blobs
     )
     log.erase([erasure])
-
-
-def tamper(log: EventLog, statement: str) -> LogReader:
-    """Changes rows as somebody with the file could: without our triggers."""
-    log.close()
-    with sqlite3.connect(log.path) as connection:
-        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-            connection.execute(f"DROP TRIGGER {name}")
-        connection.execute(statement)
-    connection.close()
-    return LogReader(log.path)
 
 
 def key_at(folder: Path) -> SigningKey:

@@ -19,8 +19,8 @@ from instar.fsm.words import Digest, Seq, digest_of
 from instar.store.log import EventLog
 from instar.store.migrate import pristine_schema
 from instar.store.reader import SCHEMA_HEAD, LogReader
-from tests.engine.bundles import erase, key_at, small_log, tamper
-from tests.store.logs import feedback
+from tests.engine.bundles import erase, key_at, small_log
+from tests.store.logs import feedback, tamper
 
 
 @pytest.fixture

@@ -39,11 +39,10 @@ from tests.engine.bundles import (
     lines_of,
     log_at,
     small_log,
-    tamper,
     verdict,
     verifier,
 )
-from tests.store.logs import feedback
+from tests.store.logs import feedback, tamper
 
 Run = Callable[..., tuple[int, str, str]]
 """Runs a command line; gives its exit code, and what it printed and said."""

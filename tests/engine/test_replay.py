@@ -20,7 +20,7 @@ from instar.fsm.words import Seq, digest_of
 from instar.store.log import EventLog, Pending
 from instar.store.reader import LogReader
 from tests.engine.agents import PROJECT, code_only
-from tests.store.logs import feedback, fresh_log
+from tests.store.logs import feedback, fresh_log, tamper
 
 
 @pytest.fixture
@@ -30,17 +30,6 @@ def log(tmp_path: Path) -> EventLog:
     log.append(CycleStarted(entry="signals", span=Span(Seq(2), Seq(131)), count=130), cause=Seq(131))
     log.append(DiffComputed(items=()), cause=Seq(132))
     return log
-
-
-def tamper(log: EventLog, statement: str) -> LogReader:
-    """Changes rows as somebody with the file could: without our triggers."""
-    log.close()
-    with sqlite3.connect(log.path) as connection:
-        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-            connection.execute(f"DROP TRIGGER {name}")
-        connection.execute(statement)
-    connection.close()
-    return LogReader(log.path)
 
 
 def test_whole_log_is_verified(log: EventLog) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import uuid
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from instar.fsm.policy import Policy
 from instar.fsm.words import digest_of
 from instar.store.log import EventLog, create_log
 from instar.store.place import Place
+from instar.store.reader import LogReader
 
 SERVER = "TEST_POSTGRESQL_URL"
 
@@ -44,3 +46,14 @@ def fresh_stream(folder: Path) -> Place:
 
 def reopened(log: EventLog) -> EventLog:
     return EventLog(log.place)
+
+
+def tamper(log: EventLog, statement: str) -> LogReader:
+    """Changes rows as somebody with the file could: without our triggers."""
+    log.close()
+    with sqlite3.connect(log.path) as connection:
+        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {name}")
+        connection.execute(statement)
+    connection.close()
+    return LogReader(log.path)
