@@ -23,7 +23,7 @@ HOUR_US = 3_600_000_000
 
 
 _decided: tuple[AgentState, SignalEmbedded, tuple[Trigger, ...]] | None = None
-"""The last answer of ``triggers``: the machine's guard asks the same question as the fold, about the same two values."""
+"""The last answer of ``triggers``: the machine's guard asks what the fold asks, about the same two values."""
 
 
 def triggers(state: AgentState, event: SignalEmbedded) -> tuple[Trigger, ...]:
