@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from instar.fsm.errors import EffectFailedError, InstarError
 from instar.fsm.react import react
 from instar.fsm.record import Recorded
-from instar.fsm.words import Digest
+from instar.fsm.words import Digest, Seq
 
 from .feedback_rows import check_feedback
 from .settings import Settings, load_settings
@@ -24,6 +24,8 @@ from .workspace import Workspace
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from instar.store.follow import Follower
 
     from .anchor import Anchor
     from .bundle import Exported
@@ -363,6 +365,39 @@ class Engine:
         from .signing import load_key
 
         return None if path is None else load_key(Path(path), workspace=self.root)
+
+    def follow(self, name: str | None = None, *, start: int | None = None) -> Follower:
+        """Gives each event of the log once it is recorded, from the durable cursor of that name on.
+
+        Args:
+            name: the subscriber; None keeps no cursor.
+            start: the first position, for a subscriber without a cursor; 1 by default.
+
+        Raises:
+            ConfigError: the name cannot be used.
+            LogCorrupt: the log no longer holds what this subscriber acknowledged.
+        """
+        return self.runtime.log.follow(name, start=None if start is None else Seq(start))
+
+    def erase(self, reference: str | int, reason: str) -> list[int]:
+        """Erases the text of a signal and every copy of it, on lawful request; cannot be undone.
+
+        Args:
+            reference: the signal.
+            reason: on whose request, and why; it is recorded.
+
+        Returns:
+            The positions of the erasures.
+
+        Raises:
+            ConfigError: it holds nothing to erase, or was erased before.
+            RollbackRefused: the content still stands in the workspace.
+        """
+        from .erase import erase, plan_erasure
+        from .references import resolve
+
+        plan = plan_erasure(self.runtime, resolve(self.runtime.reader, reference), reason)
+        return [record.seq for record in erase(self.runtime, plan)]
 
     def status(self) -> Status:
         """Says where machine and agent stand."""

@@ -48,17 +48,9 @@ class FileLock:
         while True:
             self._open()
             fcntl.flock(self._fd, fcntl.LOCK_EX if blocking else fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if self._is_there():
+            if os.fstat(self._fd).st_nlink:
                 return
             self.close()  # somebody removed the file: others would lock another one
-
-    def _is_there(self) -> bool:
-        try:
-            there = self.path.stat()
-        except FileNotFoundError:
-            return False
-        held = os.fstat(self._fd)
-        return (held.st_ino, held.st_dev) == (there.st_ino, there.st_dev)
 
     def _open(self) -> None:
         if self._fd >= 0 and self._process == os.getpid():

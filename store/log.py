@@ -8,7 +8,7 @@ same time share one commit.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from instar.fsm.chain import GENESIS
@@ -26,7 +26,7 @@ from .failpoints import failpoint
 from .follow import Follower, seal
 from .migrate import create_log
 from .place import Place, place_of
-from .ports import Batch, Journal
+from .ports import Batch, Journal, Row
 from .reader import LogReader, apply
 from .sqlite_source import SCHEMA_HEAD
 
@@ -110,16 +110,18 @@ class EventLog:
     @property
     def state(self) -> AgentState:
         """The state at the head of the log."""
-        self._catch_up()
+        self._take_in(self.reader.rows(self._state.head + 1))
         return self._state
 
-    def _catch_up(self) -> None:
+    def _take_in(self, rows: Iterable[Row]) -> None:
         """Folds what was recorded since; by whom does not matter."""
         with self._memory:
             state = self._state
             last: Recorded | None = None
-            for record in self.reader.read(state.head + 1):
-                state, last = apply(state, record), record
+            for row in rows:
+                if row[0] > state.head:  # else another thread has taken it in
+                    last = self.reader.decode(row)
+                    state = apply(state, last)
             if last is not None:
                 self._state, self._hash = state, last.hash
                 self._last_us = max(self._last_us, last.recorded_at_us)
@@ -195,10 +197,10 @@ class EventLog:
                 request.error = error
 
     def _commit(self, group: Sequence[_Append]) -> None:
-        with self._journal.exclusive(self._state.head) as others_wrote:
+        with self._journal.exclusive(self._state.head) as rows:
             failpoint("log.locked")
-            if others_wrote:
-                self._catch_up()
+            if rows:
+                self._take_in(rows)
             draft = Draft(
                 self._state,
                 self._hash,

@@ -65,14 +65,14 @@ class Batch(Struct, frozen=True):
 class Journal(Protocol):
     """The one writing connection of a process to one log."""
 
-    def exclusive(self, head: Seq) -> AbstractContextManager[bool]:
+    def exclusive(self, head: Seq) -> AbstractContextManager[Sequence[Row]]:
         """Holds the log against every other writer, of this machine or another.
 
         Args:
             head: the head as this process knows it.
 
         Yields:
-            Whether somebody else may have appended since.
+            The events that others appended after it, in the order of the table's columns.
 
         Raises:
             LogUnavailable: it cannot be had.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -14,9 +14,9 @@ from instar.fsm.words import Digest, Seq
 
 from .migrate import WRITER_SUFFIX
 from .place import Place
-from .ports import Batch
+from .ports import Batch, Row
 from .postgres_source import connect, driver, unreachable
-from .schema import blobs, cursors, events, state_snapshots
+from .schema import blobs, cursors, events, newer, state_snapshots
 
 _DIALECT: Any = postgresql.dialect(paramstyle="format")  # type: ignore[no-untyped-call]
 
@@ -28,6 +28,7 @@ def _statement(table: Any, ending: str = "") -> bytes:
 _INSERT_EVENT = _statement(events)
 _INSERT_BLOB = _statement(blobs, " ON CONFLICT DO NOTHING")
 _INSERT_SNAPSHOT = _statement(state_snapshots, " ON CONFLICT DO NOTHING")
+_SELECT_NEW = str(newer.compile(dialect=_DIALECT)).encode()
 _SET_CURSOR = _statement(cursors, " ON CONFLICT (name) DO UPDATE SET seq = excluded.seq, hash = excluded.hash")
 
 
@@ -59,19 +60,19 @@ class PostgresJournal:
         return self._connection
 
     @contextmanager
-    def exclusive(self, head: Seq) -> Iterator[bool]:
+    def exclusive(self, head: Seq) -> Iterator[Sequence[Row]]:
         """Begins the transaction that a write will commit, and takes the stream's lock in it."""
         connection = self._open()
         try:
             connection.execute("BEGIN")
             # 8 bytes of the stream's name: two streams that share them would only wait for each other.
             connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (self._place.stream,))
-            (found,) = connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
+            rows = connection.execute(_SELECT_NEW, (head,)).fetchall()
         except self._errors as error:
             self._give_up()
             raise unreachable(error, self._place) from error
         try:
-            yield found != head
+            yield rows
         finally:
             if self._in_transaction():
                 with suppress(self._errors):

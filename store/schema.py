@@ -11,6 +11,8 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    bindparam,
+    select,
     text,
 )
 
@@ -44,6 +46,9 @@ events = Table(
     Index("events_erasures", "cause", sqlite_where=_ERASURE, postgresql_where=_ERASURE),
     sqlite_strict=True,
 )
+
+newer = select(*events.columns).where(events.c.seq > bindparam("head")).order_by(events.c.seq)
+"""The events after a head."""
 
 blobs = Table(
     "blobs",

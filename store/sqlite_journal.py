@@ -19,7 +19,7 @@ from instar.fsm.words import Digest, Seq
 from .failpoints import failpoint
 from .lock import FileLock
 from .ports import Batch, Row
-from .schema import blobs, events, state_snapshots
+from .schema import blobs, events, newer, state_snapshots
 
 WAL_BYTES_MAX = 32 << 20
 """Past this size the write-ahead log is copied into the database and cut to nothing, readers permitting."""
@@ -34,6 +34,7 @@ _INSERT_EVENT = str(insert(events).compile(dialect=_DIALECT))
 _INSERT_CHUNK = _INSERT_EVENT + f", ({', '.join('?' * len(events.columns))})" * (_CHUNK - 1)
 _INSERT_BLOB = str(insert(blobs).prefix_with("OR IGNORE").compile(dialect=_DIALECT))
 _INSERT_SNAPSHOT = str(insert(state_snapshots).prefix_with("OR IGNORE").compile(dialect=_DIALECT))
+_SELECT_NEW = str(newer.compile(dialect=_DIALECT))
 _SET_CURSOR = (
     "INSERT INTO cursors (name, seq, hash) VALUES (?, ?, ?) "
     "ON CONFLICT (name) DO UPDATE SET seq = excluded.seq, hash = excluded.hash"
@@ -90,33 +91,37 @@ class SqliteJournal:
         self._driver.set_authorizer(_authorize)
 
     @contextmanager
-    def exclusive(self, _head: Seq) -> Iterator[bool]:
-        """Holds the file's lock and a transaction; says whether another connection committed since the last one."""
+    def exclusive(self, head: Seq) -> Iterator[Sequence[Row]]:
+        """Holds the file's lock and a transaction; gives what other connections committed after ``head``."""
         if os.getpid() != self._process:
             raise LogUnavailable(
                 f"the event log {self._path} was opened before this process was forked off: open it again here, "
                 "a connection of SQLite cannot be shared"
             )
-        with self._held():
+        self._acquire()
+        try:
             try:
                 self._driver.execute("BEGIN IMMEDIATE")
-                others_wrote = self._others_wrote()
+                rows = self._driver.execute(_SELECT_NEW, (head,)).fetchall() if self._others_wrote() else ()
             except sqlite3.Error as error:
                 raise self._wrapped(error) from error
-            try:
-                yield others_wrote
-            finally:
-                if self._driver.in_transaction:  # nothing was written, or it was refused
-                    self._driver.execute("ROLLBACK")
+            yield rows
+        finally:
+            if self._driver.in_transaction:  # nothing was written, or it was refused
+                self._driver.execute("ROLLBACK")
+            self._lock.release()
 
-    @contextmanager
-    def _held(self) -> Iterator[None]:
+    def _acquire(self) -> None:
         try:
             self._lock.acquire()
         except OSError as error:
             raise LogUnavailable(
                 f"the lock beside {self._path} cannot be taken: {error}. To append, the folder must be writable."
             ) from error
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        self._acquire()
         try:
             yield
         finally:

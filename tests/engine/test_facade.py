@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import instar
+from instar.engine.initialize import initialize
 from instar.engine.service import Client, ServiceError
 from instar.fsm.errors import ConfigError, EffectFailedError, InputRefused, InstarError
 from instar.fsm.events import ChangeObserved, RetrainFlagged, TaskQueued
@@ -146,3 +147,18 @@ def test_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_client_without_a_worker_says_so(tmp_path: Path) -> None:
     with pytest.raises(ServiceError, match="does not answer"):
         Client(tmp_path / "worker.sock").embed(["x"])
+
+
+def test_agent_follows_its_log_and_erases_what_it_must(tmp_path: Path) -> None:
+    folder = agent_folder(tmp_path)
+    initialize(folder, with_model=False)
+    with instar.Engine(folder, worker=False) as engine:
+        seq = engine.feedback(task_type="t", input="my name is Ada", outcome="pass")
+        follower = engine.follow("index")
+        seen = list(follower.ready())
+        assert [record.seq for record in seen] == [1, seq]
+        follower.acknowledge(seen[-1])
+        (erased,) = engine.erase(seq, "Ada asked for it")
+        assert [record.seq for record in engine.follow("index").ready()] == [erased]
+        assert "Ada" not in str(engine.events(seq)[0].event)
+        assert engine.replay().events == erased
