@@ -8,7 +8,8 @@ same time share one commit.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from instar.fsm.chain import GENESIS
@@ -84,10 +85,14 @@ class EventLog:
         self._state, self._hash, self._last_us = AgentState(), GENESIS, 0
         try:
             self._journal = _open_journal(self.place)
+        except BaseException:
+            self.reader.close()
+            raise
+        try:
             self._fold()
             self._finish_erasures()
         except BaseException:
-            self.reader.close()
+            self.close()
             raise
 
     def _fold(self) -> None:
@@ -136,7 +141,7 @@ class EventLog:
         return Follower(self.reader, name, start=start, record=self._set_cursor)
 
     def _set_cursor(self, name: str, record: Recorded) -> None:
-        with self._journal.exclusive(self._state.head):
+        with self._held():
             self._journal.set_cursor(name, record.seq, seal(name, record.seq, record.hash))
 
     # ---- appending -------------------------------------------------------------------------------------------------
@@ -197,10 +202,8 @@ class EventLog:
                 request.error = error
 
     def _commit(self, group: Sequence[_Append]) -> None:
-        with self._journal.exclusive(self._state.head) as rows:
+        with self._held():
             failpoint("log.locked")
-            if rows:
-                self._take_in(rows)
             draft = Draft(
                 self._state,
                 self._hash,
@@ -215,6 +218,14 @@ class EventLog:
                 self._write(draft)
         for request in group:
             request.error = failed.get(id(request))
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Holds the log against every other writer, with what they recorded taken in."""
+        with self._journal.exclusive(self._state.head) as rows:
+            if rows:
+                self._take_in(rows)
+            yield
 
     def _decide(self, draft: Draft, request: _Append) -> Exception | None:
         try:

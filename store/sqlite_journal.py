@@ -106,6 +106,9 @@ class SqliteJournal:
             except sqlite3.Error as error:
                 raise self._wrapped(error) from error
             yield rows
+        except BaseException:
+            self._version = -1  # what was given may not have been taken in: give it again
+            raise
         finally:
             if self._driver.in_transaction:  # nothing was written, or it was refused
                 self._driver.execute("ROLLBACK")

@@ -86,3 +86,15 @@ def test_name_and_cursor_are_checked(log: EventLog) -> None:
         log.follow("")
     with pytest.raises(ConfigError, match="without a name"):
         log.follow().acknowledge(log.reader.get(1))
+
+
+def test_append_after_an_acknowledgement_knows_what_others_recorded(
+    log: EventLog, reopen: Callable[[EventLog], EventLog]
+) -> None:
+    other = reopen(log)
+    log.append(feedback(1))
+    follower = log.follow("f")
+    seen = list(follower.ready())
+    other.append(feedback(2))
+    follower.acknowledge(seen[-1])
+    assert log.append(feedback(3)).seq == 4
