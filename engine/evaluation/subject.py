@@ -1,0 +1,93 @@
+"""Which checkpoint is measured: one of a workspace's log, or weights that lie anywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from instar.engine.calibration import TEMPERATURE
+from instar.fsm.errors import ConfigError, InputRefused
+from instar.fsm.words import Digest
+
+if TYPE_CHECKING:
+    from instar.engine.embedder import MiniLMEmbedder
+    from instar.engine.runtime import Runtime
+
+_ELSEWHERE = Digest("0" * 64)
+
+
+class Subject(Struct, frozen=True, kw_only=True):
+    """A checkpoint that can embed. ``temperature`` is the recorded one, or what holds where none was fitted."""
+
+    name: str
+    temperature: float
+    calibrated: bool
+    embedder: MiniLMEmbedder
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embeds texts: float32 of shape (texts, dim), unit rows.
+
+        Raises:
+            InputRefused: a text cannot be embedded.
+        """
+        vectors, failures = self.embedder.embed_each(list(texts))
+        for text, failure in zip(texts, failures, strict=True):
+            if failure is not None:
+                raise InputRefused(f"the text {text[:60]!r} cannot be embedded: {failure}")
+        return vectors
+
+
+def of_log(runtime: Runtime, name: str) -> Subject:
+    """Finds a checkpoint of a log by ``active``, ``base``, or the beginning of its digest (``checkpoint:`` may lead).
+
+    Raises:
+        ConfigError: it names none, or several.
+    """
+    from instar.fsm.events import CheckpointTrained, WorkspaceInitialized
+
+    known: dict[Digest, None] = {}
+    for record in runtime.reader.read(types=[WorkspaceInitialized, CheckpointTrained]):
+        checkpoint = getattr(record.event, "checkpoint", None)
+        if checkpoint:
+            known[checkpoint] = None
+    state = runtime.state
+    prefix = name.removeprefix("checkpoint:")
+    if prefix == "active":
+        found = [state.checkpoint] if state.checkpoint else []
+    elif prefix == "base":
+        found = list(known)[:1]
+    else:
+        found = [checkpoint for checkpoint in known if prefix and checkpoint.startswith(prefix)]
+    if len(found) != 1:
+        what = "no checkpoint is" if not found else f"{len(found)} checkpoints are"
+        raise ConfigError(f"{what} called {name!r} in this log. `instar lineage` lists them.")
+    temperature = state.calibrations.get(found[0])
+    return Subject(
+        name=found[0],
+        temperature=TEMPERATURE if temperature is None else temperature,
+        calibrated=temperature is not None,
+        embedder=runtime.models.embedder(found[0]),
+    )
+
+
+def of_weights(name: str) -> Subject:
+    """Takes weights by a folder, a package of weights or a hub name; nothing was fitted for them.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    from instar.engine.embedder import MiniLMEmbedder
+    from instar.store.checkpoints import locate_model
+
+    folder = locate_model(name)
+    return Subject(
+        name=str(Path(name)) if folder == Path(name) else name,
+        temperature=TEMPERATURE,
+        calibrated=False,
+        embedder=MiniLMEmbedder(folder, _ELSEWHERE),
+    )
