@@ -1,4 +1,4 @@
-"""What the event log must reach against its peers, and the table that says whether it did."""
+"""What must be reached against peers, and the table that says whether it was."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def absent(*packages: str) -> str:
 
 def summarize(rows: Sequence[Row]) -> None:
     """Prints the table of all rows and writes it to ``results/goals.json``."""
-    table = Table(title="What the event log must reach", title_justify="left")
+    table = Table(title="What must be reached", title_justify="left")
     for column in ("work", "against"):
         table.add_column(column)
     for column in ("ratio", "goal", "reached"):

@@ -60,7 +60,8 @@ def parted(rows: Sequence[Labelled], seed: int) -> tuple[list[Labelled], list[La
     shuffled = list(rows)
     Random(seed).shuffle(shuffled)
     taken: defaultdict[str, int] = defaultdict(int)
-    first, rest = [], []
+    first: list[Labelled] = []
+    rest: list[Labelled] = []
     for row in shuffled:
         taken[row.intent] += 1
         (first if taken[row.intent] <= EXAMPLES else rest).append(row)

@@ -88,8 +88,9 @@ def summary(record: Recorded) -> dict[str, Any]:
             return {"tree_before": before[:16], "tree_after": after[:16]}
         case e.MutationApplied(tree=tree):
             return {"tree": tree[:16]}
-        case e.RollbackStarted(target=target, tree=tree):
-            return {"target": target, "tree": tree[:16]}
+        case e.RollbackStarted(target=target, tree=tree, parts=parts, undoes=undoes):
+            told: dict[str, Any] = {"target": target, "tree": tree[:16]}
+            return told | ({"parts": parts} if parts != e.PARTS else {}) | ({"undoes": undoes} if undoes else {})
         case e.RollbackFinished(started=started, tree=tree, displaced=displaced):
             return {"started": started, "tree": tree[:16], "displaced": len(displaced)}
         case e.EffectFailed(effect=effect, reason=reason):

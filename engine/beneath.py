@@ -22,6 +22,8 @@ from instar.fsm.words import Digest, digest_of
 from instar.store.paths import check_path, decode_path, parent_of
 from instar.store.trees import MODE_BITS, Entry
 
+from .flush import WHOLE_FROM, sync_all
+
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 CHUNK_BYTES = 1 << 20
@@ -104,6 +106,8 @@ class Beneath:
 
     def sync(self) -> None:
         """Makes the names in every touched folder durable."""
+        if len(self.touched) >= WHOLE_FROM and sync_all(self.fd):
+            self.touched.clear()
         for path in sorted(self.touched):
             with suppress(FileNotFoundError, NotADirectoryError), self.folder(path) as fd:
                 os.fsync(fd)
@@ -135,6 +139,17 @@ def find(fd: int, name: bytes) -> Entry | Obstacle | None:
         return None
     except PermissionError:
         return Obstacle("file that cannot be read")
+
+
+def kind_at(fd: int, name: bytes) -> str | Obstacle | None:
+    """Says whether a file or a link stands at a name, without reading it; None if nothing does."""
+    try:
+        mode = os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISREG(mode):
+        return "file"
+    return "link" if stat.S_ISLNK(mode) else Obstacle("folder" if stat.S_ISDIR(mode) else "device, pipe or socket")
 
 
 def _hashed(fd: int, name: bytes) -> Entry:

@@ -19,12 +19,18 @@ class Names:
 
     A local is labelled by how many other locals were used since its last use (move-to-front coding, Bentley et al.
     1986): a renamed one changes no label, a new one only those next to it. Whatever others may name, parameters,
-    attributes of classes and globals, is labelled by itself, and ``itself`` stands for the definition's own name.
+    attributes of classes and globals, is labelled by itself, and ``itself`` stands for the definition's own name. The
+    first parameter of a method is nothing that others may name.
+
+    Args:
+        own: the definition's own name.
+        loose: whether parameters are labelled by their place, so that a renamed one changes no label.
     """
 
-    def __init__(self, own: str | None) -> None:
+    def __init__(self, own: str | None, *, loose: bool = False) -> None:
         self._own = own
-        self._scopes: list[tuple[Literal["function", "class", "comprehension"], dict[str, int | None]]] = []
+        self._loose = loose
+        self._scopes: list[tuple[Literal["function", "class", "comprehension"], dict[str, int | str]]] = []
         self._recent: list[int] = []
         self._numbers = 0
 
@@ -44,8 +50,8 @@ class Names:
             if name not in names or (depth and kind == "class"):
                 continue
             number = names[name]
-            if number is None:
-                return f"bound {name}"
+            if isinstance(number, str):
+                return number
             place = self._recent.index(number) if number in self._recent else -1
             if place >= 0:
                 del self._recent[place]
@@ -56,7 +62,7 @@ class Names:
     @contextmanager
     def in_class_of(self, node: ast.ClassDef) -> Iterator[None]:
         """Opens the scope of a class body, whose names are attributes."""
-        self._scopes.append(("class", dict.fromkeys(bound(node.body))))
+        self._scopes.append(("class", _by_name(bound(node.body))))
         yield
         self._scopes.pop()
 
@@ -69,26 +75,40 @@ class Names:
         self._scopes.pop()
 
     @contextmanager
-    def in_function(self, node: Function) -> Iterator[None]:
+    def in_function(self, node: Function, *, method: bool = False) -> Iterator[None]:
         """Opens the scope of a function, whose parameters keep their names where a caller may use them."""
         body = [node.body] if isinstance(node, ast.Lambda) else node.body
         arguments = node.args
         named = [argument.arg for argument in (*arguments.args, *arguments.kwonlyargs)]
         unnamed = [argument.arg for argument in (*arguments.posonlyargs, arguments.vararg, arguments.kwarg) if argument]
         names = self._numbered((*bound(body), *unnamed))
-        names |= self._numbered(named) if isinstance(node, ast.Lambda) else dict.fromkeys(named)
-        if any(isinstance(inner, ast.Name) and inner.id in _READS_NAMES for part in body for inner in ast.walk(part)):
-            names = dict.fromkeys(names)  # What reads its own names by text would see a renaming.
+        names |= self._numbered(named) if isinstance(node, ast.Lambda) else _by_name(named)
+        if self._loose:
+            names |= {name: f"parameter {place}" for place, name in enumerate(named)}
+        if any(reads_names(inner) for part in body for inner in ast.walk(part)):
+            names = _by_name(names)  # What reads its own names by text would see a renaming.
+        elif method and (first := [*arguments.posonlyargs, *arguments.args][:1]):
+            names[first[0].arg] = "receiver"
         self._scopes.append(("function", names))
         yield
         self._scopes.pop()
 
-    def _numbered(self, names: Iterable[str]) -> dict[str, int | None]:
-        numbered: dict[str, int | None] = {}
+    def _numbered(self, names: Iterable[str]) -> dict[str, int | str]:
+        numbered: dict[str, int | str] = {}
         for name in names:
             self._numbers += 1
             numbered.setdefault(name, self._numbers)
         return numbered
+
+
+def reads_names(node: ast.AST) -> bool:
+    """Says whether a node reads names by text, as `locals()` does."""
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _READS_NAMES
+
+
+def _by_name(names: Iterable[str]) -> dict[str, int | str]:
+    """Labels for names that others may use: the names themselves."""
+    return {name: f"bound {name}" for name in names}
 
 
 def bound(nodes: Iterable[ast.AST]) -> Iterator[str]:

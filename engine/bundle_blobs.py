@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
-from instar.fsm.errors import BlobCorrupt, BlobMissing, InstarError
+from instar.fsm.errors import BlobCollected, BlobCorrupt, BlobMissing, InstarError
 from instar.fsm.words import Digest, Seq
 from instar.store.blobs import BlobStore
 from instar.store.reader import LogReader
@@ -29,11 +29,15 @@ def write_blobs(
         digests = chain(digests, _stored(reader, store))
     listed: dict[Digest, BlobListed] = {}
     left_out: dict[Digest, LeftOut] = {}
+    collected = store.collected()
     for digest, seq in digests:
         if digest in listed or digest in left_out:
             continue
         if digest in gone and not store.has(digest):
             left_out[digest] = LeftOut(digest, "erased", seq, None)
+            continue
+        if digest in collected and not store.has(digest):
+            left_out[digest] = LeftOut(digest, "collected", seq, None)
             continue
         content = _blob(store, digest, seq)
         if blob_bytes_max is not None and len(content) > blob_bytes_max:
@@ -64,6 +68,8 @@ def _needed(named: NamedBlobs, store: BlobStore) -> Iterator[tuple[Digest, Seq |
         try:
             for digest in parts.of(one.kind, one.digest):
                 yield digest, one.seq
+        except BlobCollected:
+            yield one.digest, one.seq  # what is left of its parts is named by what is kept, or by nothing
         except (BlobMissing, BlobCorrupt) as error:
             raise type(error)(_needs(one.seq, one.digest, error)) from error
 

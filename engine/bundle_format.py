@@ -38,7 +38,7 @@ class LeftOut(Struct, frozen=True):
     """
 
     sha256: Digest
-    reason: Literal["erased", "too large"]
+    reason: Literal["erased", "collected", "too large"]
     seq: Seq | None
     size: int | None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from contextlib import suppress
 
 from .beneath import OPEN_FOLDER, names
@@ -27,15 +28,15 @@ def source_of(compiled: bytes) -> bytes | None:
     return found[1] + b".py" if found else None
 
 
-def forget(fd: int, name: bytes, *, tidy: bool) -> None:
-    """Removes the compiled forms of a source file.
+def forget(fd: int, sources: Collection[bytes], *, tidy: bool) -> None:
+    """Removes the compiled forms of source files.
 
     Args:
         fd: the open folder.
-        name: the source's name in it; any other file is passed over.
+        sources: the names of files in it; any that is no source is passed over.
         tidy: whether to remove the cache folder too, if it is empty then.
     """
-    if not name.endswith(b".py"):
+    if not any(name.endswith(b".py") for name in sources):
         return
     try:
         cache = os.open(CACHE, OPEN_FOLDER, dir_fd=fd)
@@ -43,7 +44,7 @@ def forget(fd: int, name: bytes, *, tidy: bool) -> None:
         return
     try:
         for listed in names(cache):
-            if source_of(listed) == name:
+            if source_of(listed) in sources:
                 with suppress(FileNotFoundError):
                     os.unlink(listed, dir_fd=cache)
     finally:

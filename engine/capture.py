@@ -3,34 +3,73 @@
 from __future__ import annotations
 
 import os
-import stat
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from instar.fsm.errors import ConfigError
 from instar.fsm.words import Digest, digest_of
-from instar.store.paths import DEPTH_MAX, encode_path
-from instar.store.ports import Blobs
-from instar.store.trees import MODE_BITS, Entry, Tree
+from instar.store.ports import BlobIntake
+from instar.store.tree_nodes import Entry, Node, NodeReader, check_names, encode_node
+from instar.store.trees import Tree
 
 from .beneath import OPEN_FOLDER
-from .ignore import SECRET, Ignore, Scope
-from .settled import Content, read_settled, unreadable
-from .stat_cache import Seen, StatCache
+from .ignore import Ignore
+from .mounts import file_system
+from .places import Place, Seen, every_place
+from .scan import Scan
+from .stat_cache import StatCache
 
 CAP_BYTES = 10 * 1024 * 1024
 
+_UNSAVED_MIN = 64
+"""So few files are read again by the next process rather than all be saved."""
+
+_NODES_AT_ONCE = 500
+
+_KEEPS_FOLDER_TIMES = {"btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs"}
+"""File systems that stamp a folder whenever a name in it comes or goes; elsewhere every folder is listed."""
+
 
 class Capture:
-    """Scans one root again and again, reading only what may have changed."""
+    """Scans one root again and again, reading only what may have changed.
+
+    Args:
+        root: the folder.
+        blobs: where contents and tree nodes go.
+        ignore: what is left out everywhere.
+        cap_bytes: the largest file to capture.
+        cache: what an earlier process saw.
+
+    Attributes:
+        nodes: reads tree nodes; it knows those that were written or read lately.
+        root_place: what was last seen.
+        cover: is told of each folder, by its path and a slash, before it is looked at.
+    """
 
     def __init__(
-        self, root: Path, blobs: Blobs, ignore: Ignore, cap_bytes: int = CAP_BYTES, *, cache: StatCache
+        self, root: Path, blobs: BlobIntake, ignore: Ignore, cap_bytes: int = CAP_BYTES, *, cache: StatCache
     ) -> None:
         self.root = root
         self.blobs = blobs
         self.ignore = ignore
         self.cap_bytes = cap_bytes
         self.cache = cache
+        self.nodes = NodeReader(blobs)
+        self.cover: Callable[[str], None] | None = None
+        self._rules = f"{ignore.key} {cap_bytes}"
+        rules, self.root_place = cache.load()
+        self._same_rules = rules == self._rules
+        self._trusted = not self.root_place.names()
+        """Whether every blob that was seen is certain to be in the store."""
+        self._unsaved = 0
+
+    @cached_property
+    def trusts_folders(self) -> bool:
+        """Whether a folder's own times tell if a name in it came or went."""
+        return file_system(self.root) in _KEEPS_FOLDER_TIMES
 
     def scan(self, *, full: bool = False) -> Tree:
         """Returns the tree that stands now; every blob that it names is in the store.
@@ -42,145 +81,132 @@ class Capture:
             ConfigError: the root is no folder that can be read.
             InstarError, OSError: a blob could not be stored, or the machine is out of something. There is no tree then.
         """
-        scanned_at_ns = self.cache.now_ns()
+        self.look(full=full)
+        return self.tree()
+
+    def look(self, *, full: bool = False, known: Digest | None = None) -> Digest:
+        """Looks at every folder and file; returns the root of the tree that stands now, wholly stored.
+
+        Args:
+            full: whether to read every file, trusting no time stamp.
+            known: a tree that the log names, so that all of it is in the store.
+
+        Raises:
+            ConfigError, InstarError, OSError: as ``scan``.
+        """
+        self._pass(lambda scan: scan.everything(anew=not self._same_rules), full=full)
+        self._same_rules = True
+        digest = self._write()
+        if not self._trusted and digest != known and self._forget_lost():
+            self._pass(lambda scan: scan.everything(anew=False))
+            digest = self._write()
+        self._trusted = True
+        if self._unsaved > _UNSAVED_MIN and self._unsaved > len(self._rows()) // 8:
+            self.save()
+        return digest
+
+    def distrust(self) -> None:
+        """Takes in that the store may have lost what was seen: the next look asks it for every blob."""
+        self._trusted = False
+
+    def look_at(self, paths: Mapping[str, bool]) -> Digest:
+        """Looks at some paths alone; returns the root of the tree, in which all else is as it was seen last.
+
+        Args:
+            paths: relative to the root, as ``os.fsdecode`` gives them: all that changed since the last look. Of a
+                folder, whether all below is looked at too, as when it came or was moved, or only the names in it.
+
+        Raises:
+            ConfigError, InstarError, OSError: as ``scan``.
+        """
+        if self.root_place.node is None or not self._same_rules or not self._trusted:
+            return self.look()
+        self._pass(lambda scan: scan.names(paths))
+        return self._write()
+
+    def tree(self) -> Tree:
+        """Gives what was seen last as one flat tree."""
+        files: dict[str, Entry] = {}
+        folders: set[str] = set()
+        for path, place in every_place(self.root_place):
+            files.update((path + name, seen.entry()) for name, seen in place.rows.items())
+            if path and not (place.rows or place.folders or place.unmanaged):
+                folders.add(path[:-1])
+        return Tree(files=files, folders=frozenset(folders), unmanaged=self.unmanaged())
+
+    def unmanaged(self) -> dict[str, str]:
+        """Gives what was seen last but is not captured, with the reasons."""
+        return {
+            path + name: reason
+            for path, place in every_place(self.root_place)
+            for name, reason in place.unmanaged.items()
+        }
+
+    def save(self) -> None:
+        """Saves what was seen, for the next process."""
+        if self._unsaved:
+            self.cache.save(self._rules, self.root_place)
+            self._unsaved = 0
+
+    def _pass(self, work: Callable[[Scan], None], *, full: bool = False) -> None:
         try:
             fd = os.open(self.root, OPEN_FOLDER & ~os.O_NOFOLLOW)
         except OSError as error:
             raise ConfigError(f"cannot read the folder {self.root}: {error.strerror}; give one that exists.") from error
+        scan = Scan(self, fd, full=full)
         try:
-            scan = _Scan(self, os.fstat(fd).st_dev, full)
-            scan.folder(fd, "", "", self.ignore.scope(), 1)
+            work(scan)
+            self._unsaved += scan.count
+        except BaseException:
+            for _, place in every_place(self.root_place):  # what was to be stored may not be: list everything
+                place.seen = place.node = None
+            raise
         finally:
+            scan.close()
             os.close(fd)
-        if scan.read or len(scan.rows) != len(self.cache.rows):
-            self.cache.replace(scan.rows, scanned_at_ns)
-        return Tree(files=scan.files, folders=frozenset(scan.folders), unmanaged=scan.unmanaged)
 
+    def _rows(self) -> list[Seen]:
+        return [seen for _, place in every_place(self.root_place) for seen in place.rows.values()]
 
-class _Scan:
-    """One pass over the root."""
+    # ---- the store -------------------------------------------------------------------------------------------------
 
-    def __init__(self, capture: Capture, device: int, full: bool) -> None:
-        self.blobs, self.cache, self.cap_bytes = capture.blobs, capture.cache, capture.cap_bytes
-        self.device = device
-        self.full = full
-        self.files: dict[str, Entry] = {}
-        self.folders: set[str] = set()
-        self.unmanaged: dict[str, str] = {}
-        self.rows: dict[str, Seen] = {}
-        self.present: set[Digest] = set()
-        self.read = 0
+    def _write(self) -> Digest:
+        """Stores the nodes of the folders that changed."""
+        if self.root_place.node is None:
+            made: list[tuple[Place, Digest]] = []
+            contents: list[bytes] = []
+            root = self._encode(self.root_place, "", made, contents)
+            for first in range(0, len(contents), _NODES_AT_ONCE):
+                self.blobs.put_many(contents[first : first + _NODES_AT_ONCE])
+            for place, digest in made:
+                place.node = digest
+            return root
+        return self.root_place.node
 
-    def folder(self, fd: int, raw: str, path: str, scope: Scope, depth: int) -> None:
-        """Takes what a folder holds.
+    def _encode(self, place: Place, path: str, made: list[tuple[Place, Digest]], contents: list[bytes]) -> Digest:
+        """Makes the nodes of a folder and of those below it that changed, the deepest first."""
+        folders = {
+            name: below.node or self._encode(below, f"{path}{name}/", made, contents)
+            for name, below in place.folders.items()
+        }
+        files = {name: seen.entry() for name, seen in place.rows.items()}
+        node = Node(files=files, folders=folders, unmanaged=dict(place.unmanaged))
+        check_names((*files, *folders), path)
+        content = encode_node(node, path.removesuffix("/"))
+        digest = digest_of(content)
+        self.nodes.keep(digest, node)
+        made.append((place, digest))
+        contents.append(content)
+        return digest
 
-        Args:
-            fd: the folder, open.
-            raw: its path and a slash as the file system spells them, for the rules; empty for the root.
-            path: the same as trees spell it.
-            scope: the rules in force around it.
-            depth: how many names a path in it has.
-        """
-        before = len(self.files) + len(self.folders) + len(self.unmanaged)
-        with os.scandir(fd) as listing:
-            found = list(listing)
-        if any(each.name == ".gitignore" for each in found):
-            scope = self._enter(fd, raw, scope)
-        for each in found:
-            self._one(fd, each, raw, path, scope, depth)
-        if raw and before == len(self.files) + len(self.folders) + len(self.unmanaged):
-            self.folders.add(path[:-1])
-
-    def _one(self, fd: int, each: os.DirEntry[str], raw: str, path: str, scope: Scope, depth: int) -> None:
-        name = each.name
-        path += name if name.isascii() and "%" not in name else encode_path(os.fsencode(name))
-        if name == ".git" and raw:
-            self.unmanaged[path] = "nested .git"
-            return
-        try:
-            is_folder = each.is_dir(follow_symlinks=False)
-        except OSError as error:
-            self.unmanaged[path] = unreadable(error)
-            return
-        verdict = scope.verdict(raw + name, folder=is_folder)
-        if verdict == SECRET:
-            self.unmanaged[path] = SECRET
-        elif verdict is None and is_folder:
-            self._below(fd, name, raw + name, path, scope, depth)
-        elif verdict is None:
-            self._leaf(fd, each, path)
-
-    def _below(self, fd: int, name: str, raw: str, path: str, scope: Scope, depth: int) -> None:
-        if depth >= DEPTH_MAX:
-            self.unmanaged[path] = f"deeper than {DEPTH_MAX} folders"
-            return
-        try:
-            below = os.open(name, OPEN_FOLDER, dir_fd=fd)
-        except (FileNotFoundError, NotADirectoryError):  # gone, or swapped for a link, since it was listed
-            self._take(fd, name, path)
-            return
-        except OSError as error:
-            self.unmanaged[path] = unreadable(error)
-            return
-        try:
-            if os.fstat(below).st_dev != self.device:
-                self.unmanaged[path] = "another file system"
-            else:
-                self.folder(below, f"{raw}/", f"{path}/", scope, depth + 1)
-        finally:
-            os.close(below)
-
-    def _leaf(self, fd: int, each: os.DirEntry[str], path: str) -> None:
-        try:
-            status = each.stat(follow_symlinks=False)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            self.unmanaged[path] = unreadable(error)
-            return
-        if status.st_dev != self.device:
-            self.unmanaged[path] = "another file system"
-            return
-        seen = None if self.full else self.cache.vouched(path, status)
-        if seen is not None and status.st_size <= self.cap_bytes and self._has(seen.blob):
-            self._record(path, seen)
-        else:
-            self._take(fd, each.name, path)
-
-    def _take(self, fd: int, name: str, path: str) -> None:
-        """Reads a file or link, and stores what is new."""
-        found = read_settled(fd, name, self.cap_bytes)
-        if isinstance(found, str):
-            self.unmanaged[path] = found
-        elif isinstance(found, Content):
-            self.read += 1
-            status = found.status
-            blob = digest_of(found.content)
-            if not self._has(blob):
-                self.blobs.put(found.content)
-                self.present.add(blob)
-            size = len(found.content)
-            self._record(path, Seen(status.st_mtime_ns, status.st_ctime_ns, size, status.st_ino, status.st_mode, blob))
-
-    def _record(self, path: str, seen: Seen) -> None:
-        self.rows[path] = seen
-        if stat.S_ISLNK(seen.mode):
-            self.files[path] = Entry("link", MODE_BITS, seen.blob, seen.size)
-        else:
-            self.files[path] = Entry("file", seen.mode & MODE_BITS, seen.blob, seen.size)
-
-    def _has(self, blob: Digest) -> bool:
-        """Asks the store about each blob once a scan."""
-        if blob in self.present:
-            return True
-        if not self.blobs.has(blob):
-            return False
-        self.present.add(blob)
-        return True
-
-    def _enter(self, fd: int, raw: str, scope: Scope) -> Scope:
-        """Reads the folder's ``.gitignore``; one that is a link, or too large, is none (git says the same)."""
-        found = read_settled(fd, ".gitignore", self.cap_bytes)
-        if isinstance(found, Content) and stat.S_ISREG(found.status.st_mode):
-            return scope.enter(raw.removesuffix("/"), found.content)
-        return scope
+    def _forget_lost(self) -> bool:
+        """Forgets what was seen of everything that the store does not hold; says whether there was such a thing."""
+        places = list(every_place(self.root_place))
+        named = {seen.blob for seen in self._rows()} | {place.node for _, place in places if place.node}
+        lost = self.blobs.lacking(named)
+        for _, place in places if lost else ():
+            place.node = None
+            for name, seen in place.rows.items():
+                if seen.blob in lost:
+                    place.rows[name] = replace(seen, settled=False)
+        return bool(lost)

@@ -1,18 +1,23 @@
-"""What stands against what in a training batch: an input, its answer, and answers that are wrong for it.
+"""What stands against what in a training batch: texts that belong together, and all that do not.
 
-Multiple negatives ranking (Henderson et al. 2017) takes every other answer of the batch as wrong. Among recorded
-failures that is often untrue: the same answer is right for many inputs, and one input has several right answers. An
-answer's text therefore stands in a batch once, and what is known to be right for an input never counts against it.
+Multiple negatives ranking (Henderson et al. 2017) takes every other document of the batch as wrong. Among recorded
+failures that is often untrue: the same answer is right for many inputs, and one input has several right answers. A
+text therefore stands in a batch once, and what is known to belong together never counts against each other.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from .ports import Pair
 from .recipe import Recipe
+
+TOGETHER = 2
+"""Texts of one answer that come into a batch together, so that each has another one to be drawn to."""
 
 
 class Batch(NamedTuple):
@@ -23,49 +28,146 @@ class Batch(NamedTuple):
     positives: list[int]
     masked: list[tuple[int, int]]
 
-
-def steps_of(rows: int, recipe: Recipe) -> int:
-    """Counts the steps of a whole training."""
-    return recipe.epochs * -(-rows // recipe.batch)
-
-
-def batches(rows: Sequence[Pair], recipe: Recipe, seed: int) -> Iterator[Batch]:
-    """Yields the batches of all epochs, of nearly equal size (a rest of one row would teach nothing)."""
-    right: dict[str, set[str]] = {}
-    for row in rows:
-        right.setdefault(row.input, set()).add(row.output)
-    shuffler = random.Random(seed)
-    order = list(range(len(rows)))
-    count = -(-len(rows) // recipe.batch)
-    for epoch in range(recipe.epochs):
-        shuffler.shuffle(order)
-        for number in range(count):
-            part = order[number * len(order) // count : (number + 1) * len(order) // count]
-            yield _batch([rows[place] for place in part], right, recipe.negatives, epoch)
+    @property
+    def texts(self) -> list[str]:
+        """All texts, inputs first."""
+        return [*self.inputs, *self.documents]
 
 
-def _batch(rows: list[Pair], right: dict[str, set[str]], negatives: int, epoch: int) -> Batch:
-    place: dict[str, int] = {}
-    for row in rows:
-        place.setdefault(row.output, len(place))
-    for row in rows:
-        for negative in _taking_turns(row.negatives, negatives, epoch):
-            place.setdefault(negative, len(place))
-    return Batch(
-        inputs=[row.input for row in rows],
-        documents=list(place),
-        positives=[place[row.output] for row in rows],
-        masked=[
-            (number, place[text])
-            for number, row in enumerate(rows)
-            for text in sorted(right[row.input])
-            if text != row.output and text in place
+class Group(NamedTuple):
+    """Texts, each once, and by number of text which others belong to it."""
+
+    texts: list[str]
+    together: list[list[int]]
+
+
+class Course(Struct, frozen=True):
+    """What is learnt: new rows, old pairs that are rehearsed, and which texts are known to be right for what."""
+
+    rows: Sequence[Pair]
+    old: Sequence[Pair]
+    right: Mapping[str, frozenset[str]]
+    """By input its right answers."""
+    examples: Mapping[str, tuple[str, ...]]
+    """By answer the known inputs of it."""
+
+    @classmethod
+    def of(cls, rows: Sequence[Pair], old: Sequence[Pair] = ()) -> Course:
+        """Looks up what is right for what."""
+        right: dict[str, dict[str, None]] = {}
+        examples: dict[str, dict[str, None]] = {}
+        for pair in (*rows, *old):
+            right.setdefault(pair.input, {})[pair.output] = None
+            examples.setdefault(pair.output, {})[pair.input] = None
+        return cls(
+            rows,
+            old,
+            {text: frozenset(answers) for text, answers in right.items()},
+            {answer: tuple(texts) for answer, texts in examples.items()},
+        )
+
+    def answers_of(self, text: str) -> frozenset[str]:
+        """Gives the answers that a text stands for: those that are right for it, and itself if it is one."""
+        answers = self.right.get(text, frozenset())
+        return answers | {text} if text in self.examples else answers
+
+
+Plan = list[list[Batch]] | list[list[Group]]
+"""The batches of each epoch."""
+
+
+def plan(course: Course, recipe: Recipe, seed: int) -> Plan:
+    """Lays out a whole training: the same batches for the same rows, recipe and seed, in every process."""
+    # Text as a seed goes through sha512, which no process hashes otherwise.
+    chances = [random.Random(f"{seed}:{epoch}") for epoch in range(recipe.epochs)]
+    if recipe.loss == "nca":
+        return [_groups(course, recipe, chance) for chance in chances]
+    return [_batches(course, recipe, chance, epoch) for epoch, chance in enumerate(chances)]
+
+
+def _again(course: Course, recipe: Recipe, chance: random.Random) -> list[Pair]:
+    """Chooses the old pairs of an epoch, none twice."""
+    wanted = min(len(course.old), round(recipe.rehearsal * len(course.rows)))
+    return chance.sample(list(course.old), wanted)
+
+
+# ---- texts of one answer, drawn together ---------------------------------------------------------------------------
+
+
+def _groups(course: Course, recipe: Recipe, chance: random.Random) -> list[Group]:
+    """Cuts the texts of each answer, its own among them, into blocks, and shuffles the blocks into batches."""
+    texts: dict[str, dict[str, None]] = {}
+    for pair in (*course.rows, *_again(course, recipe, chance)):
+        texts.setdefault(pair.output, {pair.output: None})[pair.input] = None
+    blocks: list[list[str]] = []
+    for of_answer in texts.values():
+        order = list(of_answer)
+        chance.shuffle(order)
+        blocks += [order[start : start + TOGETHER] for start in range(0, len(order), TOGETHER)]
+        if len(order) > 1 and len(blocks[-1]) == 1:
+            blocks[-1].append(chance.choice(order[:-1]))
+    chance.shuffle(blocks)
+    count = -(-sum(map(len, blocks)) // recipe.batch)
+    parts = (blocks[number * len(blocks) // count : (number + 1) * len(blocks) // count] for number in range(count))
+    return [_group([text for block in part for text in block], course) for part in parts]
+
+
+def _group(texts: Iterable[str], course: Course) -> Group:
+    once = list(dict.fromkeys(texts))
+    answers = [course.answers_of(text) for text in once]
+    return Group(
+        once,
+        [
+            [column for column, other in enumerate(answers) if column != row and not own.isdisjoint(other)]
+            for row, own in enumerate(answers)
         ],
     )
 
 
-def _taking_turns(negatives: tuple[str, ...], count: int, epoch: int) -> list[str]:
-    if len(negatives) <= count:
-        return list(negatives)
+# ---- pairs of an input and what is right for it --------------------------------------------------------------------
+
+
+def _batches(course: Course, recipe: Recipe, chance: random.Random, epoch: int) -> list[Batch]:
+    """Cuts the pairs into batches of nearly equal size (a rest of one row would teach nothing)."""
+    pairs = [*course.rows, *_again(course, recipe, chance)]
+    chance.shuffle(pairs)
+    count = -(-len(pairs) // recipe.batch)
+    parts = (pairs[number * len(pairs) // count : (number + 1) * len(pairs) // count] for number in range(count))
+    return [_batch(part, course, recipe, chance, epoch) for part in parts]
+
+
+def _batch(pairs: list[Pair], course: Course, recipe: Recipe, chance: random.Random, epoch: int) -> Batch:
+    place: dict[str, int] = {}
+    positives = [place.setdefault(_drawn_to(pair, course, recipe, chance, epoch), len(place)) for pair in pairs]
+    for pair in pairs:
+        for wrong in _taking_turns(pair.negatives, recipe.negatives, epoch):
+            place.setdefault(wrong, len(place))
+        for near in _taking_turns(pair.confusable, recipe.confusable, epoch):
+            place.setdefault(near, len(place))
+    answers = [course.answers_of(text) for text in place]
+    return Batch(
+        inputs=[pair.input for pair in pairs],
+        documents=list(place),
+        positives=positives,
+        masked=[
+            (row, column)
+            for row, pair in enumerate(pairs)
+            for text, column in place.items()
+            if column != positives[row]
+            and (text == pair.input or not course.answers_of(pair.input).isdisjoint(answers[column]))
+        ],
+    )
+
+
+def _drawn_to(pair: Pair, course: Course, recipe: Recipe, chance: random.Random, epoch: int) -> str:
+    if recipe.positives == "answer" or (recipe.positives == "mixed" and epoch % 2):
+        return pair.output
+    others = [text for text in course.examples.get(pair.output, ()) if text != pair.input]
+    return chance.choice(others) if others else pair.output
+
+
+def _taking_turns(texts: tuple[str, ...], count: int, epoch: int) -> list[str]:
+    if len(texts) <= count:
+        return list(texts)
     first = epoch * count
-    return [negatives[(first + number) % len(negatives)] for number in range(count)]
+    return [texts[(first + number) % len(texts)] for number in range(count)]

@@ -15,6 +15,7 @@ from instar.fsm.record import Recorded
 from instar.fsm.words import Digest, Seq
 from instar.store.ports import Blobs
 
+from .dataset.rows import Verified
 from .diff_engine import PYTHON_SUFFIXES
 from .lessons import IDENTICAL, Lesson, clean, folded
 from .units import Unit, delta, units
@@ -28,21 +29,27 @@ def corrections(records: Iterable[Recorded], blobs: Blobs, left_out: Counter[str
     Of a correction that was undone later only the undoing stays: the last verdict counts.
     """
     found: dict[tuple[str, str, str, str], Lesson] = {}
-    verified: dict[Seq, bool] = {}
+    verified: dict[Seq, Verified] = {}
+    gated: set[Seq] = set()
     for record in records:
         match record.event:
-            case MutationAccepted() | MutationApplied():
-                verified[record.seq] = False
+            case MutationAccepted(task=task, gate=gate):
+                if gate:  # a mutation that no gate tried is an edit like any other
+                    gated.add(task)
+                    verified[record.seq] = "test"
+            case MutationApplied(task=task):
+                if task in gated:
+                    verified[record.seq] = "test"
             case RollbackFinished():
-                verified[record.seq] = True
+                verified[record.seq] = "correction"
             case ChangeObserved() as change:
-                only_monitored = verified.get(record.cause) if record.cause is not None else None
-                if only_monitored is None:
+                verified_by = verified.get(record.cause) if record.cause is not None else None
+                if verified_by is None:
                     left_out["unverified change"] += 1
-                elif only_monitored and not change.monitored:
+                elif verified_by == "correction" and not change.monitored:
                     left_out["restored, but not monitored"] += 1
                 else:
-                    _learn(found, record.seq, change, blobs, left_out)
+                    _learn(found, record.seq, change, verified_by, blobs, left_out)
             case _:
                 pass
     return list(found.values())
@@ -52,6 +59,7 @@ def _learn(
     found: dict[tuple[str, str, str, str], Lesson],
     seq: Seq,
     change: ChangeObserved,
+    verified_by: Verified,
     blobs: Blobs,
     left_out: Counter[str],
 ) -> None:
@@ -83,6 +91,8 @@ def _learn(
             events=(seq,),
             group=change.path,
             failed=True,
+            verified_by=verified_by,
+            kind="code_diff",
         )
 
 

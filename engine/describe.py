@@ -10,8 +10,10 @@ from instar.fsm import events as e
 def describe(event: e.AnyEvent) -> str:
     """Says in a few words what an event holds."""
     match event:
-        case e.WorkspaceInitialized() | e.PolicyChanged() | e.SnapshotTaken() | e.InputSkipped() | e.PayloadErased():
+        case e.WorkspaceInitialized() | e.PolicyChanged() | e.SnapshotTaken() | e.InputSkipped() | e.TreeCaptured():
             return _workspace(event)
+        case e.PayloadErased() | e.BlobsCollected():
+            return _gone(event)
         case e.ChangeObserved() | e.FeedbackReceived() | e.TaskQueued():
             return _signal(event)
         case e.MutationRejected() | e.MutationAccepted() | e.MutationApplied():
@@ -27,7 +29,7 @@ def describe(event: e.AnyEvent) -> str:
 
 
 def _workspace(
-    event: e.WorkspaceInitialized | e.PolicyChanged | e.SnapshotTaken | e.InputSkipped | e.PayloadErased,
+    event: e.WorkspaceInitialized | e.PolicyChanged | e.SnapshotTaken | e.InputSkipped | e.TreeCaptured,
 ) -> str:
     match event:
         case e.WorkspaceInitialized():
@@ -38,8 +40,19 @@ def _workspace(
             return f"{event.name}: tree {event.tree[:12]}, checkpoint {(event.checkpoint or 'none')[:12]}"
         case e.InputSkipped():
             return f"{event.source} {event.subject}: {_line(event.reason)}"
+        case e.TreeCaptured():
+            return f"tree {event.tree[:12]}: empty folders, or what is left out"
+
+
+def _gone(event: e.PayloadErased | e.BlobsCollected) -> str:
+    match event:
         case e.PayloadErased():
             return f"payload of event {event.target}: {_line(event.reason)}"
+        case e.BlobsCollected():
+            return (
+                f"{event.count} blobs, {event.bytes / 1e6:.1f} MB; kept from event {event.kept_from} on, and "
+                f"{len(event.points)} older points"
+            )
 
 
 def _signal(event: e.ChangeObserved | e.FeedbackReceived | e.TaskQueued) -> str:
@@ -108,7 +121,10 @@ def _mutation(event: e.MutationRejected | e.MutationAccepted | e.MutationApplied
 def _rollback(event: e.RollbackStarted | e.RollbackFinished) -> str:
     match event:
         case e.RollbackStarted():
-            return f"to event {event.target}: tree {event.tree[:12]}, checkpoint {(event.checkpoint or 'none')[:12]}"
+            undone = f"undo of event {event.undoes}, " if event.undoes else ""
+            what = f" {', '.join(event.paths[:3] or event.parts)} alone" if event.parts != e.PARTS else ""
+            places = f"tree {event.tree[:12]}, checkpoint {(event.checkpoint or 'none')[:12]}"
+            return f"{undone}to event {event.target}{what}: {places}"
         case e.RollbackFinished():
             kept = f", {len(event.displaced)} displaced files kept" if event.displaced else ""
             return f"tree {event.tree[:12]}{kept}"

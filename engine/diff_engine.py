@@ -11,11 +11,16 @@ import logging
 import re
 from typing import Final
 
+from msgspec.structs import replace
+
 from instar.fsm.events import DiffItem, FeedbackReceived
 from instar.fsm.rows import outcome_diff
 from instar.fsm.words import Seq
 
 from . import sequence_diff
+from .drift import Drift
+from .drift.python import compare_or_none as python_drift
+from .drift.result import KEPT
 from .redact import redact
 from .units import Delta, delta, units
 
@@ -31,11 +36,20 @@ _TOKEN: Final = re.compile(r"\w+|[^\w\s]")
 _log = logging.getLogger("instar.diff_engine")
 
 
-def diff_change(seq: Seq, path: str, before: bytes | None, after: bytes | None) -> tuple[DiffItem, str]:
+def diff_change(
+    seq: Seq, path: str, before: bytes | None, after: bytes | None, *, by_drift: bool = True
+) -> tuple[DiffItem, str]:
     """Compares two versions of a file; None stands for a file that is not there, or whose bytes were not captured.
 
     Python that parses gives a ``code_diff`` with its units, other text a ``text_diff``, anything else, or neither
     version captured, a ``binary_diff``. A file that appears or vanishes always changes meaning.
+
+    Args:
+        seq: where the change stands.
+        path: the file.
+        before: its bytes until now.
+        after: its bytes from now on.
+        by_drift: measure Python by its drift; else by the size of what changed, as before version 3 of the event.
 
     Returns:
         The difference, and its text: a line that names what changed, then a unified diff without secrets.
@@ -47,8 +61,12 @@ def diff_change(seq: Seq, path: str, before: bytes | None, after: bytes | None) 
     left, right = _lines(old), _lines(new)
     found = sequence_diff.changes(left, right)
     there = before is not None and after is not None
+    drift = python_drift(old, new) if compared and there and by_drift else None
     if compared:
         alike, meaning = compared.similarity, compared.meaning_changed
+        if drift is not None:
+            alike, meaning = drift.similarity, drift.changed
+            compared = replace(compared, changed=_drifted(compared.changed, drift))
     else:
         removed = sum(change.a_high - change.a_low for change in found)
         added = sum(change.b_high - change.b_low for change in found)
@@ -65,6 +83,8 @@ def diff_change(seq: Seq, path: str, before: bytes | None, after: bytes | None) 
         units_changed=compared.changed if compared else (),
         units_added=compared.added if compared else (),
         units_removed=compared.removed if compared else (),
+        because=drift.because if drift else (),
+        drifts=_drifts(compared, drift) if compared and drift else {},
     )
     headers = (
         f"--- {f'a/{path}' if before is not None else '/dev/null'}",
@@ -72,6 +92,17 @@ def diff_change(seq: Seq, path: str, before: bytes | None, after: bytes | None) 
     )
     body = _unified(left, right, found)
     return item, _capped([_summary(item, compared), *headers, *body] if found else [_summary(item, compared)])
+
+
+def _drifted(changed: tuple[str, ...], drift: Drift) -> tuple[str, ...]:
+    """Leaves out the definitions of another form that mean what they meant, and what stands inside of them."""
+    kept = {unit.name for unit in drift.units if unit.what in KEPT}
+    return tuple(name for name in changed if name.partition(".<locals>.")[0] not in kept)
+
+
+def _drifts(compared: Delta, drift: Drift) -> dict[str, float]:
+    known = {*compared.changed, *compared.added}
+    return {unit.name: unit.drift for unit in drift.units if unit.name in known and unit.what != "added"}
 
 
 def diff_output(seq: Seq, feedback: FeedbackReceived) -> tuple[DiffItem, str]:

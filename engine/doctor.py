@@ -16,10 +16,16 @@ from msgspec import Struct
 
 from instar.fsm.errors import InstarError
 from instar.fsm.events import TaskQueued
+from instar.store.blobs import BlobStore
+from instar.store.clock import SystemClock
 from instar.store.reader import LogReader
 
+from .gc import CollectionPlan, plan_of
+from .kinds import Kinds, stored_bytes
+from .leftovers import find_leftovers, size_below
 from .references import resolve
-from .settings import load_settings
+from .settings import Settings, load_settings
+from .shares import shares
 from .status import read_status
 from .workspace import Workspace
 
@@ -70,14 +76,14 @@ def _packages() -> Iterator[Finding]:
 
 def _workspace(workspace: Workspace) -> Iterator[Finding]:
     try:
-        load_settings(workspace.root, os.environ)
+        settings = load_settings(workspace.root, os.environ)
         yield Finding("ok", "settings", "readable")
         reader = LogReader(workspace.place)
     except InstarError as error:
         yield Finding("bad", "workspace", str(error))
         return
     status = read_status(reader, workspace)
-    size = f"{_size(workspace.home) / 1e6:.1f} MB in {workspace.home}"
+    size = f"{size_below(workspace.home) / 1e6:.1f} MB in {workspace.home}"
     yield Finding("ok", "log", f"{status.head} events in {reader.place.name}, {size}")
     if status.restoring:
         yield Finding("bad", "restore", "one was cut off; `instar run --once` rolls it forward")
@@ -87,13 +93,35 @@ def _workspace(workspace: Workspace) -> Iterator[Finding]:
     if unfinished:
         yield Finding("note", "tasks", f"shell tasks without an end: events {unfinished[-5:]}")
     yield Finding("ok", "last good", f"event {resolve(reader, 'last-good')}")
+    yield from _room(workspace, reader, settings)
     reader.close()
+
+
+def _room(workspace: Workspace, reader: LogReader, settings: Settings) -> Iterator[Finding]:
+    """Says what takes how much room, and what ``instar gc`` would free."""
+    blobs = BlobStore(reader.path.with_name("blobs"), reader)
+    plan: CollectionPlan | None = None
+    try:
+        plan = plan_of(reader, blobs, settings.retention, SystemClock().now_us(), workspace)
+        sizes = plan.sizes
+    except InstarError as error:
+        yield Finding("bad", "gc", f"cannot be planned: {error}")
+        sizes = Kinds.of_log(reader, blobs).sizes(stored_bytes(reader, blobs))
+    for share in shares(workspace, reader, sizes):
+        count = f", {share.count} {share.unit}" if share.unit else ""
+        yield Finding("ok", "room", f"{share.bytes / 1e6:>10.1f} MB  {share.what}{count}")
+    if plan is None:
+        return
+    leftovers = find_leftovers(reader.state_at(), workspace)
+    going = plan.bytes + sum(one.bytes for one in leftovers)
+    yield Finding(
+        "ok" if not going else "note",
+        "gc",
+        f"`instar gc` would free {going / 1e6:.1f} MB: {len(plan.doomed)} blobs that no kept event needs "
+        f"({plan.bytes / 1e6:.1f} MB), {len(leftovers)} leftovers; and it stores the rest smaller",
+    )
 
 
 def _shell_tasks(reader: LogReader) -> list[int]:
     tail = reader.tail(50, [TaskQueued])
     return [record.seq for record in tail if isinstance(record.event, TaskQueued) and record.event.task == "shell"]
-
-
-def _size(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())

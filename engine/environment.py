@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -25,12 +25,13 @@ def of_text() -> Environment:
     return Environment(engine=VERSION, python=platform.python_version())
 
 
-def of_model(precision: str, threads: int | None = None) -> Environment:
+def of_model(precision: str, threads: int | None = None, packages: Iterable[str] = ()) -> Environment:
     """Describes this process for effects that run a model; loads torch.
 
     Args:
         precision: what the model multiplies in.
         threads: how many torch takes; by default what it is set to now.
+        packages: what runs the model in torch's place.
     """
     import torch
 
@@ -40,8 +41,16 @@ def of_model(precision: str, threads: int | None = None) -> Environment:
         processor=f"{_processor()} {torch.backends.cpu.get_cpu_capability()}",
         threads=threads or torch.get_num_threads(),
         precision=precision,
-        libraries={name: _version(name) for name in LIBRARIES},
+        libraries={name: _version(name) for name in sorted({*LIBRARIES, *packages})},
     )
+
+
+def of_device(device: str, precision: str) -> Environment:
+    """Describes this process for a training on another device than the CPU; loads torch."""
+    import torch
+
+    here = of_model(precision)
+    return msgspec.structs.replace(here, processor=f"{device} {torch.cuda.get_device_name()}")
 
 
 def differing(recorded: Environment, here: Environment) -> dict[str, tuple[str, str]]:

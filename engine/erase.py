@@ -189,7 +189,7 @@ def _take_derived(draft: _Draft, record: Recorded) -> None:
             draft.add(record, _reembedded(draft, record.event), record.event.vectors)
         case DatasetGenerated(dataset=dataset) if _teaches(draft, dataset):
             draft.datasets.add(dataset)
-            draft.add(record, record.event, dataset, record.event.logs)
+            draft.add(record, record.event, dataset, record.event.logs, record.event.vectors)
         case CheckpointTrained(dataset=dataset, checkpoint=checkpoint) if dataset in draft.datasets:
             draft.learned[checkpoint] = None
         case PayloadErased(target=target) if target in draft.erasures:
@@ -233,7 +233,7 @@ def _teaches(draft: _Draft, dataset: Digest) -> bool:
     if not blobs.has(dataset):  # it went with an earlier erasure
         return False
     content = Dataset.parse(blobs.get(dataset))
-    return any(not draft.signals.isdisjoint(row.events) for row in (*content.train, *content.heldout))
+    return any(not draft.signals.isdisjoint(row.events) for row in content.rows)
 
 
 def _blobs(reader: LogReader, draft: _Draft) -> tuple[tuple[Digest, ...], tuple[Digest, ...]]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -17,6 +18,7 @@ from instar.fsm.record import Recorded
 from instar.fsm.words import Digest, Seq
 
 from .feedback_rows import check_feedback
+from .points import Points
 from .settings import Settings, load_settings
 from .status import Status, read_status
 from .workspace import Workspace
@@ -28,12 +30,13 @@ if TYPE_CHECKING:
     from instar.store.follow import Follower
 
     from .anchor import Anchor
+    from .answers import Answer
     from .bundle import Exported
     from .bundle_format import Wanted
+    from .learning import Checkpoint
     from .provenance.taint import Taint
     from .provenance.why import Why
     from .replay import Replayed
-    from .rollback import RollbackPlan, RolledBack
     from .runtime import Runtime
     from .search import Found
     from .signing import SigningKey
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
     from .what_if import WhatIf
 
 
-class Engine:
+class Engine(Points):
     """Instar inside an agent's process.
 
     The engine records what the agent tells it and lets a worker process do the heavy work; the agent's own process
@@ -87,6 +90,10 @@ class Engine:
             initialize(self.root, settings=settings)
         self._runtime = Runtime(self.root, actor="agent", settings=settings)
         self._runtime.require_initialized()
+        if self._runtime.state.restoring is not None:
+            from .rollback import finish_begun
+
+            finish_begun(self._runtime)
         if self._with_worker:
             self._start_worker(workspace)
         return self
@@ -183,6 +190,46 @@ class Engine:
 
         return execute(self.runtime, task, source="agent")
 
+    def learn(
+        self,
+        pairs: Iterable[tuple[str, str] | Mapping[str, Any]],
+        *,
+        recipe: Mapping[str, float | int | str] | None = None,
+        task_type: str = "learn",
+        source: str = "user",
+        note: str = "",
+        timeout_s: float | None = None,
+    ) -> Checkpoint:
+        """Records pairs of an input and its right output, has them learnt, and waits for the gate's verdict.
+
+        Args:
+            pairs: ``(input, output)``, or mappings with ``input``, ``output`` and, if need be, ``negatives`` (outputs
+                that are wrong) and ``group`` (what is held out as a whole).
+            recipe: parts of the training recipe that are to be otherwise than configured.
+            task_type: what the pairs count for.
+            source: who says that they are right.
+            note: why, for whoever reads the log later.
+            timeout_s: how long to wait.
+
+        Returns:
+            The candidate with the gate's verdict: it is active only if ``promoted``.
+
+        Raises:
+            InputRefused: there is no pair, or one or the recipe cannot be used; nothing was recorded.
+            EffectFailedError: the worker ended meanwhile.
+            TimeoutError: the time is up; the training goes on.
+        """
+        from .learning import outcome_of, tell
+
+        told = tell(self.runtime, pairs, recipe or {}, task_type=task_type, source=source, note=note)
+        if self._process is None:
+            from .worker import Worker
+
+            Worker(self.runtime).run_once()
+        else:
+            self.wait(timeout_s)
+        return outcome_of(self.runtime.reader, told.task)
+
     # ---- memory and model ------------------------------------------------------------------------------------------
 
     @property
@@ -205,18 +252,68 @@ class Engine:
             return Client(self.runtime.workspace.socket).embed(texts, space)[1]
         return embed_texts(self.runtime, texts, space)[1]
 
-    def search(self, text: str, k: int = 10, *, kinds: Sequence[str] | None = None) -> list[Found]:
+    def search(
+        self,
+        text: str,
+        k: int = 10,
+        *,
+        kinds: Sequence[str] | None = None,
+        task_types: Sequence[str] | None = None,
+        units: Sequence[str] | None = None,
+        since: str | datetime | None = None,
+        until: str | datetime | None = None,
+    ) -> list[Found]:
         """Finds the rows of memory nearest to a text.
+
+        Args:
+            text: what to look for.
+            k: how many rows.
+            kinds: only rows of these kinds, such as ``failure`` or ``unit``.
+            task_types: only rows of these task types.
+            units: only rows of these units, such as ``scraper.py::fetch``. A name that ends in ``*``, here and in the
+                two filters above, stands for all that begin so.
+            since: only rows taken into memory then or later; an ISO time, UTC where it names no zone.
+            until: only rows taken into memory then or earlier.
+
+        Raises:
+            ConfigError: the text is empty, ``k`` out of range or a time none.
+        """
+        from .search import filter_of, search
+        from .service import Client
+
+        wanted = filter_of(kinds=kinds, task_types=task_types, units=units, since=since, until=until)
+        if self._serving():
+            return Client(self.runtime.workspace.socket).search(text, k, wanted)
+        return search(self.runtime, text, k, wanted)
+
+    def answer(
+        self,
+        text: str,
+        k: int | None = None,
+        *,
+        kinds: Sequence[str] | None = None,
+        task_types: Sequence[str] | None = None,
+    ) -> Answer:
+        """Answers a question by what memory knows to be right, and says how sure that is.
+
+        Args:
+            text: the question.
+            k: how many of the nearest rows have a vote.
+            kinds: only rows of these kinds.
+            task_types: only rows of these task types.
 
         Raises:
             ConfigError: the text is empty or ``k`` out of range.
         """
-        from .search import search
+        from .answers import VOTERS, answer
+        from .search import filter_of
         from .service import Client
 
+        wanted = filter_of(kinds=kinds, task_types=task_types)
+        voters = VOTERS if k is None else k
         if self._serving():
-            return Client(self.runtime.workspace.socket).search(text, k, kinds)
-        return search(self.runtime, text, k, kinds)
+            return Client(self.runtime.workspace.socket).answer(text, voters, wanted)
+        return answer(self.runtime, text, voters, wanted)
 
     def _serving(self, timeout_s: float = 60.0) -> bool:
         """Waits for our own worker's socket; says whether there is a worker to ask."""
@@ -230,35 +327,7 @@ class Engine:
             time.sleep(0.02)
         return True
 
-    # ---- points in time --------------------------------------------------------------------------------------------
-
-    def snapshot(self, name: str) -> int:
-        """Stores what stands there now, and names the point.
-
-        Raises:
-            ConfigError: the name cannot be used.
-            LogUnavailable: the disk is full or read-only.
-        """
-        from .snapshot import take_snapshot
-
-        return take_snapshot(self.runtime, name).seq
-
-    def plan_rollback(self, reference: str | int) -> RollbackPlan:
-        """Says what a rollback would add, change and delete."""
-        from .rollback import plan_rollback
-
-        return plan_rollback(self.runtime, reference)
-
-    def rollback(self, reference: str | int) -> RolledBack:
-        """Puts code, checkpoint and memory back to a reference.
-
-        Raises:
-            ConfigError: the reference names no position.
-            Diverged, RollbackRefused, BlobMissing, BlobCorrupt: nothing was moved; the message says why.
-        """
-        from .rollback import roll_back
-
-        return roll_back(self.runtime, reference, "asked for by the agent")
+    # ---- the log ---------------------------------------------------------------------------------------------------
 
     def replay(self, *, to: str | int | None = None, level: str = "decisions") -> Replayed:
         """Folds the log again from its first event and compares every row and decision with it. Runs no effect.

@@ -12,6 +12,8 @@ from msgspec import Meta, Struct
 from instar.fsm.errors import InputRefused
 from instar.fsm.events import FeedbackReceived, InputSkipped
 
+from .redact import redact
+
 TEXT_CHARS_MAX = 100_000
 
 _Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")]
@@ -56,10 +58,10 @@ def check_feedback(row: dict[str, Any] | FeedbackRow) -> FeedbackReceived:
 
 
 def _clean(text: str | None) -> str | None:
-    """Keeps a text recordable: lone surrogates cannot be UTF-8, and a huge one has no place in an event."""
+    """Keeps a text recordable: a secret, lone surrogates (no UTF-8) and a huge text have no place in an event."""
     if text is None:
         return None
-    text = text.encode("utf-8", "replace").decode()
+    text = redact(text.encode("utf-8", "replace").decode())
     if len(text) > TEXT_CHARS_MAX:
         return f"{text[:TEXT_CHARS_MAX]}… [{len(text) - TEXT_CHARS_MAX} characters left out]"
     return text
@@ -76,5 +78,5 @@ def read_jsonl(lines: Iterable[bytes], source: str) -> Iterator[FeedbackReceived
                 raise InputRefused("feedback refused: a row must be a JSON object")
             yield check_feedback(content)
         except (msgspec.MsgspecError, UnicodeDecodeError, InputRefused) as error:
-            excerpt = line[:200].decode("utf-8", "replace").strip()
+            excerpt = redact(line.decode("utf-8", "replace"))[:200].strip()
             yield InputSkipped(source="feedback", subject=f"{source}:{number}", reason=str(error), excerpt=excerpt)

@@ -1,22 +1,22 @@
-"""The training set: what went wrong, with what would have been right, and the held-out pairs that judge a retrain.
+"""The training set: what went wrong, with what would have been right, and the pairs that judge a retrain.
 
-Nothing is invented. A row needs a known good output: the reference, or the answer to the same input that passed. The
-split is by whole groups, so that no topic is learned and tested at once. The held-out side holds all feedback of its
-groups, passes as well: failures alone would flatter any change, since they regress to the mean.
+Nothing is invented. A row needs an output that somebody other than the agent says is right. The split is by whole
+groups, so that no topic is learned and tested at once; a near-duplicate never stands on two sides. Held out are all
+feedbacks of their groups, passes as well: failures alone would flatter any change, since they regress to the mean.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Final, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
-import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
 from instar.fsm.events import (
     ChangeObserved,
+    CheckpointTrained,
+    DatasetGenerated,
     FeedbackReceived,
     MutationAccepted,
     MutationApplied,
@@ -25,102 +25,66 @@ from instar.fsm.events import (
 )
 from instar.fsm.policy import Policy
 from instar.fsm.record import Recorded
-from instar.fsm.words import Seq, held_out
+from instar.fsm.words import Digest
 from instar.store.ports import Blobs
 
 from .corrections import corrections
-from .lessons import Lesson, Source, folded, lessons_of_feedback, lessons_of_logs
+from .dataset.drafts import Draft, merged
+from .dataset.near_duplicates import near_duplicates
+from .dataset.poison import SUSPECT, without_contradictions, without_floods, without_injections
+from .dataset.rows import SPLITS, Dataset, Grouping, Row, corpus, dataset_of_rows
+from .dataset.splits import grouping, placed, questions
+from .lessons import Lesson, folded, lessons_of_feedback, lessons_of_logs
 from .log_failures import LogFailure
 
-NEGATIVES_MAX = 8
+if TYPE_CHECKING:
+    from .dataset.mining import Embed
+
+__all__ = ["Dataset", "Row", "corpus", "generate"]
+
+MEMORY_ROWS_MAX = 2_000
+"""Pairs that went well: the newest stay."""
 _TEACHING: Final = (
     *(FeedbackReceived, SignalEmbedded, ChangeObserved),
     *(MutationAccepted, MutationApplied, RollbackFinished),
 )
-_ORDER: Final[tuple[Source, ...]] = ("task", "failed_embedding", "code_diff", "log")
+_CHOSEN: Final = (DatasetGenerated, CheckpointTrained)
 
 
-class Row(Struct, frozen=True, kw_only=True):
-    """One pair. ``events`` are the positions it rests on (none for a log file), ``negatives`` known wrong outputs."""
-
-    input: str
-    output: str
-    type: Source
-    events: tuple[Seq, ...]
-    group: str
-    split: Literal["train", "heldout"]
-    negatives: tuple[str, ...] = ()
-
-
-class Dataset(Struct, frozen=True, kw_only=True):
-    """Rows to learn from and pairs to judge by. ``sources`` counts the train rows by type, ``left_out`` by reason."""
-
-    train: list[Row]
-    heldout: list[Row]
-    sources: dict[str, int]
-    left_out: dict[str, int]
-
-    def to_jsonl(self) -> bytes:
-        """Writes one row a line, train first: the same bytes for the same records."""
-        return b"".join(msgspec.json.encode(row) + b"\n" for row in (*self.train, *self.heldout))
-
-    @staticmethod
-    def parse(content: bytes) -> Dataset:
-        """Reads what ``to_jsonl`` wrote. What was left out is not in the file, so ``left_out`` is empty."""
-        rows = [msgspec.json.decode(line, type=Row) for line in content.split(b"\n") if line]
-        train = [row for row in rows if row.split == "train"]
-        return Dataset(
-            train=train,
-            heldout=[row for row in rows if row.split == "heldout"],
-            sources=_sources(train),
-            left_out={},
-        )
-
-
-def corpus(dataset: Dataset) -> list[str]:
-    """Lists the distinct known good outputs, sorted: the answers among which a retrieval has to find its own."""
-    return sorted({row.output for row in (*dataset.train, *dataset.heldout)})
-
-
-def generate(records: Iterable[Recorded], blobs: Blobs, log_failures: Sequence[LogFailure], policy: Policy) -> Dataset:
-    """Builds the training set from the log's events and the failures of log files.
+def generate(
+    records: Iterable[Recorded],
+    blobs: Blobs,
+    log_failures: Sequence[LogFailure],
+    policy: Policy,
+    embed: Embed | None = None,
+) -> Dataset:
+    """Builds the data set from the log's events and the failures of log files.
 
     Args:
         records: the log from its first event on, in order; read once.
         blobs: where the versions of changed files lie.
         log_failures: what the log files told; only those with a known good output of their own can teach.
-        policy: thresholds for low reward and confidence, and the share held out.
+        policy: thresholds for low reward and confidence, and the shares held out.
+        embed: gives vectors of inputs and answers; without it no label is suspected and no wrong answer mined.
     """
     left_out: Counter[str] = Counter()
-    kept = [record for record in records if isinstance(record.event, _TEACHING)]
+    kept = [record for record in records if isinstance(record.event, (*_TEACHING, *_CHOSEN))]
     lessons = [
         *lessons_of_feedback(kept, policy, left_out),
         *corrections(kept, blobs, left_out),
         *lessons_of_logs(log_failures, left_out),
     ]
-    lessons = _without_contradictions(_spelt_alike(lessons), left_out)
-    share = policy.retrain.heldout_share
-    apart = {lesson.key for lesson in lessons if held_out(_group(lesson), share)}
-    train: dict[str, list[Lesson]] = {}
-    heldout: dict[str, list[Lesson]] = {}
-    for lesson in lessons:
-        if held_out(_group(lesson), share):
-            _merge(heldout, lesson, left_out)
-        elif not lesson.failed:
-            continue  # A pass outside of the held-out groups teaches nothing and is no loss.
-        elif lesson.key in apart:
-            left_out["input in both splits"] += 1
-        else:
-            _merge(train, lesson, left_out)
-    good: dict[str, set[str]] = {}
-    for lesson in lessons:
-        good.setdefault(lesson.key, set()).add(folded(lesson.output))
-    train_rows = sorted((_row(same, "train", good) for same in train.values()), key=_position)
-    return Dataset(
-        train=train_rows,
-        heldout=sorted((_row(same, "heldout", good) for same in heldout.values()), key=_position),
-        sources=_sources(train_rows),
-        left_out=dict(sorted((reason, count) for reason, count in left_out.items() if count)),
+    lessons = sorted(without_injections(_spelt_alike(lessons), left_out), key=lambda lesson: lesson.known_at)
+    inputs = {lesson.key: lesson.input for lesson in reversed(lessons)}
+    asked = questions(lessons, near_duplicates([inputs[key] for key in dict.fromkeys(one.key for one in lessons)]))
+    lessons = without_contradictions(lessons, asked, left_out)
+    by = grouping(lessons, _chosen(kept))
+    found = placed(lessons, asked, by, policy.retrain, left_out)
+    drafts = without_floods(_remembered(merged(found, asked, left_out)), left_out)
+    return dataset_of_rows(
+        _rows(drafts, lessons, by, embed, left_out),
+        left_out={reason: count for reason, count in sorted(left_out.items()) if count},
+        grouping=dict(by),
     )
 
 
@@ -135,48 +99,52 @@ def _spelt_alike(lessons: list[Lesson]) -> list[Lesson]:
     ]
 
 
-def _group(lesson: Lesson) -> str:
-    return lesson.group or lesson.output
+def _chosen(records: Iterable[Recorded]) -> dict[str, Grouping]:
+    """Finds what the data set was grouped by from which a checkpoint was trained last."""
+    made: dict[Digest, dict[str, Grouping]] = {}
+    chosen: dict[str, Grouping] = {}
+    for record in records:
+        match record.event:
+            case DatasetGenerated(dataset=dataset, grouping=by):
+                made[dataset] = dict(by or {})
+            case CheckpointTrained(dataset=dataset):
+                chosen |= made.get(dataset, {})
+            case _:
+                pass
+    return chosen
 
 
-def _without_contradictions(lessons: list[Lesson], left_out: Counter[str]) -> list[Lesson]:
-    """Drops every lesson of an input that is said to have two different right answers."""
-    answers: dict[str, set[str]] = {}
+def _remembered(drafts: list[Draft]) -> list[Draft]:
+    memory = [draft for draft in drafts if draft.split == "memory"]
+    surplus = {id(draft) for draft in memory[:-MEMORY_ROWS_MAX]}
+    return [draft for draft in drafts if id(draft) not in surplus]
+
+
+def _rows(
+    drafts: Sequence[Draft],
+    lessons: Sequence[Lesson],
+    by: Mapping[str, Grouping],
+    embed: Embed | None,
+    left_out: Counter[str],
+) -> list[Row]:
+    """Makes the rows, those to learn from without suspects and with mined wrong answers."""
+    right: dict[str, set[str]] = {}
     for lesson in lessons:
-        answers.setdefault(lesson.key, set()).add(folded(lesson.output))
-    left_out["contradiction"] += sum(len(answers[lesson.key]) > 1 and lesson.failed for lesson in lessons)
-    return [lesson for lesson in lessons if len(answers[lesson.key]) == 1]
+        right.setdefault(lesson.key, set()).add(folded(lesson.output))
+    good = {key: frozenset(answers) for key, answers in right.items()}
+    teaching: dict[int, Row] = {}
+    if embed is not None:
+        from .dataset.mining import Vectors, mined
+
+        vectors = Vectors(drafts, embed)
+        suspects = vectors.suspects()
+        left_out[SUSPECT] += len(suspects)
+        drafts = [draft for draft in drafts if id(draft) not in suspects]
+        vectors.drop(suspects)
+        teaching = mined(vectors, good, [kind for kind, grouped in by.items() if grouped == "input"])
+    rows = [teaching.get(id(draft)) or draft.row(draft.known_wrong(good[draft.first.key]), ()) for draft in drafts]
+    return sorted(rows, key=_position)
 
 
-def _merge(rows: dict[str, list[Lesson]], lesson: Lesson, left_out: Counter[str]) -> None:
-    same = rows.setdefault(lesson.key, [])
-    left_out["duplicate"] += bool(same) and lesson.failed
-    same.append(lesson)
-
-
-def _row(same: list[Lesson], split: Literal["train", "heldout"], good: dict[str, set[str]]) -> Row:
-    """Makes one row of the lessons with the same input; the first one says how it is spelt."""
-    first = same[0]
-    wrong = {
-        folded(answer): answer
-        for lesson in same[::-1]
-        for answer in lesson.wrong
-        if folded(answer) not in good[first.key]
-    }
-    return Row(
-        input=first.input,
-        output=first.output,
-        type=min((lesson.source for lesson in same), key=_ORDER.index),
-        events=tuple(sorted({event for lesson in same for event in lesson.events})),
-        group=_group(first),
-        split=split,
-        negatives=tuple(sorted(wrong.values()))[:NEGATIVES_MAX],
-    )
-
-
-def _position(row: Row) -> tuple[float, str]:
-    return (row.events[0] if row.events else float("inf"), row.input)
-
-
-def _sources(train: list[Row]) -> dict[str, int]:
-    return dict(sorted(Counter(str(row.type) for row in train).items()))
+def _position(row: Row) -> tuple[int, float, str]:
+    return (SPLITS.index(row.split), row.events[0] if row.events else float("inf"), row.input)

@@ -10,50 +10,26 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable
+from functools import cached_property, lru_cache
 
 from pathspec import GitIgnoreSpec
 
+from instar.fsm.policy import CapturePolicy
+from instar.fsm.words import digest_of
 from instar.store.paths import ancestors, decode_path
 from instar.store.ports import Blobs
-from instar.store.trees import Tree
+from instar.store.trees import Entry, Tree
+
+from .left_out import NEVER, in_force
 
 log = logging.getLogger("instar.engine.ignore")
+
+EntryAt = Callable[[str], Entry | None]
 
 IGNORED = "ignored"
 SECRET = "secret"
 
-NEVER = (".git", "/.instar")
-BUILT_IN = (
-    ".venv/",
-    "venv/",
-    "node_modules/",
-    "__pycache__/",
-    "*.pyc",
-    ".mypy_cache/",
-    ".ruff_cache/",
-    ".pytest_cache/",
-    "/run/checkpoints/",
-    "/data/nlp_training_sets/",
-    "/data/logs/",
-)
-SECRETS = (
-    ".env",
-    ".env.*",
-    "!.env.example",
-    "!.env.sample",
-    "!.env.template",
-    "*.pem",
-    "*.key",
-    "*.p12",
-    "*.pfx",
-    "id_rsa*",
-    "id_dsa*",
-    "id_ecdsa*",
-    "id_ed25519*",
-    "!id_*.pub",
-    ".netrc",
-    ".pypirc",
-)
+_ANYWHERE = "^(?:.+/)?"
 
 # pathspec reads `a/**/` and `a/**` as all of `a`; to git they are the folders, and all that is, below it.
 _BELOW = re.compile(r"/\*\*(/?) *$")
@@ -101,22 +77,35 @@ def _prefilter(rules: Iterable[_Rules]) -> re.Pattern[str] | None:
         sources += [
             regex.pattern if regex.pattern.startswith("^") else f"(?s:.*){regex.pattern}" for regex, _ in each.patterns
         ]
-    return re.compile("|".join(re.sub(r"\(\?P<\w+>", "(?:", source) for source in sources) or r"(?!)")
+    plain = [re.sub(r"\(\?P<\w+>", "(?:", source) for source in sources]
+    # Most patterns hold at any depth: the way there is tried once for all of them.
+    deep = [source.removeprefix(_ANYWHERE) for source in plain if source.startswith(_ANYWHERE)]
+    joined = [source for source in plain if not source.startswith(_ANYWHERE)]
+    joined += [f"{_ANYWHERE}(?:{'|'.join(deep)})"] if deep else []
+    return re.compile("|".join(joined) or r"(?!)")
+
+
+_Nested = tuple[int, re.Pattern[str] | None, _Rules]
+"""Length of the folder's prefix, prefilter, rules."""
+
+
+@lru_cache(maxsize=1024)
+def _of_file(folder: str, gitignore: bytes) -> _Nested:
+    lines = gitignore.decode("utf-8", "surrogateescape").removeprefix("\ufeff").split("\n")
+    rules = _Rules((line.removesuffix("\r") for line in lines), f"{folder or '.'}/.gitignore")
+    return len(folder) + 1 if folder else 0, _prefilter([rules]), rules
 
 
 class Scope:
     """The rules in force inside one folder. Paths are relative to the root, as ``os.fsdecode`` gives them."""
 
-    def __init__(self, ignore: Ignore, nested: tuple[tuple[int, re.Pattern[str] | None, _Rules], ...] = ()) -> None:
+    def __init__(self, ignore: Ignore, nested: tuple[_Nested, ...] = ()) -> None:
         self._ignore = ignore
-        self._nested = nested  # (length of the folder's prefix, prefilter, rules), the innermost first
+        self._nested = nested  # the innermost first
 
     def enter(self, folder: str, gitignore: bytes) -> Scope:
         """Returns the scope inside ``folder``, which holds this ``.gitignore``; the root is the empty string."""
-        lines = gitignore.decode("utf-8", "surrogateescape").removeprefix("\ufeff").split("\n")
-        rules = _Rules((line.removesuffix("\r") for line in lines), f"{folder or '.'}/.gitignore")
-        start = len(folder) + 1 if folder else 0
-        return Scope(self._ignore, ((start, _prefilter([rules]), rules), *self._nested))
+        return Scope(self._ignore, (_of_file(folder, gitignore), *self._nested))
 
     def verdict(self, path: str, *, folder: bool = False) -> str | None:
         """Says why a path in this folder is not captured (``IGNORED`` or ``SECRET``), or None if it is.
@@ -138,16 +127,32 @@ class Scope:
 
 
 class Ignore:
-    """The rules that hold everywhere: the built-in ones and ``patterns``, which are configured (gitignore syntax)."""
+    """The rules that hold everywhere.
 
-    def __init__(self, patterns: Iterable[str] = ()) -> None:
-        configured = tuple(patterns)
+    Args:
+        patterns: what is configured beside the built-in rules, in gitignore syntax.
+        recorded: the rules as they were recorded, in place of both.
+
+    Attributes:
+        key: names these rules; other rules have another.
+    """
+
+    def __init__(self, patterns: Iterable[str] = (), *, recorded: CapturePolicy | None = None) -> None:
+        self._in_force = recorded or in_force(patterns, (), 0)
+        lines = (*NEVER, "", *self._in_force.secrets, "", *self._in_force.ignore)
+        self.key = digest_of("\n".join(lines).encode("utf-8", "surrogateescape"))
+
+    @cached_property
+    def _compiled(self) -> tuple[_Rules, _Rules, _Rules]:
+        """What is never captured, secrets, and the others; made when first asked for, which a quiet scan never does."""
         # Re-inclusions come after the secrets: the last line that matches wins.
-        reincluded = tuple(line for line in configured if line.startswith("!"))
-        self._never = _Rules(NEVER, "built-in")
-        self._secrets = _Rules((*SECRETS, *reincluded), "configuration")
-        self._others = _Rules((*BUILT_IN, *configured), "configuration")
-        self._prefilter = _prefilter([self._never, self._secrets, self._others])
+        reincluded = tuple(line for line in self._in_force.ignore if line.startswith("!"))
+        secrets = _Rules((*self._in_force.secrets, *reincluded), "configuration")
+        return _Rules(NEVER, "built-in"), secrets, _Rules(self._in_force.ignore, "configuration")
+
+    @cached_property
+    def _prefilter(self) -> re.Pattern[str] | None:
+        return _prefilter(self._compiled)
 
     def scope(self) -> Scope:
         """Returns the scope of the root, before its ``.gitignore``."""
@@ -157,25 +162,32 @@ class Ignore:
         """Returns a reason, the empty string for a path that is re-included, or None when no rule here speaks."""
         if self._prefilter is not None and not self._prefilter.match(asked):
             return None
-        if self._never.verdict(asked):
+        never, secrets, others = self._compiled
+        if never.verdict(asked):
             return IGNORED
-        if self._secrets.verdict(asked):
+        if secrets.verdict(asked):
             return SECRET
-        found = self._others.verdict(asked)
+        found = others.verdict(asked)
         return None if found is None else IGNORED if found else ""
 
 
-def spared_by(tree: Tree, blobs: Blobs, ignore: Ignore) -> Callable[[str], str | None]:
+def spared_by(tree: Tree | EntryAt, blobs: Blobs, ignore: Ignore) -> Callable[[str], str | None]:
     """Returns the question "was this path left out when ``tree`` was captured?", asked by its stored spelling.
 
     The ``.gitignore`` files are the tree's own, so that a restore does not delete what that tree could not hold.
+
+    Args:
+        tree: the tree, or what gives the file or link at a path of it.
+        blobs: where the ``.gitignore`` files are.
+        ignore: the rules that hold everywhere.
     """
+    entry_at = tree.files.get if isinstance(tree, Tree) else tree
     scopes: dict[str, Scope] = {}
 
     def scope_of(folder: str) -> Scope:
         if folder not in scopes:
             outer = scope_of(folder.rpartition("/")[0]) if folder else ignore.scope()
-            entry = tree.files.get(f"{folder}/.gitignore" if folder else ".gitignore")
+            entry = entry_at(f"{folder}/.gitignore" if folder else ".gitignore")
             rules = blobs.get(entry.blob) if entry is not None and entry.kind == "file" else None
             scopes[folder] = outer if rules is None else outer.enter(_raw(folder), rules)
         return scopes[folder]

@@ -12,7 +12,6 @@ from instar.fsm.record import Recorded
 from instar.store.durable import make_folder, write_durably
 from instar.store.locate import locate_model
 from instar.store.log import Pending, create_log
-from instar.store.trees import write_tree
 
 from .runtime import Runtime
 from .settings import Settings, load_settings
@@ -63,19 +62,18 @@ def _first_event(runtime: Runtime, settings: Settings, with_model: bool) -> Reco
         return None
     with runtime.files.held():
         checkpoint = runtime.models.import_base(settings.model) if with_model else None
-        tree = runtime.capture.scan(full=True)
-        digest = write_tree(runtime.blobs, tree)
+        digest = runtime.capture.look(full=True)
         event = WorkspaceInitialized(
             workspace=uuid.uuid4().hex,
             engine=VERSION,
             tree=digest,
             checkpoint=checkpoint,
             model=settings.model if with_model else "",
-            policy=settings.policy,
+            policy=runtime.settings.policy,
         )
         skipped = [
             Pending(InputSkipped(source="watcher", subject=path, reason=reason, tree=digest))
-            for path, reason in sorted(tree.unmanaged.items())
+            for path, reason in sorted(runtime.capture.unmanaged().items())
         ]
         records = runtime.log.transact(lambda state: [] if state.head else [Pending(event), *skipped])
         if records:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from instar.fsm.errors import InstarError
+from instar.fsm.errors import BlobCollected, InstarError
 from instar.fsm.state import FORM, AgentState, form_of, state_digest
 from instar.fsm.words import Digest, digest_of
 from instar.store.blobs import BlobStore
@@ -14,8 +14,12 @@ from instar.store.follow import cursor_fault
 from instar.store.reader import LogReader, Row
 from instar.store.schema_faults import schema_faults
 
+from .collection_faults import collection_faults
 from .named_blobs import Named, NamedBlobs, Parts, erased_blobs
 from .replay import replay
+from .whole_trees import WholeTrees
+
+_SHOWN_MAX = 8
 
 
 class Integrity(Struct, kw_only=True):
@@ -30,6 +34,8 @@ class Integrity(Struct, kw_only=True):
     erased_payloads: int = 0
     erased_blobs: int = 0
     """Blobs that an event names and that are gone on purpose."""
+    collected: int = 0
+    """Things that an event names and that a collection took away, wholly or in part."""
     problems: list[str] = []
 
 
@@ -83,19 +89,38 @@ def _check(reader: LogReader, found: Integrity, with_blobs: bool) -> None:
 
 
 def _read_all(named: NamedBlobs, reader: LogReader, found: Integrity) -> None:
-    blobs = _Counted(BlobStore(reader.path.with_name("blobs"), reader), found)
-    parts = Parts(blobs)
     try:
         gone = erased_blobs(reader)
     except InstarError:  # the replay has said so already
         gone = frozenset()
+    blobs = _Counted(BlobStore(reader.path.with_name("blobs"), reader), found, gone)
+    parts, trees = Parts(blobs), WholeTrees(blobs, blobs.look)
+    bad: dict[str, list[Named]] = {}
     for one in named:
         try:
-            _read(blobs, parts, one, gone)
+            _read(blobs, parts, trees, one)
+        except BlobCollected as error:
+            if error.seq > one.last:
+                found.collected += 1
+            else:  # it was named again since, so it was stored again, and is lost
+                bad.setdefault(str(error), []).append(one)
         except InstarError as error:
-            found.problems.append(f"event {one.seq} needs {one.kind} {one.digest[:12]}: {error}")
+            bad.setdefault(str(error), []).append(one)
+    found.problems += [_needed(error, ones) for error, ones in bad.items()]
     found.erased_blobs = len(blobs.gone)
+    found.problems += collection_faults(reader, blobs)
     _read_rest(blobs, reader, found, gone)
+
+
+def _needed(error: str, ones: list[Named]) -> str:
+    """Says which events need something that is missing or damaged, themselves or in a tree or checkpoint."""
+    one = min(ones, key=lambda named: named.seq)
+    if len(ones) == 1:
+        return f"event {one.seq} needs {one.kind} {one.digest[:12]}: {error}"
+    seqs = sorted({named.seq for named in ones})
+    shown = ", ".join(str(seq) for seq in seqs[:_SHOWN_MAX])
+    more = f" and {len(seqs) - _SHOWN_MAX} more" if len(seqs) > _SHOWN_MAX else ""
+    return f"events {shown}{more} need it, as {one.kind} {one.digest[:12]} and others: {error}"
 
 
 def _read_rest(blobs: _Counted, reader: LogReader, found: Integrity, erased: frozenset[Digest]) -> None:
@@ -116,23 +141,22 @@ def _read_rest(blobs: _Counted, reader: LogReader, found: Integrity, erased: fro
             found.problems.append(str(error))
 
 
-def _read(blobs: _Counted, parts: Parts, one: Named, gone: frozenset[Digest]) -> None:
-    for digest in parts.of(one.kind, one.digest):
-        if digest in gone and not blobs.has(digest):
-            blobs.gone.add(digest)
-        elif digest not in blobs.seen:
-            blobs.get(digest)
+def _read(blobs: _Counted, parts: Parts, trees: WholeTrees, one: Named) -> None:
     if one.kind == "tree":
+        trees.check(one.digest)
         blobs.found.trees += 1
-    elif one.kind == "checkpoint":
-        blobs.found.checkpoints += 1
+        return
+    for digest in parts.of(one.kind, one.digest):
+        blobs.look(digest)
+    blobs.found.checkpoints += one.kind == "checkpoint"
 
 
 class _Counted:
     """Reads each blob once, and counts."""
 
-    def __init__(self, blobs: BlobStore, found: Integrity) -> None:
+    def __init__(self, blobs: BlobStore, found: Integrity, erased: frozenset[Digest]) -> None:
         self.found = found
+        self._erased = erased
         self.seen: set[Digest] = set()
         self.gone: set[Digest] = set()
         self._blobs = blobs
@@ -144,6 +168,13 @@ class _Counted:
             self.found.blobs += 1
             self.found.blob_bytes += len(content)
         return content
+
+    def look(self, digest: Digest) -> None:
+        """Reads a blob that was not read before; one that was erased may be missing."""
+        if digest in self._erased and not self.has(digest):
+            self.gone.add(digest)
+        elif digest not in self.seen:
+            self.get(digest)
 
     def has(self, digest: Digest) -> bool:
         return self._blobs.has(digest)

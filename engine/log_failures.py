@@ -1,4 +1,4 @@
-"""Failures out of log files: one row for each fault, however often and with whatever numbers it was logged.
+"""Failures out of log files: one row for each fault, however often and with whatever numbers and names it was logged.
 
 A failure is a line of level ERROR or worse, a traceback with the line that announced it, or a line without such a level
 that says so by word ("failed", "exception"), but not "0 failed". Indented lines after it belong to it. A line of JSON
@@ -25,6 +25,8 @@ from .redact import redact
 FOLDERS: Final = ("system", "modules", "services", "applications")
 BYTES_MAX = 32 * 1024 * 1024
 """Bytes read of one file, from its end: the newest failures count most."""
+TOTAL_BYTES_MAX = 128 * 1024 * 1024
+"""Bytes read of all files together."""
 LINE_BYTES_MAX = 64 * 1024
 BLOCK_LINES_MAX = 200
 TEXT_CHARS_MAX = 4_000
@@ -37,8 +39,9 @@ _MESSAGES: Final = ("message", "msg", "event", "error", "exception")
 class LogFailure(Struct, frozen=True, kw_only=True):
     """One fault. ``message`` is its first occurrence, without time and level, secrets redacted.
 
-    ``template`` is the message with its variable parts replaced; it names the fault. ``input`` and ``reference`` are
-    what a line of JSON says was asked and would have been right.
+    ``template`` is what all its occurrences have in common; it names the fault. ``path`` and ``line`` say where it was
+    logged first, ``last_path`` and ``last_line`` where last. ``input`` and ``reference`` are what a line of JSON says
+    was asked and would have been right.
     """
 
     template: str
@@ -49,6 +52,8 @@ class LogFailure(Struct, frozen=True, kw_only=True):
     count: int
     input: str | None = None
     reference: str | None = None
+    last_path: str = ""
+    last_line: int = 0
 
 
 def read_failures(
@@ -64,18 +69,20 @@ def read_failures(
     Returns:
         The failures by first occurrence, and what could not be read, with the reason. Nothing is raised.
     """
-    failures: dict[tuple[str, str, str], LogFailure] = {}
+    faults = _Faults()
     skipped: list[InputSkipped] = []
+    left = TOTAL_BYTES_MAX
     own = {os.path.abspath(path) for path in leave_out}  # noqa: PTH100 - resolve() would follow links
     for folder in folders:
         for path in _listed(logs / folder, skipped):
             if os.path.abspath(path) in own or path.name == "bootstrap.log":  # noqa: PTH100
                 continue
-            content, first = _content(path, skipped)
+            content, first = _content(path, skipped, left)
+            left -= len(content)
             name = path.relative_to(logs).as_posix()
             for failure in failures_in(content, name, skipped, first):
-                _count_in(failures, failure, skipped)
-    return list(failures.values()), skipped
+                faults.count(failure, skipped)
+    return faults.found(), skipped
 
 
 def failures_in(content: bytes, name: str, skipped: list[InputSkipped], first: int = 1) -> Iterator[LogFailure]:
@@ -139,6 +146,8 @@ def _failure(block: list[LogLine], name: str) -> LogFailure:
         path=name,
         line=head.number,
         count=1,
+        last_path=name,
+        last_line=head.number,
         input=redact(asked)[:TEXT_CHARS_MAX] if asked else None,
         reference=redact(reference)[:TEXT_CHARS_MAX] if reference else None,
     )
@@ -154,19 +163,32 @@ def _first_text(fields: dict[str, Any], names: Sequence[str]) -> str | None:
     return None
 
 
-def _count_in(
-    failures: dict[tuple[str, str, str], LogFailure], failure: LogFailure, skipped: list[InputSkipped]
-) -> None:
-    # Two lines with the same wording but another task or another right answer are two lessons.
-    key = (failure.template, failure.input or "", failure.reference or "")
-    if key in failures:
-        failures[key] = replace(failures[key], count=failures[key].count + 1)
-    elif len(failures) < FAILURES_MAX:
-        failures[key] = failure
-    else:
-        reason = f"more than {FAILURES_MAX} different failures; further new ones are left out"
-        if not any(item.reason == reason for item in skipped):
-            skipped.append(_skip(failure.path, reason))
+class _Faults:
+    """Counts the occurrences of each fault."""
+
+    def __init__(self) -> None:
+        from .log_templates import Templates
+
+        self._templates = Templates()
+        self._first: dict[tuple[int, str, str], LogFailure] = {}
+
+    def count(self, failure: LogFailure, skipped: list[InputSkipped]) -> None:
+        """Takes one occurrence."""
+        # Two lines with the same wording but another task or another right answer are two lessons.
+        key = (self._templates.number(failure.message), failure.input or "", failure.reference or "")
+        if key in self._first:
+            known = self._first[key]
+            self._first[key] = replace(known, count=known.count + 1, last_path=failure.path, last_line=failure.line)
+        elif len(self._first) < FAILURES_MAX:
+            self._first[key] = failure
+        else:
+            reason = f"more than {FAILURES_MAX} different failures; further new ones are left out"
+            if not any(item.reason == reason for item in skipped):
+                skipped.append(_skip(failure.path, reason))
+
+    def found(self) -> list[LogFailure]:
+        """Gives the faults by first occurrence, each with what its template became."""
+        return [replace(one, template=self._templates.text(key[0])) for key, one in self._first.items()]
 
 
 def _listed(folder: Path, skipped: list[InputSkipped]) -> list[Path]:
@@ -179,8 +201,18 @@ def _listed(folder: Path, skipped: list[InputSkipped]) -> list[Path]:
         return []
 
 
-def _content(path: Path, skipped: list[InputSkipped]) -> tuple[bytes, int]:
-    """Reads a file, of a huge one the end; gives its bytes and the number of the first line (1 if that is unknown)."""
+def _content(path: Path, skipped: list[InputSkipped], left: int) -> tuple[bytes, int]:
+    """Reads a file, of a huge one the end; gives its bytes and the number of the first line (1 if that is unknown).
+
+    Args:
+        path: the file.
+        skipped: gets a note on what is not read.
+        left: how many bytes may still be read.
+    """
+    most = min(BYTES_MAX, left)
+    if most <= 0:
+        skipped.append(_skip(str(path), f"not read: the files before it hold {TOTAL_BYTES_MAX} bytes"))
+        return b"", 1
     try:
         # Without blocking: a FIFO would wait for ever. Without following: a link may lead out of the workspace.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -194,9 +226,9 @@ def _content(path: Path, skipped: list[InputSkipped]) -> tuple[bytes, int]:
             skipped.append(_skip(str(path), "is no regular file"))
             return b"", 1
         with os.fdopen(handle, "rb", closefd=False) as stream:
-            cut = max(0, facts.st_size - BYTES_MAX)
+            cut = max(0, facts.st_size - most)
             stream.seek(cut)
-            content = stream.read(BYTES_MAX)
+            content = stream.read(most)
     except OSError as error:
         skipped.append(_skip(str(path), f"cannot be read: {error.strerror}"))
         return b"", 1
@@ -207,7 +239,7 @@ def _content(path: Path, skipped: list[InputSkipped]) -> tuple[bytes, int]:
         return b"", 1
     if cut:
         content = content.partition(b"\n")[2]
-        reason = f"too large: only the last {BYTES_MAX} of {facts.st_size} bytes were read; lines count from there"
+        reason = f"too large: only the last {most} of {facts.st_size} bytes were read; lines count from there"
         skipped.append(_skip(str(path), reason))
     return content, 1
 

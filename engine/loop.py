@@ -13,7 +13,15 @@ from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
-from instar.fsm.errors import IllegalTransition, InstarError, LogCorrupt, LogUnavailable, PositionConflict
+from instar.fsm.errors import (
+    EffectCancelled,
+    EffectSuspended,
+    IllegalTransition,
+    InstarError,
+    LogCorrupt,
+    LogUnavailable,
+    PositionConflict,
+)
 from instar.fsm.events import EffectFailed, OutcomeRewarded
 from instar.fsm.policies import failure_is_final
 from instar.fsm.react import Effect, EffectName, react
@@ -84,6 +92,7 @@ class Loop:
         Raises:
             LogUnavailable: the outcome cannot be recorded; the effect stays owed.
             LogCorrupt: the log or a blob is damaged.
+            EffectSuspended: the worker is to end; the effect stays owed, and what is done of it is kept.
         """
         state = self._runtime.state
         effect = react(state)
@@ -102,7 +111,7 @@ class Loop:
     def _perform(self, state: AgentState, effect: Effect) -> None:
         try:
             pending = performer(effect.name)(self._runtime, state, effect)
-        except (LogUnavailable, LogCorrupt):
+        except (LogUnavailable, LogCorrupt, EffectSuspended):
             raise
         except Exception as error:
             if effect.name is EffectName.START_CYCLE:
@@ -132,6 +141,7 @@ class Loop:
             if isinstance(record.event, OutcomeRewarded) and record.event.checkpoint:
                 failpoint("promoted")
                 self._runtime.models.activate(record.event.checkpoint)
+                self._runtime.models.forget_kept()
             if self._listener:
                 self._listener(record)
 
@@ -142,8 +152,11 @@ class Loop:
             The number of effects that were run.
         """
         count = 0
-        while wanted() and self.step():
-            count += 1
+        try:
+            while wanted() and self.step():
+                count += 1
+        except EffectSuspended as error:
+            logger.info("%s", error)
         if count:
             self._runtime.progress.report("idle")
             write_audit(self._runtime)
@@ -153,11 +166,12 @@ class Loop:
 def _failure(effect: Effect, error: Exception) -> Pending:
     detail = "" if isinstance(error, InstarError) else "".join(traceback.format_exception(error))[-4000:]
     reason = str(error) if isinstance(error, InstarError) else f"{type(error).__name__}: {error}"
-    event = EffectFailed(effect=effect.name, reason=reason[:2000], detail=detail)
+    cancelled = isinstance(error, EffectCancelled)
+    event = EffectFailed(effect=effect.name, reason=reason[:2000], detail=detail, cancelled=cancelled)
     return Pending(event, cause=effect.answers)
 
 
 def _final(one: Pending, state: AgentState) -> Pending:
-    if isinstance(one.event, EffectFailed) and failure_is_final(state):
+    if isinstance(one.event, EffectFailed) and not one.event.cancelled and failure_is_final(state):
         return Pending(replace(one.event, final=True), cause=one.cause)
     return one

@@ -59,6 +59,11 @@ def compare_memory(reader: LogReader, before: AgentState, after: AgentState) -> 
     )
 
 
+def moved_rows(reader: LogReader, before: tuple[Span, ...], after: tuple[Span, ...]) -> tuple[MemoryRows, MemoryRows]:
+    """Counts the rows that come to be live, and those that come to be hidden, between two sets of spans."""
+    return _rows(reader, without(after, before)), _rows(reader, without(before, after))
+
+
 def without(spans: tuple[Span, ...], taken: tuple[Span, ...]) -> tuple[Span, ...]:
     """Gives the parts of spans that no taken span covers.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +15,13 @@ from instar.fsm.errors import ConfigError
 from instar.fsm.state import AgentState
 from instar.fsm.words import Digest
 from instar.store.checkpoints import activate, import_checkpoint, locate_model, materialize
+from instar.store.failpoints import failpoint
+from instar.store.kept_vectors import SUFFIX as KEPT_SUFFIX
 from instar.store.ports import Blobs
 
 from .bench import Reports
 from .settings import Settings
+from .version import VERSION
 from .workspace import Workspace
 
 if TYPE_CHECKING:
@@ -27,10 +30,12 @@ if TYPE_CHECKING:
     from .embedder import MiniLMEmbedder, Precision
     from .ports import Trainer
     from .recipe import Recipe
+    from .vector_cache import VectorCache
 
 logger = logging.getLogger("instar.engine")
 
 _CHUNK = 512
+_LOADED_MAX = 2
 
 
 def active_space(state: AgentState) -> Digest:
@@ -48,25 +53,27 @@ def active_space(state: AgentState) -> Digest:
 
 
 class ModelShelf:
-    """Brings checkpoints from the store to disk and into memory; one model is loaded at a time.
+    """Brings checkpoints from the store to disk and into memory; two models are loaded at a time.
 
-    Safe to share between threads: an embedding asked for while another runs waits for it.
+    So a search in the space that is active waits for no embedding in the space that is to follow. Safe to share
+    between threads.
 
     Args:
         workspace: where the folders lie.
         blobs: where checkpoints are stored.
-        settings: the recipe and the threads of a training.
-        precision: what models multiply in.
+        settings: how texts are embedded, the recipe and the threads of a training.
+        precision: what models multiply in, in place of the setting.
     """
 
     def __init__(
-        self, workspace: Workspace, blobs: Blobs, settings: Settings, *, precision: Precision = "auto"
+        self, workspace: Workspace, blobs: Blobs, settings: Settings, *, precision: Precision | None = None
     ) -> None:
         self._workspace = workspace
         self._blobs = blobs
         self._settings = settings
-        self._precision: Precision = precision
-        self._embedder: MiniLMEmbedder | None = None
+        self._precision: Precision = precision or settings.embedding.precision
+        self._embedders: dict[Digest, MiniLMEmbedder] = {}
+        self._cache: VectorCache | None = None
         self._lock = threading.Lock()
 
     def import_base(self, name: str) -> Digest:
@@ -86,12 +93,22 @@ class ModelShelf:
             activate(link, self.folder(checkpoint))
 
     def embedder(self, space: Digest) -> MiniLMEmbedder:
-        """Gives the model of a space; loads it when another one was loaded."""
+        """Gives the model of a space; the one that was used longest ago makes room for it."""
         from .embedder import MiniLMEmbedder
+        from .vector_cache import VectorCache
 
-        if self._embedder is None or self._embedder.space != space:
-            self._embedder = MiniLMEmbedder(self.folder(space), space, precision=self._precision)
-        return self._embedder
+        with self._lock:
+            found = self._embedders.pop(space, None)
+            if found is None:
+                chosen = self._settings.embedding
+                self._cache = self._cache or VectorCache(chosen.cache_mb << 20)
+                found = MiniLMEmbedder(
+                    self.folder(space), space, precision=self._precision, backend=chosen.backend, cache=self._cache
+                )
+                while len(self._embedders) >= _LOADED_MAX:
+                    del self._embedders[next(iter(self._embedders))]
+            self._embedders[space] = found  # the last used comes last
+            return found
 
     def embed_each(
         self, space: Digest, texts: Sequence[str], progress: Reports | None = None, effect: str = "embed"
@@ -103,26 +120,62 @@ class ModelShelf:
         """
         parts: list[NDArray[np.float32]] = []
         failures: list[str | None] = []
-        with self._lock:
-            embedder = self.embedder(space)
-            for start in range(0, len(texts), _CHUNK):
-                vectors, reasons = embedder.embed_each(texts[start : start + _CHUNK])
-                parts.append(vectors)
-                failures += reasons
-                if progress:
-                    progress.report(effect, min(start + _CHUNK, len(texts)), len(texts), "texts")
-            dim = embedder.dim
-        return (np.concatenate(parts) if parts else np.zeros((0, dim), np.float32)), failures
+        embedder = self.embedder(space)
+        for start in range(0, len(texts), _CHUNK):
+            vectors, reasons = embedder.embed_each(texts[start : start + _CHUNK])
+            parts.append(vectors)
+            failures += reasons
+            if progress:
+                progress.report(effect, min(start + _CHUNK, len(texts)), len(texts), "texts")
+        return (np.concatenate(parts) if parts else np.zeros((0, embedder.dim), np.float32)), failures
+
+    def reembed(
+        self, space: Digest, texts: Sequence[str], progress: Reports
+    ) -> tuple[NDArray[np.float32], list[str | None]]:
+        """Embeds texts as ``embed_each`` does, and keeps what is done until ``forget_kept``: a rerun does the rest."""
+        from instar.store.kept_vectors import KeptVectors
+
+        embedder = self.embedder(space)
+        vectors = np.zeros((len(texts), embedder.dim), np.float32)
+        failures: list[str | None] = [None] * len(texts)
+        path = self._workspace.memory / f"{space}{KEPT_SUFFIX}"
+        with KeptVectors(path, f"{embedder.way} {VERSION}", embedder.dim) as kept:
+            rest: list[int] = []
+            for number, text in enumerate(texts):
+                row = kept.get(text)
+                if row is None:
+                    rest.append(number)
+                else:
+                    vectors[number] = row
+            for start in range(0, len(rest), _CHUNK):
+                chunk = rest[start : start + _CHUNK]
+                vectors[chunk], reasons = embedder.embed_each([texts[number] for number in chunk])
+                sound = [number for number, reason in zip(chunk, reasons, strict=True) if reason is None]
+                kept.put([texts[number] for number in sound], vectors[sound])
+                for number, reason in zip(chunk, reasons, strict=True):
+                    failures[number] = reason
+                failpoint("reembed.kept")
+                progress.report("re-embed", len(texts) - len(rest) + start + len(chunk), len(texts), "texts")
+        return vectors, failures
+
+    def forget_kept(self) -> None:
+        """Removes what ``reembed`` kept, once it is recorded."""
+        for path in self._workspace.memory.glob(f"*{KEPT_SUFFIX}"):
+            path.unlink(missing_ok=True)
 
     def environment(self, space: Digest) -> Environment:
         """Describes where this process embeds texts of a space; loads its model."""
         from .environment import of_model
+        from .model_runs import PACKAGES
 
-        with self._lock:
-            return of_model(self.embedder(space).precision)
+        embedder = self.embedder(space)
+        return of_model(embedder.precision, packages=[PACKAGES[embedder.backend]])
 
-    def recipe(self) -> Recipe:
+    def recipe(self, ordered: Mapping[str, float | int | str] | None = None) -> Recipe:
         """Gives the configured training recipe.
+
+        Args:
+            ordered: parts that are to be otherwise.
 
         Raises:
             ConfigError: a part of it has no such name or no such value.
@@ -130,7 +183,7 @@ class ModelShelf:
         from .recipe import Recipe
 
         try:
-            return Recipe.from_dict(self._settings.training.recipe)
+            return Recipe.from_dict({**self._settings.training.recipe, **(ordered or {})})
         except ValueError as error:
             raise ConfigError(f"[training.recipe] cannot be used: {error}") from error
 
@@ -138,4 +191,10 @@ class ModelShelf:
         """Gives the trainer."""
         from .trainer import MiniLMTrainer
 
-        return MiniLMTrainer(threads=self._settings.training.threads)
+        training = self._settings.training
+        return MiniLMTrainer(
+            training.threads,
+            device=training.device,
+            keep_every_s=training.keep_every_s,
+            launcher=training.launcher,
+        )

@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache, lru_cache
-from typing import Any, Literal, NamedTuple, get_args
-
-import msgspec
-from msgspec import Struct
+from functools import lru_cache
+from typing import NamedTuple
 
 from instar.fsm.codec import decode_event
 from instar.fsm.events import PayloadErased
 from instar.fsm.words import Digest, Seq
-from instar.store.manifest import TensorFile, read_manifest
+from instar.store.naming import Kind, digests_of, parts_of_checkpoint
 from instar.store.ports import Blobs
 from instar.store.reader import LogReader, Row
 from instar.store.trees import read_tree
 
-Kind = Literal["blob", "tree", "checkpoint"]
+__all__ = ["Kind", "Named", "NamedBlobs", "Parts", "digests_of", "erased_blobs"]
 
-_TREES = {"tree", "tree_before", "tree_after"}
-_CHECKPOINTS = {"checkpoint", "base"}
-_NO_BLOBS = {"space", "prev_hash", "payload_hash"}
 _NODES_KEPT = 4096
 
 
 class Named(NamedTuple):
-    """A blob, tree or checkpoint, and the first event that names it."""
+    """A blob, tree or checkpoint, and the first and the last event that name it."""
 
     kind: Kind
     digest: Digest
     seq: Seq
+    last: Seq
 
 
 class NamedBlobs:
@@ -39,53 +34,24 @@ class NamedBlobs:
     def __init__(self, reader: LogReader) -> None:
         self._reader = reader
         self._first: dict[tuple[Kind, Digest], Seq] = {}
+        self._last: dict[tuple[Kind, Digest], Seq] = {}
 
     def take(self, row: Row) -> None:
         """Takes one raw row of the log; of an erased one, what is left of it."""
         payload = row[10] if row[10] is not None else self._reader.remains(row[0])
         for kind, digest in digests_of(decode_event(row[1], row[2], payload.encode())):
             self._first.setdefault((kind, digest), row[0])
+            self._last[kind, digest] = row[0]
 
     def __iter__(self) -> Iterator[Named]:
         for (kind, digest), seq in self._first.items():
-            yield Named(kind, digest, seq)
+            yield Named(kind, digest, seq, self._last[kind, digest])
 
 
 def erased_blobs(reader: LogReader) -> frozenset[Digest]:
     """Names the blobs that are gone on purpose."""
     events = (record.event for record in reader.read(types=[PayloadErased]))
     return frozenset(digest for event in events if isinstance(event, PayloadErased) for digest in event.blobs)
-
-
-def digests_of(event: Struct) -> Iterator[tuple[Kind, Digest]]:
-    """Yields the blobs, trees and checkpoints that an event names, by the declared type of its fields."""
-    for name, kind in _fields(type(event)):
-        value = getattr(event, name)
-        for inner in value if isinstance(value, tuple) else (value,):
-            if isinstance(inner, Struct):
-                yield from digests_of(inner)
-            elif isinstance(inner, str):
-                yield kind, Digest(inner)
-
-
-@cache
-def _fields(struct: type[Struct]) -> tuple[tuple[str, Kind], ...]:
-    """Finds the fields of a type in which a digest can stand, itself or in what they hold."""
-    if struct is PayloadErased:  # what it names is gone
-        return ()
-    found: list[tuple[str, Kind]] = []
-    for field in msgspec.structs.fields(struct):
-        if field.name not in _NO_BLOBS and _can_hold(field.type):
-            kind: Kind = "tree" if field.name in _TREES else "checkpoint" if field.name in _CHECKPOINTS else "blob"
-            found.append((field.name, kind))
-    return tuple(found)
-
-
-def _can_hold(declared: Any) -> bool:
-    """Says whether a digest can stand in a value of a declared type."""
-    if isinstance(declared, type) and issubclass(declared, Struct):
-        return bool(_fields(declared))
-    return declared is Digest or any(map(_can_hold, get_args(declared)))
 
 
 class Parts:
@@ -107,14 +73,7 @@ class Parts:
             yield from self._nodes.read
             yield from dict.fromkeys(entry.blob for entry in tree.files.values())
         elif kind == "checkpoint":
-            manifest = read_manifest(self._blobs, digest)
-            yield digest
-            for file in manifest.files:
-                if isinstance(file, TensorFile):
-                    yield file.header
-                    yield from (tensor.blob for tensor in file.tensors)
-                else:
-                    yield file.sha256
+            yield from parts_of_checkpoint(self._blobs, digest)
         else:
             yield digest
 

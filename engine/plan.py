@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import msgspec
@@ -12,7 +12,8 @@ from instar.fsm.errors import BlobCorrupt, InputRefused
 from instar.fsm.words import Digest
 from instar.store.paths import ancestors, check_path
 from instar.store.ports import Blobs
-from instar.store.trees import Entry, Tree, changes, check_entry
+from instar.store.tree_changes import TreeChanges
+from instar.store.trees import Change, Entry, Tree, changes, check_entry
 
 
 class Step(Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,6 +41,11 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     unmake: tuple[str, ...] = ()
     kept: dict[str, str] = {}
 
+    @property
+    def moves_nothing(self) -> bool:
+        """Says whether every file and folder stays as it is."""
+        return not (self.steps or self.make or self.unmake)
+
     def placed(self) -> dict[str, Entry]:
         """Names what will stand at each path that is added or changed."""
         return {step.path: step.target for step in self.steps if step.target is not None}
@@ -63,25 +69,48 @@ def make_plan(current: Tree, target: Tree, spared: Callable[[str], str | None] |
         target: the tree to restore.
         spared: says why a path could not be in ``target`` (see ``ignore.spared_by``); such a path is kept too.
     """
+    found = changes(Tree(files=current.files), Tree(files=target.files))
+    steps, kept = _steps(found, lambda path: target.reason(path) or (spared(path) if spared else None))
+    now, then = current.all_folders(), target.all_folders()
+    return Plan(
+        steps=steps,
+        make=tuple(sorted(target.folders - now)),
+        unmake=tuple(sorted(now - then)),
+        kept=current.unmanaged | kept,
+    )
+
+
+def plan_changes(found: TreeChanges, spared: Callable[[str], str | None] | None = None) -> Plan:
+    """Computes the same way from what differs alone; ``kept`` then names only what would have been deleted.
+
+    Args:
+        found: what differs between the tree that stands on disk and the target.
+        spared: as for ``make_plan``.
+    """
+    steps, kept = _steps(found.changes, spared or (lambda _: None))
+    held_back = {path: _not_captured(reason) for path, reason in found.held_back.items()}
+    return Plan(steps=steps, make=found.made, unmake=found.unmade, kept=held_back | kept)
+
+
+def _steps(found: Iterable[Change], spared: Callable[[str], str | None]) -> tuple[tuple[Step, ...], dict[str, str]]:
+    """Gives the steps, and what is kept with the reason."""
     steps: list[Step] = []
-    kept = dict(current.unmanaged)
-    for change in changes(Tree(files=current.files), Tree(files=target.files)):
+    kept: dict[str, str] = {}
+    for change in found:
         if change.after is not None:
             action: Literal["add", "change"] = "add" if change.before is None else "change"
             steps.append(Step(change.path, action, change.before, change.after))
             continue
-        reason = target.reason(change.path) or (spared(change.path) if spared else None)
+        reason = spared(change.path)
         if reason is None:
             steps.append(Step(change.path, "delete", change.before, None))
         else:
-            kept[change.path] = f"not captured in the target: {reason}"
-    now, then = current.all_folders(), target.all_folders()
-    return Plan(
-        steps=tuple(steps),
-        make=tuple(sorted(target.folders - now)),
-        unmake=tuple(sorted(now - then)),
-        kept=kept,
-    )
+            kept[change.path] = _not_captured(reason)
+    return tuple(steps), kept
+
+
+def _not_captured(reason: str) -> str:
+    return f"not captured in the target: {reason}"
 
 
 def write_plan(blobs: Blobs, plan: Plan) -> Digest:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from instar.fsm.errors import BlobCorrupt, BlobMissing, Diverged, InstarError, RollbackRefused
+from instar.fsm.errors import BlobCorrupt, BlobMissing, Diverged, EffectFailedError, InstarError, RollbackRefused
 from instar.store.paths import encode_path, parent_of
 from instar.store.ports import Blobs
 from instar.store.trees import Entry
@@ -19,10 +21,16 @@ NAMED_MAX = 3
 LINK_BYTES_MAX = 4095
 
 
-def check_plan(root: Path, plan: Plan, blobs: Blobs) -> None:
+def check_plan(root: Path, plan: Plan, blobs: Blobs, *, contents: bool = True) -> None:
     """Verifies every blob that a plan needs, and every file that it would displace. Nothing is written.
 
     What already stands as the plan would have it is no divergence.
+
+    Args:
+        root: the folder to restore.
+        plan: the plan.
+        blobs: the store.
+        contents: whether to read what is to be put in place; not needed before it is staged, which reads it too.
 
     Raises:
         BlobMissing: a file to restore, or one to displace, is not in the store.
@@ -31,14 +39,14 @@ def check_plan(root: Path, plan: Plan, blobs: Blobs) -> None:
         Diverged: files changed since the plan was made.
     """
     for step in plan.steps:
-        if step.target is not None:
+        if contents and step.target is not None:
             checked_content(blobs, step.path, step.target)
         if step.expected is not None and not blobs.has(step.expected.blob):
             raise BlobMissing(
                 f"{step.path} holds blob {step.expected.blob}, which is not in the store: it could not be brought "
                 "back. Nothing was moved; capture the workspace and plan again."
             )
-    with Beneath(root) as beneath:
+    with _explained(root), Beneath(root) as beneath:
         check = _Check(beneath, plan)
         for step in plan.steps:
             check.step(step)
@@ -64,6 +72,20 @@ def checked_content(blobs: Blobs, path: str, target: Entry) -> bytes:
             "Nothing was moved; run `instar verify` and go to another point of the log."
         )
     return content
+
+
+@contextmanager
+def _explained(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise Diverged(
+            f"something in {root} came or went while it was looked at ({error}). Nothing was moved; plan again."
+        ) from error
+    except OSError as error:
+        raise EffectFailedError(
+            f"{root} cannot be looked at before the restore: {error}. Nothing was moved; mend this, then plan again."
+        ) from error
 
 
 class _Check:

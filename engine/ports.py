@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -10,25 +10,32 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from instar.fsm.events import Environment, Interval, Retrieval
+from instar.fsm.events import Ability, Environment, Interval, Retrieval
 from instar.fsm.words import Digest
 
 from .recipe import Recipe
 
 
 class Pair(Struct, frozen=True):
-    """One row to learn from: what was asked, what is right, and answers that are known to be wrong for it."""
+    """One row to learn from: what was asked, what is right, and answers that are known to be wrong for it.
+
+    ``confusable`` are inputs of other answers that lie near to this one.
+    """
 
     input: str
     output: str
     negatives: tuple[str, ...] = ()
+    confusable: tuple[str, ...] = ()
 
 
 class TrainRequest(Struct, frozen=True, kw_only=True):
     """Everything that a training run depends on.
 
-    ``corpus`` holds the candidate answers among which a held-out input must find its own. ``scratch`` is a folder
-    that the run may fill; nothing outside it is written.
+    ``heldout`` judges the candidate and ``validation`` chooses among epochs and fits temperatures: no row of theirs is
+    learnt from. ``memory`` holds old pairs that are known to be right: they are rehearsed, and stand among the examples.
+    ``probes`` are abilities that must be kept, by name; ``general`` are texts that are to stay where they lay. ``corpus``
+    holds the candidate answers among which an input must find its own. ``scratch`` is a folder that the run may fill;
+    nothing outside it is written.
     """
 
     base: Path
@@ -39,10 +46,17 @@ class TrainRequest(Struct, frozen=True, kw_only=True):
     seed: int
     recipe: Recipe
     scratch: Path
+    validation: Sequence[Pair] = ()
+    memory: Sequence[Pair] = ()
+    probes: Mapping[str, Sequence[Pair]] = {}
+    general: Sequence[str] = ()
 
 
 class TrainOutcome(Struct, frozen=True, kw_only=True):
     """A trained model folder, and what was measured; ``losses`` holds one value per step.
+
+    ``adapter`` is a safetensors file with the low-rank products that were added to the base's weights, if that is how
+    it was trained (see ``engine/training/adapter.py``). ``epochs`` counts those that the weights have seen.
 
     ``environment`` says where it was trained, if the trainer can tell; without it nobody can tell a training that
     cannot be reproduced from one that was never run.
@@ -57,6 +71,11 @@ class TrainOutcome(Struct, frozen=True, kw_only=True):
     steps: int
     duration_s: float
     environment: Environment | None = None
+    abilities: tuple[Ability, ...] = ()
+    temperature: float | None = None
+    base_temperature: float | None = None
+    validated: tuple[float, ...] = ()
+    adapter: Path | None = None
 
 
 class Progress(Protocol):

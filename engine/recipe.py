@@ -1,13 +1,12 @@
 """The training recipe: every value that shapes a checkpoint beside the rows and the seed.
 
-The defaults were measured on 580 failures of looking up functions of Python's library by description: over three seeds
-recall@1 rose from .258 to .284, .288 and .289, the mean reciprocal rank from .363 to .388, .391 and .393. One known
-wrong answer a row ranked no better (.284, .391), cost more time and lowered the confidence.
+docs/training.md has the table of what was measured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -17,22 +16,50 @@ from msgspec import Struct
 class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How to train; recorded whole with the checkpoint."""
 
-    epochs: int = 2
+    loss: Literal["nca", "pairs"] = "nca"
+    """``nca`` draws all texts of an answer together, its inputs and its own text, as the answers' vote weighs them
+    (Goldberger et al. 2004); ``pairs`` an input to one document among all of the batch (Henderson et al. 2017)."""
+    epochs: int = 10
     batch: int = 64
-    rate: float = 1e-4
+    rate: float = 3e-4
     """Peak learning rate of AdamW, reached after the share ``warmup`` of all steps, then falling to zero."""
     warmup: float = 0.1
+    weight_decay: float = 0.0
     scale: float = 20.0
     """What cosines are multiplied by in the loss: 1 / temperature."""
-    frozen_layers: int = 3
+    symmetric: float = 0.0
+    """Of pairs: the weight of the loss the other way round, from each document to its inputs, beside 1."""
+    positives: Literal["answer", "example", "mixed"] = "answer"
+    """Of pairs: what a row is drawn to, its answer's text, another known input of the same answer (where there is none,
+    the answer), or the two in turns by epoch."""
+    negatives: int = 0
+    """Of pairs: how many known wrong answers of a row stand in its batch; the row's others take turns by epoch."""
+    confusable: int = 0
+    """Of pairs: how many inputs of other answers that are near to the row's own stand in its batch: those that the data
+    set names, else the nearest under the base."""
+    rehearsal: float = 3.0
+    """How many old pairs at most are learnt again beside each new one, others in each epoch."""
+    structure: float = 1.0
+    """The weight of the loss that keeps each text's cosines to where all texts lay under the base (relational
+    distillation, Park et al. 2019; Hinton et al. 2015)."""
+    general: float = 2.0
+    """The weight of the loss that keeps general texts, some at each step, where they lay under the base."""
+    tuning: Literal["full", "lora"] = "full"
+    """Whether the layers' own weights are trained, or products of two small matrices that are added to them (Hu et al.
+    2021): those alone are stored, the rest is the base's."""
+    lora_rank: int = 8
+    lora_alpha: float = 16.0
+    frozen_layers: int = 2
     """How many of the lowest layers, and the token embeddings, keep the base's weights and so are stored once; with
     0 the embeddings alone do, with -1 nothing does."""
-    negatives: int = 0
-    """How many known wrong answers of a row stand in its batch; the row's others take turns by epoch."""
     dropout: float = 0.0
+    """In the layers that learn."""
     tokens_max: int = 128
     """Where a text is cut in training; embedding uses the model's own window."""
-    mix: float = 0.5
+    patience: int = 0
+    """After how many epochs without a gain on the validation pairs the training stops; the best epoch's weights are
+    kept. With 0 it never does."""
+    mix: float = 1.0
     """How far the stored weights lie on the way from the base's (0) to the trained ones (1): WiSE-FT, Wortsman 2022."""
     clip: float = 1.0
     """Largest norm of a step's gradient."""
@@ -45,13 +72,17 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return msgspec.structs.asdict(self)
 
     @classmethod
-    def from_dict(cls, parts: Mapping[str, Any]) -> Recipe:
+    def from_dict(cls, parts: Mapping[str, Any], *, strict: bool = True) -> Recipe:
         """Makes a recipe from the parts that differ from the default.
+
+        Args:
+            parts: by name.
+            strict: whether a number may be given as text, as on a command line.
 
         Raises:
             ValueError: a part has no such name, or a value that cannot be trained with.
         """
-        recipe = msgspec.convert(dict(parts), cls)
+        recipe = msgspec.convert(dict(parts), cls, strict=strict)
         for name, low, high in _BOUNDS:
             value = getattr(recipe, name)
             if not low <= value <= high:  # also refuses what is no number
@@ -59,16 +90,56 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return recipe
 
 
+def parse_recipe(text: str) -> dict[str, float | int | str]:
+    """Reads parts of a recipe from a file (``*.toml``, ``*.json``) or from ``NAME=VALUE,NAME=VALUE``.
+
+    Raises:
+        ValueError: the file cannot be read, or the text is neither.
+    """
+    if text.endswith((".toml", ".json")):
+        try:
+            content = Path(text).read_bytes()
+            decode = msgspec.toml.decode if text.endswith(".toml") else msgspec.json.decode
+            return decode(content, type=dict[str, float | int | str])
+        except (OSError, msgspec.MsgspecError) as error:
+            raise ValueError(f"{text} cannot be read: {error}") from error
+    parts: dict[str, float | int | str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise ValueError(f"{part!r} is no NAME=VALUE, and no file named *.toml or *.json")
+        parts[name.strip()] = _number(value.strip())
+    return parts
+
+
+def _number(text: str) -> float | int | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
 _BOUNDS = (
     ("epochs", 1, 1000),
     ("batch", 1, 4096),
     ("rate", 1e-9, 1.0),
     ("warmup", 0.0, 1.0),
+    ("weight_decay", 0.0, 1.0),
     ("scale", 1e-3, 1000.0),
-    ("frozen_layers", -1, 1000),
+    ("symmetric", 0.0, 100.0),
     ("negatives", 0, 64),
+    ("confusable", 0, 64),
+    ("rehearsal", 0.0, 100.0),
+    ("structure", 0.0, 1000.0),
+    ("general", 0.0, 1000.0),
+    ("lora_rank", 1, 256),
+    ("lora_alpha", 1e-3, 1000.0),
+    ("frozen_layers", -1, 1000),
     ("dropout", 0.0, 0.9),
     ("tokens_max", 4, 8192),
+    ("patience", 0, 1000),
     ("mix", 0.01, 1.0),
     ("clip", 1e-6, 1e6),
 )

@@ -116,7 +116,7 @@ def _subjects(effects: Sequence[str]) -> dict[type, Subject]:
         from .reexecution.texts import Datasets, Diffs
 
         found |= {DiffComputed: Diffs()} if "diff" in effects else {}
-        found |= {DatasetGenerated: Datasets()} if "dataset" in effects else {}
+        found |= {DatasetGenerated: Datasets(embeds="embed" in effects)} if "dataset" in effects else {}
     if "embed" in effects:
         from .reexecution.vectors import Embeddings, Reembeddings
 

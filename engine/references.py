@@ -7,13 +7,11 @@ from datetime import UTC, datetime
 
 from instar.fsm.errors import ConfigError
 from instar.fsm.events import OutcomeRewarded, SnapshotTaken, WorkspaceInitialized
+from instar.fsm.retention import SAFETY
 from instar.fsm.words import Seq
 from instar.store.reader import LogReader
 
 FORMS = "a seq, latest, latest~N, snapshot:NAME, checkpoint:PREFIX, last-good or an ISO time"
-
-SAFETY = "before-rollback-"
-"""How the snapshots begin that a rollback takes of what it is about to change."""
 
 
 def resolve(reader: LogReader, reference: str | int) -> Seq:
@@ -34,6 +32,18 @@ def resolve(reader: LogReader, reference: str | int) -> Seq:
     if not 1 <= seq <= head:
         raise ConfigError(f"{text!r} is no position of this log: it has events 1 to {head}")
     return Seq(seq)
+
+
+def is_reference(text: str) -> bool:
+    """Says whether a text has the form of a reference; what it names need not exist."""
+    text = text.strip()
+    if re.fullmatch(r"[0-9]+|latest(~[0-9]+)?|last-good|(snapshot|checkpoint):.*", text):
+        return True
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _resolve(reader: LogReader, text: str, head: int) -> int:

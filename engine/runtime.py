@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from instar.store.log import EventLog
 from instar.store.reader import LogReader
 
 from .progress import ProgressFile
-from .settings import Settings, load_settings
+from .settings import Settings, load_settings, with_rules
 from .workspace import Workspace
 
 if TYPE_CHECKING:
@@ -41,12 +42,14 @@ class Runtime:
     """
 
     def __init__(self, root: Path, *, actor: str, settings: Settings | None = None, clock: Clock | None = None) -> None:
-        self.settings = settings or load_settings(root, os.environ)
+        self.settings = with_rules(settings or load_settings(root, os.environ))
         self.workspace = Workspace(root, self.settings.paths, self.settings.log_url)
         self.log = EventLog(self.workspace.place, actor=actor, clock=clock)
         self.files = FileLock(self.workspace.home / "files.lock")
         """Held by whoever scans or changes the agent's files."""
         self.progress = ProgressFile(self.workspace.progress)
+        self.ending: Callable[[], bool] = lambda: False
+        """Says whether whoever works here is to end soon: a long effect then puts itself off."""
 
     @property
     def reader(self) -> LogReader:
@@ -79,19 +82,14 @@ class Runtime:
         from .ignore import Ignore
         from .stat_cache import StatCache
 
-        watch = self.settings.watch
+        rules = self.settings.policy.capture
         return Capture(
             self.workspace.root,
             self.blobs,
-            Ignore(patterns=(*watch.ignore, *self._own_paths())),
-            cap_bytes=watch.cap_bytes,
+            Ignore(recorded=rules),
+            cap_bytes=rules.cap_bytes,
             cache=StatCache(self.workspace.stat_cache),
         )
-
-    def _own_paths(self) -> list[str]:
-        paths = self.settings.paths
-        own = (paths.retrain_trigger, paths.active_checkpoint, paths.dataset, paths.audit, paths.logs, paths.audit_log)
-        return [f"/{path}" for path in own]
 
     @cached_property
     def memory(self) -> VectorMemory:
@@ -128,5 +126,8 @@ class Runtime:
         return chosen
 
     def close(self) -> None:
-        """Closes the log."""
+        """Closes the log, and saves what was seen of the files."""
+        capture = self.__dict__.get("capture")
+        if capture is not None:
+            capture.save()
         self.log.close()

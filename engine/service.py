@@ -20,11 +20,12 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from instar.fsm.errors import InstarError
+from instar.fsm.errors import ConfigError, InstarError
 from instar.fsm.words import Digest
 
+from .answers import Answer, answer
 from .runtime import Runtime
-from .search import Found, search
+from .search import EVERYTHING, Filter, Found, search
 
 logger = logging.getLogger("instar.engine")
 
@@ -44,7 +45,15 @@ class SearchRequest(Struct, tag="search"):
 
     text: str
     k: int = 10
-    kinds: list[str] | None = None
+    wanted: Filter = EVERYTHING
+
+
+class AnswerRequest(Struct, tag="answer"):
+    """Asks for what the rows nearest to a text say is right."""
+
+    text: str
+    k: int
+    wanted: Filter = EVERYTHING
 
 
 class Embedded(Struct, tag="embedded"):
@@ -61,14 +70,20 @@ class FoundRows(Struct, tag="found"):
     rows: list[Found]
 
 
+class Answered(Struct, tag="answered"):
+    """The answer, and how sure it is."""
+
+    answer: Answer
+
+
 class Refused(Struct, tag="refused"):
     """Why a request could not be served."""
 
     message: str
 
 
-Request = EmbedRequest | SearchRequest
-Reply = Embedded | FoundRows | Refused
+Request = EmbedRequest | SearchRequest | AnswerRequest
+Reply = Embedded | FoundRows | Answered | Refused
 _REQUESTS: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Request)
 _REPLIES: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Reply)
 
@@ -155,8 +170,10 @@ class Service:
                 case EmbedRequest(texts=texts, space=space):
                     chosen, vectors = embed_texts(self._runtime, texts, space)
                     return Embedded(chosen, int(vectors.shape[1]), vectors.astype("<f4").tobytes())
-                case SearchRequest(text=text, k=k, kinds=kinds):
-                    return FoundRows(search(self._runtime, text, k, kinds))
+                case SearchRequest(text=text, k=k, wanted=wanted):
+                    return FoundRows(search(self._runtime, text, k, wanted))
+                case AnswerRequest(text=text, k=k, wanted=wanted):
+                    return Answered(answer(self._runtime, text, k, wanted))
                 case other:
                     return Refused(f"unknown request {type(other).__name__}")
         except (InstarError, msgspec.MsgspecError) as error:
@@ -204,13 +221,26 @@ class Client:
 
     def embed(self, texts: Sequence[str], space: str | None = None) -> tuple[Digest, NDArray[np.float32]]:
         """Gives the space and the vectors, float32 of shape (texts, dim) with unit rows."""
-        reply = self._ask(EmbedRequest(list(texts), space))
+        reply = self._ask(EmbedRequest([_sendable(text) for text in texts], space))
         assert isinstance(reply, Embedded)
         flat = np.frombuffer(reply.vectors, dtype="<f4")
         return Digest(reply.space), flat.reshape(-1, reply.dim).astype(np.float32)
 
-    def search(self, text: str, k: int, kinds: Sequence[str] | None = None) -> list[Found]:
+    def search(self, text: str, k: int, wanted: Filter = EVERYTHING) -> list[Found]:
         """Gives the rows of memory nearest to a text."""
-        reply = self._ask(SearchRequest(text, k, list(kinds) if kinds else None))
+        reply = self._ask(SearchRequest(_sendable(text), k, wanted))
         assert isinstance(reply, FoundRows)
         return reply.rows
+
+    def answer(self, text: str, k: int, wanted: Filter = EVERYTHING) -> Answer:
+        """Gives what the rows nearest to a text say is right."""
+        reply = self._ask(AnswerRequest(_sendable(text), k, wanted))
+        assert isinstance(reply, Answered)
+        return reply.answer
+
+
+def _sendable(text: str) -> str:
+    """Makes a text valid Unicode, as whoever embeds it does: half a surrogate pair cannot be sent."""
+    if not isinstance(text, str):
+        raise ConfigError(f"{type(text).__name__} is no text")
+    return text.encode("utf-8", "replace").decode("utf-8")

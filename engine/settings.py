@@ -9,13 +9,17 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from instar.fsm.errors import ConfigError
-from instar.fsm.policy import Policy
+from instar.fsm.policy import CapturePolicy, Policy
+from instar.fsm.retention import Retention
+
+from .left_out import in_force
 
 PREFIX = "INSTAR_"
 WHOLE = "INSTAR_SETTINGS_JSON"
@@ -30,6 +34,9 @@ class WatchSettings(Struct, frozen=True, forbid_unknown_fields=True):
     cap_bytes: int = 10 * 1024 * 1024
     debounce_ms: int = 150
     rescan_s: float = 20.0
+    mode: Literal["auto", "inotify", "polling"] = "auto"
+    """Who finds a change: the kernel tells of it, or it is looked for; ``auto`` asks the kernel where it sees all."""
+    poll_s: float = 2.0
 
 
 class PathSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,6 +56,25 @@ class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True):
     recipe: dict[str, float | int | str] = {}
     threads: int = 0
     """Threads for torch; 0 takes every core."""
+    device: str = "auto"
+    """``cpu``, ``cuda``, or ``auto``: a GPU if there is one."""
+    keep_every_s: float = 15.0
+    """How often the state of a training is saved, so that one that was killed goes on from there."""
+    launcher: str = ""
+    """Trains in the processes that this command starts, such as ``accelerate launch --num_processes 2``."""
+    probes: str = ""
+    """A file of pairs that measures abilities which a training must not lose (docs/training.md), in the workspace."""
+
+
+class EmbeddingSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """How texts become vectors (docs/memory.md)."""
+
+    backend: Literal["torch", "onnx", "openvino"] = "torch"
+    """What runs the model; torch does where that is not installed, or does not agree with it."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """``auto`` takes bfloat16 where the processor multiplies it and the model bears it."""
+    cache_mb: int = 64
+    """For vectors of texts that were embedded lately, in RAM; 0 keeps none."""
 
 
 class MutationSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,9 +102,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     log_url: str | None = None
     """A PostgreSQL server for the log of a new workspace; by default it is a file in the workspace."""
     policy: Policy = field(default_factory=Policy)
+    retention: Retention = field(default_factory=Retention)
     watch: WatchSettings = field(default_factory=WatchSettings)
     paths: PathSettings = field(default_factory=PathSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)
     mutation: MutationSettings = field(default_factory=MutationSettings)
     plugins: PluginSettings = field(default_factory=PluginSettings)
 
@@ -106,6 +134,20 @@ def load_settings(root: Path, environ: Mapping[str, str] | None = None, **flags:
         raise ConfigError(f"a setting cannot be used: {error}. See docs/operations.md for the keys.") from error
     check_bounds(settings)
     return settings
+
+
+def with_rules(settings: Settings) -> Settings:
+    """Completes the policy by what is left out of every tree, which follows from other settings.
+
+    Raises:
+        ConfigError: it was set as something else.
+    """
+    paths, watch = settings.paths, settings.watch
+    own = (paths.retrain_trigger, paths.active_checkpoint, paths.dataset, paths.audit, paths.logs, paths.audit_log)
+    rules = in_force(watch.ignore, own, watch.cap_bytes)
+    if settings.policy.capture not in (CapturePolicy(), rules):
+        raise ConfigError("policy.capture cannot be set: it follows from watch.ignore, watch.cap_bytes and [paths]")
+    return replace(settings, policy=replace(settings.policy, capture=rules))
 
 
 def _from_files(root: Path) -> dict[str, Any]:
@@ -145,15 +187,27 @@ def check_bounds(settings: Settings) -> None:
         "policy.reward.threshold": (settings.policy.reward.threshold, 0.0, 1.0),
         "policy.reward.smoothing": (settings.policy.reward.smoothing, 1e-6, 1.0),
         "policy.retrain.heldout_share": (settings.policy.retrain.heldout_share, 0.0, 0.9),
+        "policy.retrain.validation_share": (settings.policy.retrain.validation_share, 0.0, 0.5),
         "policy.cycle.signals_max": (settings.policy.cycle.signals_max, 1, 4096),
         "policy.cycle.failures_max": (settings.policy.cycle.failures_max, 1, 1000),
         "policy.cycle.judged_max": (settings.policy.cycle.judged_max, 1, 100_000),
+        "retention.days": (settings.retention.days, 0.0, 36_500.0),
+        "retention.promotions_max": (settings.retention.promotions_max, 0, 1_000_000),
+        "retention.safety_max": (settings.retention.safety_max, 0, 1_000_000),
+        "embedding.cache_mb": (settings.embedding.cache_mb, 0, 1 << 20),
         "watch.rescan_s": (settings.watch.rescan_s, 0.1, 86_400.0),
+        "watch.poll_s": (settings.watch.poll_s, 0.1, 86_400.0),
+        "watch.cap_bytes": (settings.watch.cap_bytes, 0, 2**40),
         "watch.debounce_ms": (settings.watch.debounce_ms, 0, 60_000),
+        "policy.gate.forgetting_max": (settings.policy.gate.forgetting_max, 0.0, 1.0),
+        "policy.gate.forgetting_min": (settings.policy.gate.forgetting_min, 1, 1_000_000),
+        "training.keep_every_s": (settings.training.keep_every_s, 0.0, 86_400.0),
     }
     for name, (value, low, high) in bounds.items():
         if not low <= value <= high:
             raise ConfigError(f"{name} is {value}; it must lie in {low:g} … {high:g}")
+    if settings.training.device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"training.device is {settings.training.device!r}; it must be auto, cpu or cuda")
     for name, relative in msgspec.structs.asdict(settings.paths).items():
         if Path(relative).is_absolute() or ".." in Path(relative).parts or not relative:
             raise ConfigError(f"paths.{name} is {relative!r}; it must be a path inside the workspace")

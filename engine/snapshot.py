@@ -17,8 +17,14 @@ from .watcher import rescan
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-def take_snapshot(runtime: Runtime, name: str, reason: str = "asked for") -> Recorded:
+def take_snapshot(runtime: Runtime, name: str, reason: str = "asked for", *, full: bool = False) -> Recorded:
     """Looks at every file, stores what changed, and names the point. A snapshot that fails is an error.
+
+    Args:
+        runtime: the workspace.
+        name: what to call it.
+        reason: why it is taken.
+        full: read every file, whatever its times say.
 
     Raises:
         ConfigError: the name cannot be used.
@@ -26,13 +32,21 @@ def take_snapshot(runtime: Runtime, name: str, reason: str = "asked for") -> Rec
     """
     if not NAME.fullmatch(name):
         raise ConfigError(f"{name!r} is no name for a snapshot: use letters, digits, dot, dash and underscore")
+    from .rollback import finish_begun
+
+    finish_begun(runtime)
     with runtime.files.held():
-        rescan(runtime, full=True)
-        return runtime.log.transact(lambda state: [Pending(_taken(state, name, reason))])[0]
+        rescan(runtime, full=full)
+        return runtime.log.transact(lambda state: [Pending(taken(state, name, reason))])[0]
 
 
-def _taken(state: AgentState, name: str, reason: str) -> SnapshotTaken:
-    taken = snapshot_of(state, name, reason)
-    if taken is None:
+def taken(state: AgentState, name: str, reason: str) -> SnapshotTaken:
+    """Names the present point.
+
+    Raises:
+        ConfigError: nothing was captured yet.
+    """
+    found = snapshot_of(state, name, reason)
+    if found is None:
         raise ConfigError("nothing was captured yet: run `instar init` first")
-    return taken
+    return found

@@ -2,32 +2,42 @@
 
 By name, for step 7 of the plan: ``7.part`` is being written; ``7`` is ready to be swapped in, or was just swapped out;
 ``7.old`` is a link that a file system without RENAME_EXCHANGE needs; ``7.kept.<digest>`` holds what nobody expected.
-Only a ``.part`` is ever dropped unread; the kept ones stay until the event that names them is in the log.
+Only a ``.part`` is ever dropped unread; the kept ones stay until the event that names them is in the log. A folder that
+is being filled for the first time is a ``<plan>.part`` itself, and gets its name when all in it is durable.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import stat
-from collections.abc import Iterable
+import shutil
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 from instar.fsm.errors import Diverged, RollbackRefused
 from instar.fsm.events import Displaced
 from instar.fsm.words import Digest
+from instar.store.durable import sync_folder
 from instar.store.failpoints import failpoint
 from instar.store.ports import Blobs
 from instar.store.trees import Entry
 
 from .beneath import OPEN_FOLDER, Obstacle, find, names, read
+from .flush import WHOLE_FROM, sync_names, write_out
+from .held_open import held_open
 from .plan import Plan, Step
 from .plan_check import checked_content
 
 ATTEMPTS = 8
+THREADS_FROM = 256
+"""So many files are unpacked and written by more than one thread."""
 
 _KEPT = re.compile(rb"(\d+)\.kept\.[0-9a-f]{64}")
+_PART = ".part"
+
+Steps = list[tuple[int, Step]]
 
 
 class Staging:
@@ -50,25 +60,28 @@ class Staging:
 
     def write(self, steps: Iterable[tuple[int, Step]]) -> None:
         """Writes the targets of steps, durable when it returns; all or none of them are ready."""
-        written: list[bytes] = []
+        wanted = [(index, step) for index, step in steps if step.target is not None]
+        if not wanted:
+            return
         try:
-            for index, step in steps:
-                if step.target is not None:
-                    failpoint("restore.part")
-                    written.append(slot(index))
-                    self._write_part(
-                        slot(index) + b".part", step.target, checked_content(self.blobs, step.path, step.target)
-                    )
-            for name in written:
-                self._sync(name + b".part")
+            write_files(self.fd, self.blobs, wanted, lambda index: slot(index) + b".part")
+            sync_names(self.fd, [slot(index) + b".part" for index, step in wanted if not _is_link(step)])
         except BaseException:
-            for name in written:  # gives the room back: the disk may be full
+            for index, _ in wanted:  # gives the room back: the disk may be full
                 with suppress(OSError):
-                    os.unlink(name + b".part", dir_fd=self.fd)
+                    os.unlink(slot(index) + b".part", dir_fd=self.fd)
             raise
-        for name in written:
-            os.rename(name + b".part", name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        for index, _ in wanted:
+            os.rename(slot(index) + b".part", slot(index), src_dir_fd=self.fd, dst_dir_fd=self.fd)
         self.sync()
+
+    def freshen(self, index: int) -> bool:
+        """Gives a slot that was just written a fresh time; says whether it is there."""
+        try:
+            os.utime(slot(index), dir_fd=self.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
 
     def ready(self, index: int, step: Step) -> None:
         """Makes sure that the slot of a step holds its target, with a fresh time."""
@@ -80,27 +93,29 @@ class Staging:
             self.write([(index, step)])
         os.utime(slot(index), dir_fd=self.fd, follow_symlinks=False)
 
-    def retire(self, index: int, step: Step, *, only_old: bool = False) -> None:
+    def retire(self, index: int, step: Step, *, only_old: bool = False, only_new: bool = False) -> None:
         """Empties the slot of a step: drops what the store holds, keeps what nobody expected.
 
         Raises:
             RollbackRefused: something that is neither file nor link was swapped out.
         """
         known = {entry.blob for entry in (step.expected, step.target) if entry is not None}
-        for name in [slot(index) + b".old"] + ([] if only_old else [slot(index)]):
+        for name in ([] if only_new else [slot(index) + b".old"]) + ([] if only_old else [slot(index)]):
             for _ in range(ATTEMPTS):
                 before = self._status(name)
+                if before is None:
+                    break
                 found = find(self.fd, name)
-                if before is None or found is None:
+                if found is None:
                     break
                 if isinstance(found, Obstacle):
                     raise RollbackRefused(
                         f"a {found.kind} came to stand at {step.path} while it was restored; it is now at "
                         f"{self.folder / os.fsdecode(name)}. Move it where it belongs, then start again."
                     )
-                if found.blob not in known or not self.blobs.has(found.blob):
+                if found.blob not in known or not self.blobs.has(found.blob) or held_open(self.fd, name):
                     self._keep(index, name)
-                elif self._status(name) == before:  # whoever has it open has not written to it since
+                elif self._status(name) == before:  # whoever had it open did not write to it since
                     os.unlink(name, dir_fd=self.fd)
             else:
                 raise Diverged(
@@ -108,22 +123,32 @@ class Staging:
                 )
 
     def kept(self, plan: Plan) -> list[Displaced]:
-        """Puts the bytes that nobody expected into the store and names them, those of an earlier run as well."""
+        """Puts the bytes that nobody expected into the store and names them, those of an earlier run as well.
+
+        A file that is kept because somebody has it open, and that was not written to yet, is not named.
+        """
         found = []
         for name in names(self.fd):
             match = _KEPT.fullmatch(name)
             if match and int(match[1]) < len(plan.steps):
-                index = int(match[1])
-                found.append(Displaced(plan.steps[index].path, self._keep(index, name)))
+                step = plan.steps[int(match[1])]
+                digest = self._keep(int(match[1]), name)
+                if all(entry is None or entry.blob != digest for entry in (step.expected, step.target)):
+                    found.append(Displaced(step.path, digest))
         return found
 
     def clear(self) -> list[Path]:
-        """Removes what the store holds, and the folder if it is empty then; returns what was left."""
+        """Removes what the store holds and nobody may still write to, and the folder if it is empty then.
+
+        Returns:
+            What was left.
+        """
         left = []
         for name in names(self.fd):
             before = self._status(name)
             found = find(self.fd, name)
-            stored = isinstance(found, Entry) and self.blobs.has(found.blob) and self._status(name) == before
+            stored = isinstance(found, Entry) and self.blobs.has(found.blob) and not held_open(self.fd, name)
+            stored = stored and self._status(name) == before
             if name.endswith(b".part") or stored:
                 os.unlink(name, dir_fd=self.fd)
             else:
@@ -144,34 +169,106 @@ class Staging:
         os.rename(name, b"%d.kept.%s" % (index, digest.encode()), src_dir_fd=self.fd, dst_dir_fd=self.fd)
         return digest
 
-    def _write_part(self, name: bytes, target: Entry, content: bytes) -> None:
-        with suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=self.fd)
-        if target.kind == "link":
-            os.symlink(content, name, dir_fd=self.fd)
-            return
-        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
-        with open(fd, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
-            file.write(content)
-            file.flush()
-            os.fchmod(fd, target.mode)
-
-    def _sync(self, name: bytes) -> None:
-        status = self._status(name)
-        if status is None or stat.S_ISLNK(status[0]):
-            return
-        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-
     def _status(self, name: bytes) -> tuple[int, ...] | None:
         try:
             found = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
         return found.st_mode, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def fill(folder: Path, blobs: Blobs, plan: Plan) -> None:
+    """Writes all that a plan puts in place into its staging folder, which is not there yet; durable when it returns.
+
+    Raises:
+        OSError: the disk is full, or not writable; nothing is left.
+        BlobMissing, BlobCorrupt: the store lacks a file; nothing is left.
+    """
+    part = folder.with_name(folder.name + _PART)
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    steps = [(index, step) for index, step in enumerate(plan.steps) if step.target is not None]
+    try:
+        fd = os.open(part, OPEN_FOLDER)
+        try:
+            write_files(fd, blobs, steps, slot)
+            sync_names(fd, [slot(index) for index, step in steps if not _is_link(step)])
+        finally:
+            os.close(fd)
+        part.rename(folder)
+        sync_folder(folder.parent)
+    except BaseException:  # gives the room back: the disk may be full
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def sweep(parent: Path, blobs: Blobs) -> None:
+    """Clears what restores have left that died before they were begun. Only for whoever holds the agent's files.
+
+    What is in there and not in the store stays.
+    """
+    with suppress(FileNotFoundError):
+        for left in list(parent.iterdir()):
+            if left.name.endswith(_PART):
+                shutil.rmtree(left, ignore_errors=True)
+            elif left.is_dir() and not left.is_symlink():
+                with Staging(left, blobs) as staging:
+                    staging.clear()
+
+
+def write_files(fd: int, blobs: Blobs, steps: Steps, name_of: Callable[[int], bytes]) -> None:
+    """Writes the targets of steps into an open folder; many of them by a thread for each processor, up to four.
+
+    Args:
+        fd: the folder.
+        blobs: where the contents are.
+        steps: what to write, each with its number.
+        name_of: gives the name that the file of a step gets, from its number.
+    """
+    eager = len(steps) < WHOLE_FROM
+
+    def write(part: Steps) -> None:
+        for index, step in part:
+            assert step.target is not None
+            failpoint("restore.part")
+            content = checked_content(blobs, step.path, step.target)
+            write_file(fd, name_of(index), step.target, content, eager=eager)
+
+    if len(steps) < THREADS_FROM:
+        write(steps)
+        return
+    threads = min(4, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(write, steps[number::threads]) for number in range(threads)]:
+            done.result()
+
+
+def write_file(fd: int, name: bytes, target: Entry, content: bytes, *, eager: bool) -> None:
+    """Writes a file or link under a name of an open folder; with ``eager`` the disk begins to write it at once."""
+    if target.kind == "link":
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=fd)
+        os.symlink(content, name, dir_fd=fd)
+        return
+    try:
+        file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=fd)
+    except FileExistsError:  # a part that a process left which died
+        os.unlink(name, dir_fd=fd)
+        file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=fd)
+    try:
+        written = os.write(file, content)
+        while written < len(content):
+            written += os.write(file, memoryview(content)[written:])
+        if target.mode != 0o600:
+            os.fchmod(file, target.mode)
+        if eager:
+            write_out(file)
+    finally:
+        os.close(file)
+
+
+def _is_link(step: Step) -> bool:
+    return step.target is not None and step.target.kind == "link"
 
 
 def slot(index: int) -> bytes:

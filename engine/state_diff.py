@@ -67,6 +67,8 @@ class StateDiff(Struct, frozen=True, kw_only=True):
     machine: tuple[ValueChange, ...]
     budgets: tuple[ValueChange, ...]
     waiting: tuple[ValueChange, ...]
+    standing: bool = False
+    """Whether the second code is that of the folder as it stands, and not of an event."""
 
     @property
     def same(self) -> bool:
@@ -81,7 +83,7 @@ class StateDiff(Struct, frozen=True, kw_only=True):
         )
 
 
-def compare_states(reader: LogReader, blobs: Blobs, a: Seq, b: Seq) -> StateDiff:
+def compare_states(reader: LogReader, blobs: Blobs, a: Seq, b: Seq, *, tree: Digest | None = None) -> StateDiff:
     """Compares what stood at two positions.
 
     Args:
@@ -89,6 +91,7 @@ def compare_states(reader: LogReader, blobs: Blobs, a: Seq, b: Seq) -> StateDiff
         blobs: the blobs of its workspace.
         a: where to begin.
         b: where to end; it may lie before ``a``, and the difference then leads back.
+        tree: the code to compare with, in place of that at ``b``.
 
     Raises:
         LogCorrupt: there is no such position.
@@ -103,7 +106,7 @@ def compare_states(reader: LogReader, blobs: Blobs, a: Seq, b: Seq) -> StateDiff
     return StateDiff(
         a=one,
         b=other,
-        code=compare_code(blobs, before.tree, after.tree),
+        code=compare_code(blobs, before.tree, tree or after.tree),
         checkpoint=compare_checkpoints(reader, blobs, (a, before.checkpoint), (b, after.checkpoint)),
         memory=compare_memory(reader, before, after),
         rewards=_rewards(before.standings, after.standings),
@@ -114,6 +117,7 @@ def compare_states(reader: LogReader, blobs: Blobs, a: Seq, b: Seq) -> StateDiff
         machine=_values(_machine(before), _machine(after)),
         budgets=_values(_budgets(before, one.at_us), _budgets(after, other.at_us)),
         waiting=_values(_waiting(before), _waiting(after)),
+        standing=tree is not None,
     )
 
 

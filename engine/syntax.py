@@ -47,16 +47,22 @@ _IGNORE_ANNOTATIONS: Final = frozenset(
 class NormalForm:
     """Labels of one definition or module body, and the definitions found inside it.
 
+    Args:
+        root: the definition or module.
+        method: whether it is a function of a class, whose first parameter nobody names.
+        loose: whether parameters are labelled by their place (see ``bindings``).
+
     Attributes:
         labels: the normalised tree in preorder; ``]`` closes a list.
         found: definitions that are units of their own: of a module or class, left out here; of a function, included.
     """
 
-    def __init__(self, root: ast.Module | Definition) -> None:
+    def __init__(self, root: ast.Module | Definition, *, method: bool = False, loose: bool = False) -> None:
         self.labels: list[str] = []
         self.found: list[Definition] = []
         self._root = root
-        self._names = Names(root.name if isinstance(root, DEFINITIONS) else None)
+        self._method = method
+        self._names = Names(root.name if isinstance(root, DEFINITIONS) else None, loose=loose)
         if isinstance(root, ast.Module):
             self._block(root.body, direct=True)
         elif isinstance(root, ast.ClassDef):
@@ -163,7 +169,8 @@ class NormalForm:
         self._list(_annotations(node) if annotated else [])
         self._list(node.args.defaults)
         self._list(node.args.kw_defaults)
-        with self._names.in_function(node):
+        receives = self._method and node is self._root and "staticmethod" not in map(_last_name, decorators)
+        with self._names.in_function(node, method=receives):
             for arguments in (node.args.posonlyargs, node.args.args, node.args.kwonlyargs):
                 self.labels += (self._names.label(argument.arg) for argument in arguments)
                 self.labels.append("]")

@@ -15,6 +15,7 @@ from instar.fsm.events import FeedbackReceived, TaskQueued
 from instar.fsm.record import Recorded
 
 from .kernel import patch_digest
+from .recipe import Recipe
 from .redact import redact
 from .runtime import Runtime
 from .shell_executor import Captured, Limits, run_captured
@@ -23,9 +24,10 @@ OUTPUT_CHARS = 4000
 
 
 class SelfTrain(Struct, tag="self_train", forbid_unknown_fields=True):
-    """Asks for a retrain."""
+    """Asks for a retrain, with some parts of the recipe otherwise than configured."""
 
     note: str = ""
+    recipe: dict[str, float | int | str] = {}
 
 
 class Mutate(Struct, tag="mutate", forbid_unknown_fields=True):
@@ -89,12 +91,12 @@ def execute(runtime: Runtime, task: Mapping[str, Any], *, source: str) -> Execut
         source: who asks.
 
     Raises:
-        InputRefused: the task is malformed.
+        InputRefused: the task is malformed, or its recipe cannot be trained with.
         ConfigError: there is no such program, or the patch is no unified diff.
     """
     match parse_task(task):
-        case SelfTrain(note=note):
-            record = runtime.log.append(TaskQueued(task="self_train", source=source, note=note))
+        case SelfTrain(note=note, recipe=recipe):
+            record = runtime.log.append(training_task(source=source, note=note, recipe=recipe))
             return Executed(type="self_train", event=record.seq)
         case Mutate() as mutation:
             patch = patch_digest(runtime, mutation.patch.encode())
@@ -102,6 +104,19 @@ def execute(runtime: Runtime, task: Mapping[str, Any], *, source: str) -> Execut
             return Executed(type="mutate", event=runtime.log.append(event).seq)
         case Shell() as shell:
             return _run_shell(runtime, shell, source)
+
+
+def training_task(*, source: str, note: str, recipe: Mapping[str, float | int | str]) -> TaskQueued:
+    """Gives the order to train.
+
+    Raises:
+        InputRefused: the recipe cannot be trained with.
+    """
+    try:
+        Recipe.from_dict(recipe)
+    except ValueError as error:
+        raise InputRefused(f"the recipe cannot be used: {error}. docs/training.md lists its parts.") from error
+    return TaskQueued(task="self_train", source=source, note=note, recipe=dict(recipe))
 
 
 def _run_shell(runtime: Runtime, shell: Shell, source: str) -> Executed:

@@ -1,62 +1,103 @@
-"""The trainer: fine-tunes the base on recorded failures and measures, on held-out pairs, what it gained.
+"""The trainer: fine-tunes the base on recorded failures and measures, on pairs that it did not learn, what it gained.
 
-The loop is ours; model, tokenizer, optimizer, schedule and loss are the libraries'. sentence-transformers' own trainer
-was weighed and left: it needs ``datasets`` and ``accelerate`` (pyarrow and pandas with them) for rows that already lie
-in memory; its losses know no answer that is right for several inputs (its sampler only keeps such rows apart, which
-cuts batches down to the number of distinct answers), and GISTEmbedLoss with the base as its guide masks what the base
-ranks above the right answer, which is exactly what a recorded failure has to teach. And its ``save`` rewrites every
-file, so that nothing would be shared with the base.
-
-The same base, rows, recipe, seed and number of threads give the same bytes.
+The loop is ours; model, tokenizer, optimizer, schedule, low-rank adapters and the group of processes are the libraries'
+(docs/training.md weighs it against sentence-transformers' own trainer). The same base, rows, recipe, seed, device and
+number of threads give the same bytes, and so does a training that was killed and went on.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import random
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 import numpy as np
+from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from instar.fsm.errors import EffectFailedError
-from instar.fsm.words import Digest
+from instar.fsm.words import Digest, digest_of
 
-from .contrast import Batch, batches, steps_of
-from .embedder import MiniLMEmbedder, prepare
-from .environment import of_model, threads_of
-from .ports import Progress, TrainOutcome, TrainRequest
+from .calibration import TEMPERATURE
+from .contrast import Course, plan
+from .embedder import MiniLMEmbedder
+from .environment import of_device, of_model, threads_of
+from .ports import Pair, Progress, TrainOutcome, TrainRequest
 from .recipe import Recipe
-from .retrieval import Scores, paired_gain, score, summarize
+from .retrieval import summarize
 from .sentence_model import load_sentence_model, multiplies_bfloat16, quiet
+from .training.adapter import write_products
+from .training.allocator import freed_memory_kept
+from .training.descent import Descent
+from .training.encoder import Encoder
+from .training.launched import Asked, launch
+from .training.layers import unfreeze
+from .training.losses import Kept
+from .training.measuring import Measure, Measured, Old, compared
+from .training.saved import Position
+from .training.shards import Shards
+from .training.weights import Weights
 from .weights import BaseWeights
 
 if TYPE_CHECKING:
     import torch
-    from sentence_transformers import SentenceTransformer
+
+    from instar.fsm.events import Environment
 
 logger = logging.getLogger("instar.engine")
 
 _UNNAMED = Digest("0" * 64)
+_CONFUSABLE_MAX = 8
+GENERAL_MAX = 1024
+_TARGET, _STAGED, _ADAPTER = "model", "model.partial", "adapter.safetensors"
+
+
+class Learnt(NamedTuple):
+    """What a descent came to."""
+
+    position: Position
+    environment: Environment
 
 
 class MiniLMTrainer:
-    """Trains on the CPU in this process.
+    """Trains in this process, on the GPU if there is one, and measures on the CPU.
 
     Args:
         threads: for torch; 0 takes as many as torch would. Sums are rounded differently with another number.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        keep_every_s: how often the state of a training is saved.
+        shards: the group of processes of which this is one; alone by default.
+        launcher: a command that starts such a group, such as ``accelerate launch --num_processes 2``.
     """
 
-    def __init__(self, threads: int = 0) -> None:
+    def __init__(
+        self,
+        threads: int = 0,
+        *,
+        device: str = "auto",
+        keep_every_s: float = 15.0,
+        shards: Shards | None = None,
+        launcher: str = "",
+    ) -> None:
         self.threads = threads
+        self.device = device
+        self.keep_every_s = keep_every_s
+        self.shards = shards or Shards()
+        self.launcher = launcher
 
     def train(self, request: TrainRequest, progress: Progress) -> TrainOutcome:
         """Trains, measures before and after, and leaves the folder ``scratch/model``.
 
-        What ``progress`` raises ends the training at that step; nothing trained is then kept.
+        A training that was cut off, and whose state lies in ``scratch``, goes on from there. What ``progress`` raises
+        ends the training at that step.
 
         Raises:
             EffectFailedError: there are no rows, the loss is no number, or the weights cannot be written back.
@@ -65,160 +106,233 @@ class MiniLMTrainer:
         started = time.monotonic()
         if not request.rows:
             raise EffectFailedError("there is no row to learn from: the data set is empty")
-        target = request.scratch / "model"
-        staged = request.scratch / "model.partial"
-        for leftover in (staged, target):
+        if self.launcher:
+            return launch(self.launcher, Asked(request, self.threads, self.device, self.keep_every_s), progress)
+        return self._train(request, progress, started)
+
+    def _train(self, request: TrainRequest, progress: Progress, started: float) -> TrainOutcome:
+        target = request.scratch / _TARGET
+        staged = request.scratch / f"{_STAGED}.{self.shards.rank}"
+        for leftover in (staged, target) if self.shards.first else (staged,):
             shutil.rmtree(leftover, ignore_errors=True)
         staged.mkdir(parents=True)
+        measure = Measure(request)
+        judged = self.shards.first and bool(request.heldout)  # without a sealed pair nothing can be promoted
         try:
-            with _settled(request.seed, self.threads):
-                environment = of_model("bfloat16" if _multiplies_small(request.recipe) else "float32")
-                before = _measure(request.base, request)
-                losses = _fine_tune(request, progress, staged)
-                after = _measure(staged, request)
-            staged.rename(target)
+            with settled(request.seed, self.threads), freed_memory_kept():
+                before = _measured(request.base, measure) if judged else None
+                learnt = self._learn(request, measure, progress, staged)
+                after = _measured(staged, measure, before) if judged else None
+            if self.shards.first:
+                staged.rename(target)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
+        return self._outcome(request, learnt, before, after, time.monotonic() - started)
+
+    def _outcome(
+        self, request: TrainRequest, learnt: Learnt, before: Measured | None, after: Measured | None, took_s: float
+    ) -> TrainOutcome:
+        position, adapter = learnt.position, request.scratch / _ADAPTER
+        before, after = before or Measured.nothing(), after or Measured.nothing()
+        gain, abilities = compared(before, after, request.seed)
+        seen = position.best.epoch if position.best.weights else 0
         return TrainOutcome(
-            folder=target,
-            losses=losses,
-            before=summarize(before),
-            after=summarize(after),
-            gain=paired_gain(before.reciprocal, after.reciprocal, request.seed),
-            epochs=request.recipe.epochs,
-            steps=len(losses),
-            duration_s=round(time.monotonic() - started, 3),
-            environment=environment,
+            folder=request.scratch / _TARGET,
+            losses=position.losses,
+            before=summarize(before.heldout),
+            after=summarize(after.heldout),
+            gain=gain,
+            epochs=seen or request.recipe.epochs,
+            steps=len(position.losses),
+            duration_s=round(took_s, 3),
+            environment=learnt.environment,
+            abilities=abilities,
+            temperature=after.temperature,
+            base_temperature=before.temperature,
+            validated=tuple(position.validated),
+            adapter=adapter if request.recipe.tuning == "lora" else None,
         )
 
-
-def _measure(folder: Path, request: TrainRequest) -> Scores:
-    """Scores the model as it lies in a folder, loaded as it would be for use, on the held-out pairs."""
-    if not request.heldout:
-        return Scores(np.zeros(0, np.int64), np.zeros(0))
-    corpus = list(dict.fromkeys([*request.corpus, *(pair.output for pair in request.heldout)]))
-    embedder = MiniLMEmbedder(folder, _UNNAMED)
-    vectors, _ = embedder.embed_each(corpus)
-    questions, _ = embedder.embed_each([pair.input for pair in request.heldout])
-    return score(questions, [pair.output for pair in request.heldout], corpus, vectors)
-
-
-def _fine_tune(request: TrainRequest, progress: Progress, staged: Path) -> list[float]:
-    """Trains the upper layers and writes them, mixed with the base's, into a copy of the base's folder."""
-    recipe = request.recipe
-    model = load_sentence_model(request.base)
-    stored = BaseWeights(request.base)
-    trained = _unfreeze(model, recipe.frozen_layers)
-    base = {name: stored.tensor(name) for name in trained}
-    for name, parameter in trained.items():
-        if base[name].shape != parameter.shape or not bool((base[name].to(parameter.dtype) == parameter).all()):
-            raise EffectFailedError(
-                f"parameter {name} is not what {request.base} stores, so training it could not be stored either. "
-                "Save the model anew with sentence-transformers and use that folder."
+    def _learn(self, request: TrainRequest, measure: Measure, progress: Progress, staged: Path) -> Learnt:
+        """Trains what the recipe names and writes it, mixed with the base's weights, into a copy of its folder."""
+        recipe, device = request.recipe, device_of(self.device)
+        small = _multiplies_small(recipe, device)
+        precision = "bfloat16" if small else "float32"
+        environment = of_model(precision) if device == "cpu" else of_device(device, precision)
+        if self.shards.count > 1:
+            environment = replace(environment, processor=f"{self.shards.count} processes, {environment.processor}")
+        with quiet():
+            model = load_sentence_model(request.base).to(device)
+            stored = BaseWeights(request.base)
+            trained = unfreeze(model, recipe)
+            base = {} if recipe.tuning == "lora" else _stored_weights(stored, trained, request.base)
+            weights = Weights(trained, model, small=small)
+            encoder = Encoder(model, frozen=recipe.frozen_layers, tokens_max=recipe.tokens_max)
+            old = Old.of(request.memory)
+            rows = _with_confusable(request, encoder) if recipe.confusable else list(request.rows)
+            course = Course.of(rows, old.rehearsed)
+            planned = plan(course, recipe, request.seed)
+            texts = sorted({text for epoch in planned for batch in epoch for text in batch.texts})
+            general = _general(request)
+            validated = measure.texts() if recipe.patience else []
+            encoder.prepare([*texts, *general, *validated])
+            kept = _kept(encoder, texts, general, recipe)
+            _set_dropout(model, recipe.dropout)
+            descent = Descent(
+                encoder,
+                weights,
+                planned,
+                kept,
+                recipe,
+                scratch=request.scratch,
+                key=_key(request, environment),
+                validate=(lambda: measure.validated(encoder.embed)) if validated else None,
+                keep_every_s=self.keep_every_s,
+                shards=self.shards,
             )
-    losses = _descend(model, list(trained.values()), request, progress)
+            model.train()
+            position = descent.run(progress)
+        if self.shards.first:
+            learnt = zip(weights.names, weights.masters, strict=True)
+            moved = {name: parameter for name, parameter in learnt if descent.moved(parameter)}
+            _write(stored, base, moved, request, staged)
+        return Learnt(position, environment)
+
+
+def _write(
+    stored: BaseWeights,
+    base: dict[str, torch.Tensor],
+    trained: dict[str, torch.nn.Parameter],
+    request: TrainRequest,
+    staged: Path,
+) -> None:
     import torch
 
+    recipe = request.recipe
+    if recipe.tuning == "lora":
+        write_products(stored, trained, recipe, staged, request.scratch / _ADAPTER)
+        return
     with torch.no_grad():
         mixed = {
-            name: torch.lerp(base[name].to(parameter.dtype), parameter, recipe.mix)
+            name: torch.lerp(base[name].to(parameter.dtype), parameter.cpu(), recipe.mix)
             for name, parameter in trained.items()
-            if parameter.grad is not None  # a pooler that takes no part keeps its bytes
         }
     stored.copy_with(mixed, staged)
-    return losses
 
 
-def _descend(
-    model: SentenceTransformer, parameters: list[torch.nn.Parameter], request: TrainRequest, progress: Progress
-) -> list[float]:
+def _stored_weights(
+    stored: BaseWeights, trained: dict[str, torch.nn.Parameter], folder: Path
+) -> dict[str, torch.Tensor]:
+    base = {name: stored.tensor(name) for name in trained}
+    for name, parameter in trained.items():
+        here = parameter.detach().cpu()
+        if base[name].shape != here.shape or not bool((base[name].to(here.dtype) == here).all()):
+            raise EffectFailedError(
+                f"parameter {name} is not what {folder} stores, so training it could not be stored either. "
+                "Save the model anew with sentence-transformers and use that folder."
+            )
+    return base
+
+
+def _measured(folder: Path, measure: Measure, base: Measured | None = None) -> Measured:
+    """Measures the model as it lies in a folder, loaded as it would be for use; beside its base, once that is known."""
+    embedder = MiniLMEmbedder(folder, _UNNAMED)
+
+    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+        return embedder.embed_each(texts)[0] if texts else np.zeros((0, embedder.dim), np.float32)
+
+    return measure.of(embed, (base.temperature if base else None) or TEMPERATURE)
+
+
+def _with_confusable(request: TrainRequest, encoder: Encoder) -> list[Pair]:
+    """Gives each row that names none the nearest inputs of other answers under the base."""
+    pool = list(dict.fromkeys((pair.input, pair.output) for pair in (*request.rows, *request.memory)))
+    if all(row.confusable for row in request.rows) or len(pool) < 2:
+        return list(request.rows)
+    right: dict[str, set[str]] = {}
+    for asked, answer in pool:
+        right.setdefault(asked, set()).add(answer)
+    texts = list(right)
+    vectors = encoder.embed(texts)
+    place = {text: number for number, text in enumerate(texts)}
+    found = []
+    for row in request.rows:
+        if row.confusable:
+            found.append(row)
+            continue
+        order = np.argsort(-(vectors @ vectors[place[row.input]]), kind="stable")
+        others = (texts[number] for number in order if right[texts[number]].isdisjoint(right[row.input]))
+        found.append(replace(row, confusable=tuple(islice(others, _CONFUSABLE_MAX))))
+    return found
+
+
+def _general(request: TrainRequest) -> list[str]:
+    """Chooses the general texts of a training, ``GENERAL_MAX`` at most."""
+    if not request.recipe.general:
+        return []
+    texts = list(request.general)
+    return random.Random(request.seed).sample(texts, min(GENERAL_MAX, len(texts)))
+
+
+def _kept(encoder: Encoder, texts: list[str], general: list[str], recipe: Recipe) -> Kept:
+    """Notes where texts lie under the base, before anything is learnt."""
     import torch
-    import transformers
 
-    recipe = request.recipe
-    steps = steps_of(len(request.rows), recipe)
-    optimizer = torch.optim.AdamW(parameters, lr=recipe.rate, weight_decay=0.0)
-    library: Any = transformers  # not annotated throughout
-    schedule = library.get_linear_schedule_with_warmup(optimizer, round(recipe.warmup * steps), steps)
-    model.max_seq_length = min(recipe.tokens_max, model.max_seq_length or recipe.tokens_max)
-    model.train()
+    vectors = encoder.embed(texts if recipe.structure else [])
+    place = {text: number for number, text in enumerate(texts)}
+    device = encoder.device
+    return Kept(
+        place, torch.from_numpy(vectors).to(device), general, torch.from_numpy(encoder.embed(general)).to(device)
+    )
+
+
+def _set_dropout(model: torch.nn.Module, share: float) -> None:
+    import torch
+
     for part in model.modules():
         if isinstance(part, torch.nn.Dropout):
-            part.p = recipe.dropout
-    losses: list[float] = []
-    with quiet():
-        for step, batch in enumerate(batches(request.rows, recipe, request.seed), start=1):
-            loss = _loss(model, batch, recipe)
-            value = float(loss.detach())
-            if value != value:
-                raise EffectFailedError(f"the loss is no number at step {step}: train with a lower rate")
-            optimizer.zero_grad(set_to_none=False)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
-            optimizer.step()
-            schedule.step()
-            losses.append(value)
-            progress(step, steps, value)
-    return losses
+            part.p = share
 
 
-def _loss(model: SentenceTransformer, batch: Batch, recipe: Recipe) -> torch.Tensor:
-    """Cross entropy of each input's answer against the batch's documents (multiple negatives ranking)."""
-    import torch
-
-    with torch.autocast("cpu", torch.bfloat16, enabled=_multiplies_small(recipe)):
-        inputs = _embed(model, batch.inputs)  # (inputs, dim)
-        documents = _embed(model, batch.documents)  # (documents, dim)
-    logits = inputs.float() @ documents.float().T * recipe.scale  # (inputs, documents)
-    if batch.masked:
-        rows, columns = zip(*batch.masked, strict=True)
-        mask = torch.zeros_like(logits, dtype=torch.bool)
-        mask[list(rows), list(columns)] = True
-        logits = logits.masked_fill(mask, float("-inf"))
-    return torch.nn.functional.cross_entropy(logits, torch.tensor(batch.positives))
-
-
-def _multiplies_small(recipe: Recipe) -> bool:
-    return recipe.precision == "bfloat16" or (recipe.precision == "auto" and multiplies_bfloat16())
-
-
-def _embed(model: SentenceTransformer, texts: list[str]) -> torch.Tensor:
-    import torch
-
-    # Before 5.4 the method has another name.
-    preprocess = getattr(model, "preprocess", None) or model.tokenize
-    features: dict[str, Any] = preprocess([prepare(text) for text in texts])
-    return torch.nn.functional.normalize(model(features)["sentence_embedding"], dim=1)
-
-
-def _unfreeze(model: SentenceTransformer, frozen_layers: int) -> dict[str, torch.nn.Parameter]:
-    """Lets the layers above the frozen ones learn; gives their parameters by the transformer's own names.
+def device_of(asked: str) -> str:
+    """Names the device to train on: what was asked for, or a GPU if there is one.
 
     Raises:
-        EffectFailedError: the model has no layers above the frozen ones, or none that can be told apart.
+        EffectFailedError: there is no such device.
     """
     import torch
-    from transformers import PreTrainedModel
 
-    model.requires_grad_(False)
-    inner = next((part for part in model[0].modules() if isinstance(part, PreTrainedModel)), None)
-    if inner is None:
-        raise EffectFailedError("the base's first module is no transformer: only MiniLM-like models can be trained")
-    stacks = [part for part in inner.modules() if isinstance(part, torch.nn.ModuleList)]
-    layers = max(stacks, key=len, default=torch.nn.ModuleList())
-    if frozen_layers < 0:
-        inner.requires_grad_(True)
-    elif frozen_layers < len(layers):
-        layers[frozen_layers:].requires_grad_(True)
-    else:
-        raise EffectFailedError(
-            f"the base has {len(layers)} layers: fewer than {frozen_layers + 1} leave none to train"
-        )
-    return {name: parameter for name, parameter in inner.named_parameters() if parameter.requires_grad}
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise EffectFailedError("training.device is 'cuda', but torch sees no GPU here: set it to 'auto' or 'cpu'")
+    return asked
+
+
+def _multiplies_small(recipe: Recipe, device: str) -> bool:
+    if recipe.precision == "auto":
+        return device != "cpu" or multiplies_bfloat16()
+    return recipe.precision == "bfloat16"
+
+
+def _key(request: TrainRequest, environment: Environment) -> str:
+    """Names a training by all that its bits depend on."""
+    parts = [
+        request.base_digest,
+        request.rows,
+        request.validation,
+        request.memory,
+        list(request.corpus),
+        list(request.general),
+        request.seed,
+        request.recipe.as_dict(),
+        environment,
+    ]
+    return digest_of(msgspec.json.encode(parts, order="sorted"))
 
 
 @contextmanager
-def _settled(seed: int, threads: int) -> Iterator[None]:
+def settled(seed: int, threads: int) -> Iterator[None]:
     """Makes torch repeatable and puts its switches back as they were: they belong to the host."""
     import torch
 
@@ -226,10 +340,15 @@ def _settled(seed: int, threads: int) -> Iterator[None]:
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
+    fills = torch.utils.deterministic.fill_uninitialized_memory
+    # What cuBLAS asks for to be repeatable; it reads it when it is first used.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     with torch.random.fork_rng(devices=[]), threads_of(threads):
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it did not write
         try:
             yield
         finally:
+            torch.utils.deterministic.fill_uninitialized_memory = fills
             torch.use_deterministic_algorithms(strict, warn_only=warn)

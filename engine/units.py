@@ -26,7 +26,7 @@ MODULE = "<module>"
 RENAMED_NODES_MIN = 12
 """Labels below which equal digests are chance (an empty ``__init__``), not a rename."""
 
-_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _log = logging.getLogger("instar.units")
 
 
@@ -68,7 +68,7 @@ def units(source: str) -> dict[str, Unit]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # An invalid escape in somebody's source is not our caller's warning.
             tree = ast.parse(source)
-        return _read(tree, _LINE.findall(source))
+        return _read(tree, LINE.findall(source))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         _log.info("source read as text, since it does not parse: %s: %s", type(error).__name__, error)
         return {MODULE: _text_unit(source)}
@@ -117,7 +117,7 @@ def _read(tree: ast.Module, lines: list[str]) -> dict[str, Unit]:
     waiting: list[tuple[str, Kind, ast.Module | Definition]] = [(MODULE, "module", tree)]
     while waiting:
         name, kind, node = waiting.pop()
-        form = NormalForm(node)
+        form = NormalForm(node, method=kind == "method")
         inside = _inside(name, kind)
         inner_kinds = [_kind_of(inner, kind) for inner in form.found]
         apart = [inner for inner, inner_kind in zip(form.found, inner_kinds, strict=True) if inner_kind != "nested"]
@@ -125,7 +125,7 @@ def _read(tree: ast.Module, lines: list[str]) -> dict[str, Unit]:
             name=_free(name, found),
             kind=kind,
             digest=digest_of("\n".join(form.labels).encode(errors="surrogatepass")),
-            source=_own_lines(node, apart, lines),
+            source=own_lines(node, apart, lines),
             doc=_first_line(ast.get_docstring(node)),
             nodes=tuple(form.labels),
         )
@@ -157,16 +157,17 @@ def _free(name: str, taken: Mapping[str, Unit]) -> str:
     return free
 
 
-def _own_lines(node: ast.Module | Definition, apart: list[Definition], lines: list[str]) -> str:
-    first, last = (1, len(lines)) if isinstance(node, ast.Module) else _extent(node)
+def own_lines(node: ast.Module | Definition, apart: list[Definition], lines: list[str]) -> str:
+    """Gives a definition's lines, blank where others stand that are units of their own."""
+    first, last = (1, len(lines)) if isinstance(node, ast.Module) else extent(node)
     own = lines[first - 1 : last]
     for inner in apart:
-        low, high = _extent(inner)
+        low, high = extent(inner)
         own[low - first : high - first + 1] = [""] * (high - low + 1)
     return "".join(own)
 
 
-def _extent(node: Definition) -> tuple[int, int]:
+def extent(node: Definition) -> tuple[int, int]:
     """Gives the first line of a definition, decorators included, and its last, both counted from 1."""
     first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
     return first, node.end_lineno or node.lineno

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from instar.fsm.events import (
     AnyEvent,
@@ -11,10 +11,11 @@ from instar.fsm.events import (
     EmbeddedItem,
     FeedbackReceived,
     MutationApplied,
+    Outcome,
     OutcomeRewarded,
     Reward,
 )
-from instar.fsm.policies import promotion
+from instar.fsm.policies import Promotion, promotion
 from instar.fsm.state import AgentState, Candidate
 from instar.fsm.words import Seq
 
@@ -22,6 +23,10 @@ from .reward_model import score_checkpoint, score_mutation
 
 if TYPE_CHECKING:
     from .extensions import RewardModel
+
+
+OUTCOMES: Final[dict[Promotion, Outcome]] = {"promoted": "pass", "rejected": "fail", "undecided": "skip"}
+"""What a verdict on a checkpoint counts as, as the outcome of a retrain."""
 
 
 def outcome_rewards(
@@ -65,15 +70,15 @@ def verdict(
 def _on_checkpoint(
     state: AgentState, candidate: Candidate, rewards: tuple[Reward, ...], model: str, trained: CheckpointTrained
 ) -> OutcomeRewarded:
-    promoted, reason = promotion(state.policy.gate, candidate)
-    score = Reward(candidate.seq, "retrain", round(score_checkpoint(trained.gain), 6), "pass" if promoted else "fail")
+    found, reason = promotion(state.policy.gate, candidate)
+    score = Reward(candidate.seq, "retrain", round(score_checkpoint(trained.gain), 6), OUTCOMES[found])
     return OutcomeRewarded(
         subject="checkpoint",
         rewards=(*rewards, score),
-        verdict="promoted" if promoted else "rejected",
+        verdict=found,
         reason=reason,
         model=model,
-        checkpoint=candidate.checkpoint if promoted else None,
+        checkpoint=candidate.checkpoint if found == "promoted" else None,
     )
 
 

@@ -1,29 +1,34 @@
-"""Watches the agent's own files: watchdog's events are hints, a rescan is the truth."""
+"""Watches the agent's own files: what the system tells is a hint, a rescan is the truth."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-from instar.fsm.events import InputSkipped
+from msgspec.structs import replace
+
+from instar.fsm.errors import PositionConflict
+from instar.fsm.events import InputSkipped, PolicyChanged, TreeCaptured
 from instar.fsm.record import Recorded
 from instar.fsm.state import AgentState
+from instar.fsm.words import Digest
 from instar.store.log import Pending
-from instar.store.trees import Tree, changes, read_tree, write_tree
+from instar.store.tree_changes import changed
 
 from .changes import observed
+from .mounts import tells_changes
 from .runtime import Runtime
-
-if TYPE_CHECKING:
-    from watchdog.events import FileSystemEvent
+from .tree_watch import TreeWatch
 
 logger = logging.getLogger("instar.engine")
 
-_MOVING = {"created", "modified", "moved", "deleted"}
-_OWN = (".instar", ".git", "__pycache__")
+_ATTEMPTS = 3
+_DEBOUNCES_MAX = 10
+"""Under a stream of changes a capture waits for so many debounce times, and no longer."""
+_IDLE_SHARE = 10
+"""Where nothing tells of changes, at least so many times as long as a rescan takes lie between two."""
 
 
 def rescan(runtime: Runtime, *, full: bool = False) -> list[Recorded]:
@@ -37,97 +42,144 @@ def rescan(runtime: Runtime, *, full: bool = False) -> list[Recorded]:
         LogUnavailable: the disk is full; a scan that cannot be stored is an error, never an old tree.
     """
     with runtime.files.held():
-        tree = runtime.capture.scan(full=full)
-        digest = write_tree(runtime.blobs, tree)
-        if digest == runtime.state.tree:
-            return []
-        return runtime.log.transact(lambda state: _differences(runtime, state, tree))
+        return _record(runtime, lambda: runtime.capture.look(full=full, known=runtime.state.tree))
 
 
-def _differences(runtime: Runtime, state: AgentState, tree: Tree) -> list[Pending]:
-    if state.restoring:
+def _record(runtime: Runtime, look: Callable[[], Digest]) -> list[Recorded]:
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return _record_tree(runtime, look())
+        except PositionConflict:  # what the tree names was collected meanwhile
+            runtime.capture.distrust()
+    return _record_tree(runtime, look())
+
+
+def _record_tree(runtime: Runtime, tree: Digest) -> list[Recorded]:
+    if tree == runtime.state.tree:
         return []
-    digest = write_tree(runtime.blobs, tree)
-    old = read_tree(runtime.blobs, state.tree) if state.tree else Tree({})
+    return runtime.log.transact(lambda state: _differences(runtime, state, tree))
+
+
+def _differences(runtime: Runtime, state: AgentState, tree: Digest) -> list[Pending]:
+    if state.restoring or state.tree == tree:
+        return []
+    found = changed(runtime.capture.nodes, state.tree, tree)
     judged = set(state.judged)
     monitored = state.policy.monitored
     pending = [
-        Pending(observed(change.path, change.before, change.after, digest, monitored, judged))
-        for change in changes(old, tree)
+        Pending(observed(change.path, change.before, change.after, tree, monitored, judged)) for change in found.changes
     ]
-    for path, reason in sorted(tree.unmanaged.items()):
-        if old.unmanaged.get(path) != reason:
-            pending.append(Pending(InputSkipped(source="watcher", subject=path, reason=reason, tree=digest)))
-    return pending
+    for path, reason in sorted(found.unmanaged.items()):
+        pending.append(Pending(InputSkipped(source="watcher", subject=path, reason=reason, tree=tree)))
+    return [*_rules(runtime, state), *(pending or [Pending(TreeCaptured(tree=tree))])]
+
+
+def _rules(runtime: Runtime, state: AgentState) -> list[Pending]:
+    """Records the rules under which a tree was captured, where they are not those that the log holds."""
+    rules = runtime.settings.policy.capture
+    if state.policy.capture == rules:
+        return []
+    return [Pending(PolicyChanged(policy=replace(state.policy, capture=rules)))]
 
 
 class Watcher:
-    """Says when a rescan is due: on a hint from the operating system, and periodically without one.
+    """Says when to look, and looks at what changed, or at everything.
 
-    watchdog can miss changes (an overflow of its queue is only a line in a log), so no hint is ever needed for a change
-    to be found; hints only make it sooner.
+    Everything is looked at first of all, periodically, and whenever it is not certain that the system told of all
+    changes. So no hint is ever needed for a change to be found; hints make it sooner, and cheaper.
     """
 
     def __init__(self, runtime: Runtime, wake: threading.Event) -> None:
         self._runtime = runtime
         self._wake = wake
-        self._hinted_at = 0.0
+        self._watch: TreeWatch | None = None
+        self._covered = False
+        """Whether everything was looked at since the watching began."""
+        self._hinted_at = self._hinted_first_at = 0.0
+        self._looked_at = 0.0
         self._scanned_at = 0.0
-        self._observer: object | None = None
+        self._scan_took_s = 0.0
 
     def start(self) -> None:
-        """Starts the observer; a rescan must follow, since what changed before was not seen."""
-        from watchdog.events import FileSystemEventHandler
-        from watchdog.observers import Observer
-
-        watcher = self
-
-        class Hints(FileSystemEventHandler):
-            def on_any_event(self, event: FileSystemEvent) -> None:
-                watcher._hint(event)
-
-        observer = Observer()
-        observer.daemon = True
+        """Begins to be told of changes; a rescan must follow, since what changed before was not told."""
+        settings, workspace = self._runtime.settings.watch, self._runtime.workspace
+        if settings.mode == "polling" or (settings.mode == "auto" and not tells_changes(workspace.root)):
+            logger.info("%s is polled every %s s", workspace.root, settings.poll_s)
+            return
         try:
-            observer.schedule(Hints(), str(self._runtime.workspace.root), recursive=True)
-            observer.start()
-        except OSError as error:
-            logger.warning("no watching by the system (%s): rescans every %s s", error, self._period_s)
+            self._watch = TreeWatch(workspace.root, workspace.cookies, self._hint)
+        except (OSError, ImportError) as error:
+            logger.warning("the system does not tell of changes (%s): polling every %s s", error, settings.poll_s)
             return
-        self._observer = observer
-
-    @property
-    def _period_s(self) -> float:
-        return self._runtime.settings.watch.rescan_s
-
-    def _hint(self, event: FileSystemEvent) -> None:
-        if event.event_type not in _MOVING:
-            return
-        root = self._runtime.workspace.root
-        for raw in (event.src_path, event.dest_path):
-            text = raw.decode("utf-8", "surrogateescape") if isinstance(raw, bytes) else raw
-            if text and Path(text).is_relative_to(root):
-                parts = Path(text).relative_to(root).parts
-                if not (parts and (parts[0] in _OWN or "__pycache__" in parts)):
-                    self._hinted_at = time.monotonic()
-                    self._wake.set()
-
-    def due_in(self) -> float:
-        """Seconds until a rescan is due: the debounce time after a hint, else the rest of the period."""
-        now = time.monotonic()
-        period = self._scanned_at + self._period_s - now
-        if self._hinted_at > self._scanned_at:
-            return max(0.0, min(period, self._hinted_at + self._runtime.settings.watch.debounce_ms / 1000 - now))
-        return max(0.0, period)
-
-    def rescan(self) -> list[Recorded]:
-        """Scans now."""
-        self._scanned_at = time.monotonic()
-        return rescan(self._runtime)
+        self._runtime.capture.cover = self._watch.cover
 
     def stop(self) -> None:
-        """Stops the observer."""
-        observer = self._observer
-        if observer is not None:
-            observer.stop()  # type: ignore[attr-defined]
-            observer.join(timeout=5)  # type: ignore[attr-defined]
+        """Ends that."""
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            self._runtime.capture.cover = None
+            watch.close()
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the system tells of changes; else they are found by polling."""
+        return self._watch is not None
+
+    def _hint(self) -> None:
+        now = time.monotonic()
+        if self._hinted_at <= self._looked_at:
+            self._hinted_first_at = now
+        self._hinted_at = now
+        self._wake.set()
+
+    def due_in(self) -> float:
+        """Seconds until a look is due: the debounce time after a hint, else the rest of the period."""
+        now, settings = time.monotonic(), self._runtime.settings.watch
+        period = settings.rescan_s if self.is_told else max(settings.poll_s, _IDLE_SHARE * self._scan_took_s)
+        due_at = self._scanned_at + period
+        if self._hinted_at > self._looked_at:
+            debounce = settings.debounce_ms / 1000
+            due_at = min(due_at, self._hinted_at + debounce, self._hinted_first_at + _DEBOUNCES_MAX * debounce)
+        return max(0.0, due_at - now)
+
+    def look(self) -> list[Recorded]:
+        """Looks at what changed if that is certain to be known, and at everything else wise or when that is due."""
+        if self._watch is None or time.monotonic() >= self._scanned_at + self._runtime.settings.watch.rescan_s:
+            return self.rescan()
+        return self.look_at_changes()
+
+    def look_at_changes(self) -> list[Recorded]:
+        """Looks at what the system told of, once that is proved to be all; at everything if it cannot be."""
+        watch = self._watch
+        if watch is None:
+            return self.rescan()
+        with self._runtime.files.held():
+            self._looked_at = time.monotonic()
+            proved = watch.prove()
+            dirty = watch.take()
+            if not (proved and self._covered) or dirty.lost:
+                return self.rescan()
+            return _record(self._runtime, lambda: self._runtime.capture.look_at(dirty.paths))
+
+    def rescan(self) -> list[Recorded]:
+        """Looks at everything now."""
+        with self._runtime.files.held():
+            self._scanned_at = self._looked_at = began = time.monotonic()
+            self._begin_anew()
+            try:
+                records = rescan(self._runtime)
+                self._covered = True
+                return records
+            finally:
+                self._scan_took_s = time.monotonic() - began
+
+    def _begin_anew(self) -> None:
+        """Drops what was told, since everything is looked at; watches anew where the watching went wrong."""
+        watch = self._watch
+        if watch is None:
+            return
+        self._covered = False
+        if watch.take().lost or not watch.is_alive:
+            self.stop()
+            if not watch.is_refused:
+                self.start()

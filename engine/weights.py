@@ -52,6 +52,15 @@ class BaseWeights:
             found: torch.Tensor = file.get_tensor(place.name)
         return found
 
+    def place_of(self, name: str) -> tuple[str, str]:
+        """Gives the file that stores a parameter, and what it calls it.
+
+        Raises:
+            EffectFailedError: no file holds it.
+        """
+        path, _, place = self._find(name)
+        return path, place.name
+
     def copy_with(self, trained: Mapping[str, torch.Tensor], target: Path) -> None:
         """Copies the base to a new folder with other values for some parameters.
 

@@ -45,6 +45,7 @@ class Worker:
         self._lock = FileLock(runtime.workspace.home / "worker.lock")
         self._wake = threading.Event()
         self._stopping = threading.Event()
+        runtime.ending = self._stopping.is_set
         self._loop = Loop(runtime, listener)
         self._watcher = Watcher(runtime, self._wake)
         self._trigger_seen: tuple[int, ...] | None = None
@@ -67,7 +68,7 @@ class Worker:
             )
 
     def stop(self) -> None:
-        """Asks the worker to end after the effect in progress."""
+        """Asks the worker to end after the effect in progress; a training is put off at its next step."""
         self._stopping.set()
         self._wake.set()
 
@@ -101,7 +102,7 @@ class Worker:
             token = -1
             while self._wanted():
                 if self._watcher.due_in() <= 0:
-                    self._watcher.rescan()
+                    self._watcher.look()
                 fresh = self._runtime.reader.changed_token()
                 if fresh != token:
                     token = fresh

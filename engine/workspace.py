@@ -36,6 +36,7 @@ class Workspace:
         self.staging = self.home / "staging"
         self.scratch = self.home / "scratch"
         self.stat_cache = self.home / "stat-cache"
+        self.cookies = self.home / "cookies"
         self.progress = self.home / "progress.json"
         self.worker_log = self.home / "worker.log"
         self.socket = self.home / "worker.sock"

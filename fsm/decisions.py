@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
 from .events import (
     AnyEvent,
@@ -28,8 +29,9 @@ from .events import (
     SnapshotTaken,
 )
 from .policies import is_remembered, may_mutate
+from .retention import Point
 from .state import AgentState, Waiting
-from .values import Displaced, Lineage, Retrieval, Span, Trigger
+from .values import PARTS, Displaced, Lineage, Part, Retrieval, Span, Trigger
 from .words import Digest, Seq, digest_of
 
 SIGNALS: Final = (ChangeObserved, FeedbackReceived, EffectFailed, OutcomeRewarded)
@@ -51,8 +53,8 @@ def waits_for_cycle(event: AnyEvent) -> bool:
     match event:
         case ChangeObserved(seen=seen):
             return not seen
-        case EffectFailed(final=final):
-            return not final
+        case EffectFailed(final=final, cancelled=cancelled):
+            return not final and not cancelled
         case OutcomeRewarded() as verdict:
             return is_remembered(verdict)
         case FeedbackReceived():
@@ -129,21 +131,99 @@ def tree_at(then: AgentState) -> Digest | None:
     return then.restoring.tree if then.restoring else then.tree
 
 
-def return_to(then: AgentState, plan: Digest, reason: str) -> RollbackStarted | None:
-    """Begins the return to an earlier state; None where nothing was captured there."""
-    tree = tree_at(then)
+class Return(Struct, frozen=True, kw_only=True):
+    """What a rollback was asked to bring back.
+
+    Attributes:
+        parts: what of code, checkpoint and memory, in this order.
+        paths: which files and folders, where it is not all of the code.
+        undoes: the beginning of the rollback that is taken back.
+        reason: why.
+    """
+
+    parts: tuple[Part, ...] = PARTS
+    paths: tuple[str, ...] = ()
+    undoes: Seq | None = None
+    reason: str = "asked for"
+
+
+def return_to(
+    then: AgentState, now: AgentState, asked: Return, plan: Digest, *, grafted: Digest | None = None
+) -> RollbackStarted | None:
+    """Begins the return to an earlier state; None where nothing was captured.
+
+    Args:
+        then: the state to return to.
+        now: the present state, which keeps what is not brought back.
+        asked: what is brought back.
+        plan: the blob of the file operations.
+        grafted: the tree that the present one becomes, where only some paths are brought back.
+    """
+    tree = grafted if asked.paths else tree_at(then if "code" in asked.parts else now)
     if tree is None:
         return None
+    weights = then if "checkpoint" in asked.parts else now
     return RollbackStarted(
         target=then.head,
         plan=plan,
         tree=tree,
-        checkpoint=then.checkpoint,
-        memory=then.memory,
-        reason=reason,
-        trained=then.trained,
-        trained_rows=then.trained_rows,
+        checkpoint=weights.checkpoint,
+        memory=(then if "memory" in asked.parts else now).memory,
+        reason=asked.reason,
+        trained=weights.trained,
+        trained_rows=weights.trained_rows,
+        parts=asked.parts,
+        paths=asked.paths,
+        undoes=asked.undoes,
     )
+
+
+def asked_of(event: RollbackStarted) -> Return:
+    """Says what a recorded rollback was asked to bring back."""
+    return Return(parts=event.parts, paths=event.paths, undoes=event.undoes, reason=event.reason)
+
+
+def stated(event: RollbackStarted) -> AgentState:
+    """Gives what a rollback says of a state, its target's or the one in front of it, as such a state."""
+    return AgentState(
+        head=event.target,
+        tree=event.tree,
+        checkpoint=event.checkpoint,
+        memory=event.memory,
+        trained=event.trained,
+        trained_rows=event.trained_rows,
+    )
+
+
+def undo_of(begun: Seq, event: RollbackStarted) -> tuple[Seq, Return]:
+    """Says where the undo of a rollback leads, and what it brings back: the same, as it stood just before.
+
+    Args:
+        begun: where the rollback began.
+        event: its beginning.
+    """
+    return Seq(begun - 1), Return(parts=event.parts, paths=event.paths, undoes=begun, reason="undo")
+
+
+def rollback_fault(state: AgentState, event: RollbackStarted) -> str | None:
+    """Says what a rollback contradicts in itself or the state in front of it; None for one that can be recorded."""
+    if not event.parts or event.parts != tuple(part for part in PARTS if part in event.parts):
+        return f"it brings back {', '.join(event.parts) or 'nothing'}"
+    if event.paths and event.parts != ("code",):
+        return "only code has paths"
+    if event.undoes is not None and event.target != event.undoes - 1:
+        return f"the undo of event {event.undoes} leads in front of that event, not to event {event.target}"
+    kept = return_to(stated(event), state, asked_of(event), event.plan, grafted=event.tree)
+    return None if kept == event else "what it does not bring back must stay as it is"
+
+
+def restored_among(signals: Iterable[tuple[Seq, Seq | None, AnyEvent]]) -> tuple[Seq, ...]:
+    """Names the changes among a cycle's signals that a restore made: only these have a cause.
+
+    Args:
+        signals: of each the position, the cause and the event.
+    """
+    return tuple(seq for seq, cause, event in signals if isinstance(event, ChangeObserved) and cause is not None)
 
 
 def finish_of(
@@ -153,6 +233,17 @@ def finish_of(
     if isinstance(event, RollbackStarted):
         return RollbackFinished(started=begun, tree=event.tree, checkpoint=event.checkpoint, displaced=displaced)
     return MutationApplied(task=event.task, tree=event.tree_after, displaced=displaced)
+
+
+def point_of(seq: Seq, event: AnyEvent) -> Point | None:
+    """Gives the point that a snapshot or a promotion is, for a collection; None for any other event."""
+    match event:
+        case SnapshotTaken(name=name):
+            return Point(seq, name)
+        case OutcomeRewarded(verdict="promoted"):
+            return Point(seq, None)
+        case _:
+            return None
 
 
 # ---- idempotency keys ----------------------------------------------------------------------------------------------

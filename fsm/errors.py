@@ -14,6 +14,7 @@
     │   └── LogCorrupt         a row that does not fit its hash, its order or its neighbours
     ├── UnknownEvent           a type or version that no decoder knows
     ├── BlobMissing            a named blob is not in the store
+    │   └── BlobCollected      it was collected on purpose, as an event says
     ├── BlobCorrupt            a blob does not hash to its name
     ├── ReplayDiverged         the fold lands elsewhere than the log says
     ├── Diverged               the workspace changed since a plan was made
@@ -22,7 +23,9 @@
     ├── AnchorForeign          an anchor of another workspace
     ├── SignatureInvalid       a signature that was not made by the key, or not over this text
     ├── WorkerBusy             another worker holds the workspace
+    ├── EffectSuspended        a worker that was told to end put its effect off; the next one goes on
     └── EffectFailedError      an effect could not be done (also recorded as the event EffectFailed)
+        └── EffectCancelled    somebody had it ended
 """
 
 from __future__ import annotations
@@ -121,6 +124,25 @@ class BlobMissing(InstarError):
     exit_code = 3
 
 
+class BlobCollected(BlobMissing):
+    """A named blob was taken out of the store by a collection; nothing is damaged, but there is no way back to it.
+
+    Attributes:
+        seq: the event of the collection.
+    """
+
+    exit_code = 4
+
+    def __init__(self, message: str, seq: int) -> None:
+        super().__init__(message)
+        self.seq = seq
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """Which event collected it."""
+        return {"collected_by": self.seq}
+
+
 class BlobCorrupt(InstarError):
     """A blob does not hash to its name."""
 
@@ -190,3 +212,11 @@ class WorkerBusy(InstarError):
 
 class EffectFailedError(InstarError):
     """An effect could not be done; the loop records it as the event ``EffectFailed``."""
+
+
+class EffectSuspended(InstarError):
+    """A worker that was told to end put its effect off. Nothing is recorded: the state still owes it."""
+
+
+class EffectCancelled(EffectFailedError):
+    """Somebody had an effect ended; the loop records that, and nothing tries it again by itself."""

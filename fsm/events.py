@@ -12,7 +12,10 @@ from typing import ClassVar, Literal
 from msgspec import Struct
 
 from .policy import Policy
+from .retention import Retention
 from .values import (
+    PARTS,
+    Ability,
     DiffItem,
     Displaced,
     EmbeddedItem,
@@ -21,6 +24,7 @@ from .values import (
     Interval,
     Lineage,
     Outcome,
+    Part,
     PlanStep,
     Retrieval,
     Reward,
@@ -30,7 +34,10 @@ from .values import (
 from .words import Digest, Seq
 
 __all__ = [
+    "PARTS",
+    "Ability",
     "AnyEvent",
+    "BlobsCollected",
     "ChangeObserved",
     "CheckpointTrained",
     "CycleStarted",
@@ -53,6 +60,7 @@ __all__ = [
     "MutationRejected",
     "Outcome",
     "OutcomeRewarded",
+    "Part",
     "PayloadErased",
     "PlanChosen",
     "PlanStep",
@@ -66,6 +74,7 @@ __all__ = [
     "SnapshotTaken",
     "Span",
     "TaskQueued",
+    "TreeCaptured",
     "Trigger",
     "WorkspaceInitialized",
 ]
@@ -122,12 +131,16 @@ class FeedbackReceived(Event, frozen=True, kw_only=True):
 class TaskQueued(Event, frozen=True, kw_only=True):
     """A command for the engine. ``self_train`` and ``mutate`` start a cycle of their own; ``shell`` already runs."""
 
+    VERSION: ClassVar[int] = 2
+
     task: Literal["self_train", "mutate", "shell"]
     source: str
     note: str = ""
     patch: Digest | None = None
     gate: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
+    recipe: dict[str, float | int | str] = {}
+    """Of a training: the parts that are to be otherwise than configured."""
 
 
 class InputSkipped(Event, frozen=True, kw_only=True):
@@ -139,6 +152,12 @@ class InputSkipped(Event, frozen=True, kw_only=True):
     excerpt: str = ""
     tree: Digest | None = None
     """The tree that records a path as unmanaged, if a scan skipped it."""
+
+
+class TreeCaptured(Event, frozen=True, kw_only=True):
+    """A scan found another tree in which no file differs: empty folders came or went, or what is left out went."""
+
+    tree: Digest
 
 
 # ---- the workspace -------------------------------------------------------------------------------------------------
@@ -182,6 +201,23 @@ class PayloadErased(Event, frozen=True, kw_only=True):
     """Blobs that were erased with it."""
 
 
+class BlobsCollected(Event, frozen=True, kw_only=True):
+    """Blobs that no kept event needs were taken out of the store; the events that name them stand."""
+
+    retention: Retention
+    cutoff_us: int
+    """The recorded time before which an event was old."""
+    kept_from: Seq
+    """This event and all after it were kept whole."""
+    points: tuple[Seq, ...]
+    """The older events that were kept whole too."""
+    blobs: Digest
+    """Blob that lists what is gone: their sha256, 32 bytes each, in order, each once."""
+    count: int
+    bytes: int
+    """What they took in the store."""
+
+
 # ---- the cycle -----------------------------------------------------------------------------------------------------
 
 
@@ -196,7 +232,7 @@ class CycleStarted(Event, frozen=True, kw_only=True):
 class DiffComputed(Event, frozen=True, kw_only=True):
     """Each signal of the cycle has its difference."""
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     items: tuple[DiffItem, ...]
     environment: Environment | None = None
@@ -205,7 +241,7 @@ class DiffComputed(Event, frozen=True, kw_only=True):
 class SignalEmbedded(Event, frozen=True, kw_only=True):
     """Each difference and each feedback of the cycle is in memory, as vectors of one embedding space."""
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     space: Digest
     """The checkpoint that made the vectors; empty in a workspace without a model, where no row has a vector."""
@@ -216,6 +252,8 @@ class SignalEmbedded(Event, frozen=True, kw_only=True):
     texts: Digest | None = None
     """Blob of the texts that were embedded, one a row: a JSON array, so that a promotion can embed them again."""
     environment: Environment | None = None
+    restored: tuple[Seq, ...] | None = None
+    """The changes among the signals that a restore made: our own doing, they raise no flag. None before version 3."""
 
 
 class RetrainFlagged(Event, frozen=True, kw_only=True):
@@ -227,9 +265,9 @@ class RetrainFlagged(Event, frozen=True, kw_only=True):
 
 
 class DatasetGenerated(Event, frozen=True, kw_only=True):
-    """The training set stands: ``train`` rows to learn from and ``heldout`` pairs to judge by."""
+    """The training set stands: ``train`` rows to learn from, ``heldout`` pairs to judge by, and how many of other kinds."""
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     dataset: Digest
     train: int
@@ -239,12 +277,23 @@ class DatasetGenerated(Event, frozen=True, kw_only=True):
     logs: Digest | None = None
     """Blob of the failures that the log files held: they lie outside the event log, so what was read is kept."""
     environment: Environment | None = None
+    validation: int = 0
+    memory: int = 0
+    """Old pairs that went well, for rehearsal."""
+    grouping: dict[str, Literal["answer", "input"]] | None = None
+    """By what the rows of each task type are grouped; later data sets keep what was trained on. None before version 3."""
+    space: Digest | None = None
+    """The checkpoint that made the vectors."""
+    vectors: Digest | None = None
+    """Blob of the vectors, float32, of the inputs and answers that are learned from or rehearsed, by which labels were
+    suspected and wrong answers mined."""
+    dim: int = 0
 
 
 class CheckpointTrained(Event, frozen=True, kw_only=True):
     """A candidate checkpoint, measured on the held-out pairs before and after."""
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     checkpoint: Digest
     base: Digest
@@ -263,6 +312,20 @@ class CheckpointTrained(Event, frozen=True, kw_only=True):
     duration_s: float
     replaceable: bool = False
     environment: Environment | None = None
+    abilities: tuple[Ability, ...] | None = None
+    """What it could do before, and still can. None before version 3, where nothing of that was measured."""
+    temperature: float | None = None
+    """Under which the candidate's confidence means what it says (see ``engine/calibration.py``), fitted on pairs that
+    it did not learn from; None where there were too few."""
+    base_temperature: float | None = None
+    """The same of the base, fitted on the same pairs."""
+    validated: tuple[float, ...] = ()
+    """Mean reciprocal rank on the validation pairs before the training and after each epoch, where it may stop early;
+    the best epoch was kept."""
+    probes: Digest | None = None
+    """Blob of the configured pairs that abilities were measured on."""
+    general: Digest | None = None
+    """Blob of the general texts that were to stay where they lay under the base: a JSON array."""
 
 
 class MemoryReembedded(Event, frozen=True, kw_only=True):
@@ -282,13 +345,15 @@ class OutcomeRewarded(Event, frozen=True, kw_only=True):
     """What the cycle brought is scored; a checkpoint or a mutation is judged.
 
     A verdict on a checkpoint or a mutation is itself taken up as a signal, so that memory holds what was tried.
+    ``undecided`` promotes nothing: what was measured is too little to tell.
     """
 
+    VERSION: ClassVar[int] = 2
     SIGNAL: ClassVar[Entry | None] = "signals"
 
     subject: Literal["outcomes", "checkpoint", "mutation"]
     rewards: tuple[Reward, ...]
-    verdict: Literal["promoted", "rejected", "kept", "none"]
+    verdict: Literal["promoted", "rejected", "undecided", "kept", "none"]
     reason: str
     model: str
     checkpoint: Digest | None = None
@@ -305,6 +370,7 @@ class PlanChosen(Event, frozen=True, kw_only=True):
 class EffectFailed(Event, frozen=True, kw_only=True):
     """An effect could not be done; the cycle ends, and the failure is itself a signal."""
 
+    VERSION: ClassVar[int] = 2
     SIGNAL: ClassVar[Entry | None] = "signals"
 
     effect: str
@@ -312,6 +378,8 @@ class EffectFailed(Event, frozen=True, kw_only=True):
     detail: str = ""
     final: bool = False
     """Too many cycles failed in a row: this failure starts no further one, and nothing is taken up again."""
+    cancelled: bool = False
+    """Somebody had a training ended: no fault, so it starts no cycle; the same rows alone ask for no other training."""
 
 
 # ---- mutation and rollback -----------------------------------------------------------------------------------------
@@ -351,7 +419,13 @@ class MutationApplied(Event, frozen=True, kw_only=True):
 
 
 class RollbackStarted(Event, frozen=True, kw_only=True):
-    """From here on the workspace must be brought to ``target``: a recovery rolls forward."""
+    """From here on the workspace must be brought to ``target``: a recovery rolls forward.
+
+    Tree, checkpoint and memory are what holds from here on: the target's in what is brought back, the present ones in
+    the rest.
+    """
+
+    VERSION: ClassVar[int] = 2
 
     target: Seq
     plan: Digest
@@ -362,6 +436,12 @@ class RollbackStarted(Event, frozen=True, kw_only=True):
     trained: Digest | None = None
     """The data set that the target had learned last, and below how many rows it held to learn from."""
     trained_rows: int = 0
+    parts: tuple[Part, ...] = PARTS
+    """What is brought back."""
+    paths: tuple[str, ...] = ()
+    """The files and folders that are brought back, where it is not all of the code."""
+    undoes: Seq | None = None
+    """The beginning of the rollback that this one takes back."""
 
 
 class RollbackFinished(Event, frozen=True, kw_only=True):
@@ -378,10 +458,12 @@ AnyEvent = (
     | FeedbackReceived
     | TaskQueued
     | InputSkipped
+    | TreeCaptured
     | WorkspaceInitialized
     | PolicyChanged
     | SnapshotTaken
     | PayloadErased
+    | BlobsCollected
     | CycleStarted
     | DiffComputed
     | SignalEmbedded

@@ -73,7 +73,7 @@ def _check_position(state: AgentState, kind: type, cause: Seq | None) -> None:
             )
     elif kind in _FINISHES:
         raise IllegalTransition(f"{kind.__name__} finishes nothing: no restore was begun")
-    elif kind in _ANSWERS and cause != state.since:
+    elif kind in _ANSWERS and cause != state.since and not (kind is e.MemoryReembedded and cause is None):
         raise IllegalTransition(
             f"{kind.__name__} answers event {cause}, but the machine is in {state.machine} since {state.since}"
         )

@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from . import events as e
+from .decisions import rollback_fault
 from .errors import IllegalTransition
 from .policies import (
     change_key,
@@ -23,7 +24,7 @@ from .policies import (
 )
 from .rewards import credit
 from .state import AgentState, Candidate, Cycle, Restoring, Waiting
-from .words import Seq
+from .words import Seq, State
 
 
 class Moment(Struct, frozen=True, gc=False):
@@ -83,11 +84,15 @@ def _feedback_received(state: AgentState, _event: e.FeedbackReceived, at: Moment
 def _task_queued(state: AgentState, event: e.TaskQueued, at: Moment) -> dict[str, Any]:
     if event.task == "shell":
         return {}
-    return {"waiting": _wait(state.waiting, event.task, at.seq)}
+    return {"waiting": (*state.waiting, Waiting(event.task, at.seq, at.seq, 1, again=bool(event.recipe)))}
 
 
 def _input_skipped(_state: AgentState, event: e.InputSkipped, _at: Moment) -> dict[str, Any]:
     return {"tree": event.tree} if event.tree else {}
+
+
+def _tree_captured(_state: AgentState, event: e.TreeCaptured, _at: Moment) -> dict[str, Any]:
+    return {"tree": event.tree}
 
 
 def _snapshot_taken(state: AgentState, event: e.SnapshotTaken, at: Moment) -> dict[str, Any]:
@@ -127,6 +132,7 @@ def _cycle_started(state: AgentState, event: e.CycleStarted, at: Moment) -> dict
         span=event.span,
         count=event.count,
         triggers=(explicit(event),) if event.entry == "self_train" else (),
+        again=run.again,
     )
     changed: dict[str, Any] = {"waiting": rest, "cycle": cycle, "cycles": cycle.number}
     if event.entry == "mutate":
@@ -164,12 +170,21 @@ def _dataset_generated(state: AgentState, event: e.DatasetGenerated, at: Moment)
 
 
 def _checkpoint_trained(state: AgentState, event: e.CheckpointTrained, at: Moment) -> dict[str, Any]:
-    candidate = Candidate(at.seq, event.checkpoint, event.gain, event.after.pairs)
+    candidate = Candidate(
+        at.seq, event.checkpoint, event.gain, event.after.pairs, event.abilities, event.temperature
+    )
     cycle = replace(_cycle(state), candidate=candidate)
-    return {"cycle": cycle, "trained": event.dataset, "trained_rows": cycle.rows}
+    changed: dict[str, Any] = {"cycle": cycle, "trained": event.dataset, "trained_rows": cycle.rows}
+    if event.base_temperature is not None:
+        changed["calibrations"] = state.calibrations.set(event.base, event.base_temperature)
+    return changed
 
 
-def _memory_reembedded(state: AgentState, event: e.MemoryReembedded, _at: Moment) -> dict[str, Any]:
+def _memory_reembedded(state: AgentState, event: e.MemoryReembedded, at: Moment) -> dict[str, Any]:
+    if at.cause is None:  # for the rollback that follows
+        return {}
+    if state.machine is not State.REWARDING:
+        raise IllegalTransition("memory is embedded again for a promotion or, without a cause, for a rollback")
     return {"cycle": replace(_cycle(state), reembedded=event.space)}
 
 
@@ -185,12 +200,14 @@ def _outcome_rewarded(state: AgentState, event: e.OutcomeRewarded, at: Moment) -
         candidate = cycle.candidate
         if candidate is None or event.checkpoint != candidate.checkpoint:
             raise IllegalTransition("only the checkpoint that this cycle trained can be promoted")
-        allowed, why = promotion(state.policy.gate, candidate)
-        if not allowed:
+        found, why = promotion(state.policy.gate, candidate)
+        if found != "promoted":
             raise IllegalTransition(f"the gate does not admit this promotion: {why}")
         if state.memory and cycle.reembedded != candidate.checkpoint:
             raise IllegalTransition("a checkpoint is promoted only after memory was embedded again in its space")
         changed["checkpoint"] = candidate.checkpoint
+        if candidate.temperature is not None:
+            changed["calibrations"] = state.calibrations.set(candidate.checkpoint, candidate.temperature)
     return changed
 
 
@@ -200,6 +217,10 @@ def _plan_chosen(_state: AgentState, event: e.PlanChosen, _at: Moment) -> dict[s
 
 def _effect_failed(state: AgentState, event: e.EffectFailed, at: Moment) -> dict[str, Any]:
     """Takes signals that did not reach memory up again, and lets the failure start a cycle, both a few times only."""
+    if event.cancelled:
+        if state.machine is not State.TRAINING or event.final:
+            raise IllegalTransition("only a training can be cancelled, and that is no failure among others")
+        return {"trained_rows": _cycle(state).rows}
     failures = state.failures + 1
     if event.final != failure_is_final(state):
         raise IllegalTransition("a failure must say whether it is the last one that starts a cycle")
@@ -238,6 +259,9 @@ def _mutation_applied(state: AgentState, event: e.MutationApplied, at: Moment) -
 
 
 def _rollback_started(state: AgentState, event: e.RollbackStarted, at: Moment) -> dict[str, Any]:
+    fault = rollback_fault(state, event)
+    if fault is not None:
+        raise IllegalTransition(f"a rollback to event {event.target} cannot be recorded: {fault}")
     return {
         "restoring": Restoring(at.seq, event.plan, "rollback", event.tree),
         "waiting": _requeue(state),
@@ -260,6 +284,7 @@ FOLDS: dict[type, Callable[[AgentState, Any, Moment], dict[str, Any]]] = {
     e.FeedbackReceived: _feedback_received,
     e.TaskQueued: _task_queued,
     e.InputSkipped: _input_skipped,
+    e.TreeCaptured: _tree_captured,
     e.SnapshotTaken: _snapshot_taken,
     e.PayloadErased: _payload_erased,
     e.CycleStarted: _cycle_started,

@@ -19,6 +19,7 @@ from .state import AgentState
 from .words import State
 
 BUSY = [state for state in State if state is not State.IDLE]
+ELSEWHERE = [state for state in State if state is not State.REWARDING]
 
 DECLARATION: list[dict[str, Any]] = [
     {"trigger": "CycleStarted", "source": State.IDLE, "dest": State.DIFFING, "conditions": "takes_signals"},
@@ -38,6 +39,7 @@ DECLARATION: list[dict[str, Any]] = [
     {"trigger": "DatasetGenerated", "source": State.GENERATING, "dest": State.REWARDING},
     {"trigger": "CheckpointTrained", "source": State.TRAINING, "dest": State.REWARDING},
     {"trigger": "MemoryReembedded", "source": State.REWARDING, "dest": None},
+    {"trigger": "MemoryReembedded", "source": ELSEWHERE, "dest": None, "conditions": "rows_to_embed"},
     {"trigger": "OutcomeRewarded", "source": State.REWARDING, "dest": State.PLANNING},
     {"trigger": "MutationAccepted", "source": State.PLANNING, "dest": None},
     {"trigger": "MutationRejected", "source": State.PLANNING, "dest": State.REWARDING},
@@ -56,7 +58,9 @@ DECLARATION: list[dict[str, Any]] = [
             "FeedbackReceived",
             "TaskQueued",
             "InputSkipped",
+            "TreeCaptured",
             "PayloadErased",
+            "BlobsCollected",
         )
     ),
 ]

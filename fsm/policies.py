@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
+from typing import Literal
 
 from .events import (
+    Ability,
     AnyEvent,
     ChangeObserved,
     CycleStarted,
     DatasetGenerated,
     EmbeddedItem,
+    MemoryReembedded,
     OutcomeRewarded,
     SignalEmbedded,
     Trigger,
@@ -33,7 +37,7 @@ def triggers(state: AgentState, event: SignalEmbedded) -> tuple[Trigger, ...]:
     if asked is None or asked[0] is not state or asked[1] is not event:
         found = (
             _code_mutation(event.items),
-            _semantic_drift(event.items, state.policy),
+            _semantic_drift(event, state.policy),
             _feedback(event.items, state),
         )
         asked = _decided = (state, event, tuple(trigger for trigger in found if trigger))
@@ -53,21 +57,38 @@ def _code_mutation(items: tuple[EmbeddedItem, ...]) -> Trigger | None:
     return Trigger("code_mutation", float(len(mutated)), 1.0, _seqs(mutated), f"changed in monitored files: {names}")
 
 
-def _semantic_drift(items: tuple[EmbeddedItem, ...], policy: Policy) -> Trigger | None:
-    """Trigger 2: a unit's vector moved away from its last one, or an answer was given with little confidence."""
+def _semantic_drift(event: SignalEmbedded, policy: Policy) -> Trigger | None:
+    """Trigger 2: a unit drifted from what it was, or an answer was given with little confidence.
+
+    A unit's similarity is 1 − its drift; where that was not measured, the cosine against its last vector.
+    What a restore moved back is our own doing and no drift.
+    """
     threshold = policy.drift.threshold
+    restored = frozenset(event.restored or ())
     moved = [
-        (item.similarity, item)
-        for item in items
-        if item.similarity is not None and item.meaning_changed and item.similarity < threshold
+        (alike, item)
+        for item in event.items
+        if (alike := _alike(item)) is not None
+        and item.meaning_changed
+        and alike < threshold
+        and item.seq not in restored
     ]
-    unsure = [(item.confidence, item) for item in items if item.confidence is not None and item.confidence < threshold]
+    unsure = [
+        (item.confidence, item)
+        for item in event.items
+        if item.confidence is not None and item.confidence < threshold
+    ]
     low = moved + unsure
     if not low:
         return None
     value = min(score for score, _ in low)
     note = f"{len(moved)} units drifted, {len(unsure)} answers unsure"
     return Trigger("semantic_drift", value, threshold, _seqs(item for _, item in low), note)
+
+
+def _alike(item: EmbeddedItem) -> float | None:
+    """Says how alike a unit is to what it was, in 0..1."""
+    return item.similarity if item.drift is None else round(1.0 - item.drift, 6)
 
 
 def _feedback(items: tuple[EmbeddedItem, ...], state: AgentState) -> Trigger | None:
@@ -110,19 +131,60 @@ def may_mutate(state: AgentState) -> bool:
     return not times or len(recent(times, times[-1])) <= state.policy.mutation.per_hour_max
 
 
-def promotion(policy: GatePolicy, candidate: Candidate) -> tuple[bool, str]:
+Promotion = Literal["promoted", "rejected", "undecided"]
+
+
+def promotion(policy: GatePolicy, candidate: Candidate) -> tuple[Promotion, str]:
     """Decides whether a trained checkpoint becomes the active one, and says why.
 
     It does when its gain in reciprocal rank on enough held-out pairs is above ``gain_min`` with its whole 95 %
-    interval: a gain that noise can explain is no gain.
+    interval (a gain that noise can explain is no gain), and nothing that it could do before fell by more than
+    ``forgetting_max``. Where that cannot be told from what was measured, the verdict is ``undecided``: more pairs can
+    decide, the same training cannot. A candidate whose abilities were not measured is judged as before version 3 of
+    ``CheckpointTrained``, by its gain alone and without that third verdict.
     """
-    gain = candidate.gain
+    gain, limit = candidate.gain, policy.gain_min
+    unsure: Promotion = "rejected" if candidate.abilities is None else "undecided"
     measured = f"held-out gain {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] over {candidate.pairs} pairs"
     if candidate.pairs < policy.heldout_min:
-        return False, f"{measured}: fewer than the {policy.heldout_min} held-out pairs that a verdict needs"
-    if gain.low <= policy.gain_min:
-        return False, f"{measured}: the interval does not lie above {policy.gain_min:g}"
-    return True, f"{measured}: the whole interval lies above {policy.gain_min:g}"
+        return unsure, f"{measured}: fewer than the {policy.heldout_min} held-out pairs that a verdict needs"
+    if gain.low <= limit:
+        if candidate.abilities is None:
+            return unsure, f"{measured}: the interval does not lie above {limit:g}"
+        if gain.high <= limit or gain.mean <= limit:
+            return "rejected", f"{measured}: no gain above {limit:g}"
+        return unsure, f"{measured}: the interval holds {limit:g}; about {_pairs_needed(candidate, limit)} would decide"
+    fallen = _fallen(policy, candidate)
+    if fallen is not None:
+        told = f"{fallen.name} fell from {fallen.before:.4f} to {fallen.after:.4f} over {fallen.pairs} cases"
+        told = f"{measured}, but {told}: by more than {policy.forgetting_max:g}"
+        if fallen.change.high < 0.0:
+            return "rejected", told
+        return unsure, f"{told}, which may be chance; more cases would decide"
+    return "promoted", f"{measured}: the whole interval lies above {limit:g}{_held(policy, candidate)}"
+
+
+def _pairs_needed(candidate: Candidate, limit: float) -> int:
+    """Estimates over how many pairs the interval would lie above the limit: its width falls with their root."""
+    gain = candidate.gain
+    return math.ceil(candidate.pairs * ((gain.mean - gain.low) / (gain.mean - limit)) ** 2) + 1
+
+
+def _measured(policy: GatePolicy, candidate: Candidate) -> tuple[Ability, ...]:
+    return tuple(one for one in candidate.abilities or () if one.pairs >= policy.forgetting_min)
+
+
+def _fallen(policy: GatePolicy, candidate: Candidate) -> Ability | None:
+    """Finds the old ability that fell most, if one fell by more than its limit."""
+    falls = [one for one in _measured(policy, candidate) if one.change.mean < -policy.forgetting_max]
+    return min(falls, key=lambda one: one.change.mean, default=None)
+
+
+def _held(policy: GatePolicy, candidate: Candidate) -> str:
+    measured = _measured(policy, candidate)
+    if not measured:
+        return ""
+    return "; kept: " + ", ".join(f"{one.name} {one.before:.4f} → {one.after:.4f}" for one in measured)
 
 
 def is_remembered(event: OutcomeRewarded) -> bool:
@@ -175,13 +237,37 @@ def enough_to_learn(state: AgentState, event: AnyEvent, now_us: int) -> bool:
     return isinstance(event, DatasetGenerated) and worth_training(state, event) and may_retrain(state, now_us)
 
 
+def rows_to_embed(_state: AgentState, event: AnyEvent, _now_us: int) -> bool:
+    """A rollback that leaves checkpoint or memory as it is needs rows in the space that will be active."""
+    return isinstance(event, MemoryReembedded) and bool(event.rows)
+
+
 def worth_training(state: AgentState, event: DatasetGenerated) -> bool:
-    """Says whether a data set holds enough that is new; an explicit order to train asks only for enough."""
-    if state.checkpoint is None or not event.train or event.dataset == state.trained:
+    """Says whether a data set holds enough that is new; an explicit order to train asks only for enough.
+
+    Where the order names a recipe, the rows of the last training will do.
+    """
+    cycle = state.cycle
+    again = cycle is not None and cycle.again
+    if state.checkpoint is None or not event.train or (event.dataset == state.trained and not again):
         return False
-    ordered = state.cycle is not None and state.cycle.entry == "self_train"
+    ordered = cycle is not None and cycle.entry == "self_train"
     rows_min = state.policy.retrain.rows_min
     return event.train >= rows_min if ordered else event.train - state.trained_rows >= rows_min
+
+
+def enough_rows(state: AgentState, event: DatasetGenerated) -> str:
+    """Says why a data set was not trained on, from the state that it was generated in."""
+    policy = state.policy.retrain
+    if state.checkpoint is None:
+        return "this workspace has no model"
+    if not event.train:
+        return "there is no row to learn"
+    if event.dataset == state.trained:
+        return "the last training had the same data set"
+    if event.train < policy.rows_min:
+        return f"{event.train} rows to learn are fewer than policy.retrain.rows_min, {policy.rows_min}"
+    return f"the budget of {policy.per_hour_max} retrains an hour is used up"
 
 
 GUARDS: dict[str, Guard] = {
@@ -193,5 +279,6 @@ GUARDS: dict[str, Guard] = {
         trigger_holds,
         outcome_to_judge,
         enough_to_learn,
+        rows_to_embed,
     )
 }

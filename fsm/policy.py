@@ -24,10 +24,15 @@ class RewardPolicy(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RetrainPolicy(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a retrain needs: ``rows_min`` more rows than the last one had; and how many may begin in an hour."""
+    """What a retrain needs: ``rows_min`` more rows than the last one had; and how many may begin in an hour.
+
+    ``heldout_share`` of all groups are the sealed test that judges a retrain, ``validation_share`` of them stop and
+    calibrate it.
+    """
 
     rows_min: int = 16
     heldout_share: float = 0.2
+    validation_share: float = 0.1
     per_hour_max: int = 12
 
 
@@ -47,10 +52,27 @@ class CyclePolicy(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GatePolicy(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a promotion needs: the lower end of the interval of the held-out gain must exceed ``gain_min``."""
+    """What a promotion needs.
+
+    The lower end of the interval of the held-out gain must exceed ``gain_min``, over at least ``heldout_min`` pairs, and
+    no old ability that was measured on at least ``forgetting_min`` cases may fall by more than ``forgetting_max``.
+    """
 
     gain_min: float = 0.0
     heldout_min: int = 8
+    forgetting_max: float = 0.01
+    forgetting_min: int = 20
+
+
+class CapturePolicy(Struct, frozen=True, forbid_unknown_fields=True):
+    """What no tree holds, in gitignore syntax, and the largest file that one does: as it was in force, whole.
+
+    It follows from ``[watch]`` and what is built in. A log that did not record it says nothing here.
+    """
+
+    ignore: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    cap_bytes: int = 0
 
 
 class Policy(Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,3 +85,4 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     mutation: MutationPolicy = field(default_factory=MutationPolicy)
     cycle: CyclePolicy = field(default_factory=CyclePolicy)
     gate: GatePolicy = field(default_factory=GatePolicy)
+    capture: CapturePolicy = field(default_factory=CapturePolicy)

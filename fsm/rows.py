@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
+from .drift import with_shift
 from .events import AnyEvent, ChangeObserved, CheckpointTrained, EffectFailed, FeedbackReceived, OutcomeRewarded
 from .values import DiffItem, EmbeddedItem
 from .words import Seq
@@ -77,14 +78,26 @@ def signal_row(
             raise AssertionError(f"{type(event).__name__} is no signal")
 
 
-def unit_row(whole: EmbeddedItem, name: str, text: str) -> EmbeddedItem:
-    """Gives the row of one unit of a changed file, beside the row of the whole change."""
+def unit_row(
+    whole: EmbeddedItem, name: str, text: str, drift: float | None = None, cosine: float | None = None
+) -> EmbeddedItem:
+    """Gives the row of one unit of a changed file, beside the row of the whole change.
+
+    Args:
+        whole: the row of the change.
+        name: of the unit.
+        text: its source.
+        drift: how far its syntax drifted, if that was measured.
+        cosine: of its vector against its last one, if there was one.
+    """
     return EmbeddedItem(
         seq=whole.seq,
         kind="unit",
         unit=f"{whole.unit}::{name}",
         text=excerpt(text),
         row=None,
+        similarity=cosine,
+        drift=None if drift is None else with_shift(drift, cosine),
         monitored=whole.monitored,
         meaning_changed=whole.meaning_changed,
     )

@@ -9,7 +9,7 @@ from immutables import Map
 from msgspec import Struct, field
 
 from .errors import UnknownEvent
-from .events import Entry, Interval, PlanStep, Span, Trigger
+from .events import Ability, Entry, Interval, PlanStep, Span, Trigger
 from .policy import Policy
 from .rewards import Standing, Standings
 from .window import Window
@@ -17,12 +17,16 @@ from .words import ORIGIN, Digest, Seq, State, digest_of
 
 
 class Waiting(Struct, frozen=True, gc=False):
-    """A run of ``count`` signals of one kind that no cycle has taken up, somewhere in ``first`` … ``last``."""
+    """A run of ``count`` signals of one kind that no cycle has taken up, somewhere in ``first`` … ``last``.
+
+    ``again`` stands for an order to train that names a recipe: the same rows may be learnt again.
+    """
 
     entry: Entry
     first: Seq
     last: Seq
     count: int
+    again: bool = False
 
 
 class Candidate(Struct, frozen=True, gc=False):
@@ -32,6 +36,9 @@ class Candidate(Struct, frozen=True, gc=False):
     checkpoint: Digest
     gain: Interval
     pairs: int
+    abilities: tuple[Ability, ...] | None = None
+    """None where nothing of what it could do before was measured: it is judged as before version 3."""
+    temperature: float | None = None
 
 
 class Restoring(Struct, frozen=True, gc=False):
@@ -62,6 +69,11 @@ class Cycle(Struct, frozen=True, gc=False, kw_only=True):
     mutation: Seq | None = None
     """The MutationRejected or MutationApplied of this cycle."""
     rewarded: Seq | None = None
+    again: bool = False
+    """The order to train names a recipe."""
+
+
+Calibrations = Map[str, float]
 
 
 class AgentState(Struct, frozen=True, gc=False, kw_only=True):
@@ -97,6 +109,8 @@ class AgentState(Struct, frozen=True, gc=False, kw_only=True):
     """Retrains that were wanted while their hourly budget was used up."""
     snapshots: Map[str, Seq] = Map()
     restoring: Restoring | None = None
+    calibrations: Calibrations = Map()
+    """By checkpoint the temperature under which its confidence means what it says."""
 
     @property
     def waiting_count(self) -> int:
@@ -115,7 +129,7 @@ def _encode_hook(value: Any) -> Any:
 def _decode_hook(kind: Any, content: Any) -> Any:
     if kind is Window:
         return Window(msgspec.convert(content, list[str]))
-    values: Any = dict[str, Standing] if kind == Standings else dict[str, int]
+    values: Any = {Standings: dict[str, Standing], Calibrations: dict[str, float]}.get(kind, dict[str, int])
     plain: dict[str, Any] = msgspec.convert(content, values)
     return Map(plain)
 
@@ -134,10 +148,35 @@ def decode_state(content: bytes) -> AgentState:
     return DECODER.decode(content)
 
 
-FORM = 1
+_NEW_IN_2 = (
+    ("calibrations",),
+    ("policy", "retrain", "validation_share"),
+    ("policy", "gate", "forgetting_max"),
+    ("policy", "gate", "forgetting_min"),
+    ("policy", "capture"),
+    ("cycle", "candidate", "abilities"),
+    ("cycle", "candidate", "temperature"),
+    ("cycle", "again"),
+    ("waiting", "*", "again"),
+)
+"""The fields that form 1 did not know, by the way to them."""
+
+
+def _encode_form_1(state: AgentState) -> bytes:
+    content = msgspec.json.decode(encode_state(state))
+    for *way, name in _NEW_IN_2:
+        inner: list[Any] = [content]
+        for step in way:
+            inner = [part for one in inner for part in (one if step == "*" else [one[step]]) if part is not None]
+        for part in inner:
+            part.pop(name, None)
+    return msgspec.json.encode(content, order="sorted")
+
+
+FORM = 2
 """The present form of a state's canonical JSON. A changed shape of the state gets the next number."""
 
-_FORMS = {1: encode_state}
+_FORMS = {1: _encode_form_1, 2: encode_state}
 """How to write a state in each form that logs hold digests of; an old form leaves out what it did not know."""
 
 

@@ -14,8 +14,79 @@ def _environment_unknown(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
+def _restored_unknown(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 says which changes a restore made; before, they raised flags like others, and so they do in replay."""
+    content.setdefault("restored", None)
+    return content
+
+
+def _whole_rollback(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 says what a rollback brings back; before, it was all there is."""
+    content.setdefault("parts", ["code", "checkpoint", "memory"])
+    content.setdefault("paths", [])
+    content.setdefault("undoes", None)
+    return content
+
+
+def _abilities_unknown(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 says what a candidate can still do, and its temperature; before, that was not measured."""
+    content.setdefault("abilities", None)
+    content.setdefault("temperature", None)
+    content.setdefault("base_temperature", None)
+    content.setdefault("validated", [])
+    content.setdefault("probes", None)
+    content.setdefault("general", None)
+    return content
+
+
+def _not_cancelled(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 says whether somebody had the effect ended; before, nobody could."""
+    content.setdefault("cancelled", False)
+    return content
+
+
+def _as_configured(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 can order another recipe; before, the configured one was used."""
+    content.setdefault("recipe", {})
+    return content
+
+
+def _unchanged(content: dict[str, Any]) -> dict[str, Any]:
+    """The next version knows one more verdict."""
+    return content
+
+
+def _split_by_answer(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 has more splits, and vectors; before, a row's group was its answer unless it was told another."""
+    content.setdefault("validation", 0)
+    content.setdefault("memory", 0)
+    content.setdefault("grouping", None)
+    content.setdefault("space", None)
+    content.setdefault("vectors", None)
+    content.setdefault("dim", 0)
+    return content
+
+
+def _by_size(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 measures Python by drift, and says why; before, by the size of what changed."""
+    for item in content["items"]:
+        item.setdefault("because", [])
+        item.setdefault("drifts", {})
+    return content
+
+
 UPCASTERS: dict[tuple[str, int], Upcaster] = {
-    (kind, 1): _environment_unknown
-    for kind in ("DiffComputed", "SignalEmbedded", "DatasetGenerated", "CheckpointTrained", "MemoryReembedded")
+    **{
+        (kind, 1): _environment_unknown
+        for kind in ("DiffComputed", "SignalEmbedded", "DatasetGenerated", "CheckpointTrained", "MemoryReembedded")
+    },
+    ("DiffComputed", 2): _by_size,
+    ("SignalEmbedded", 2): _restored_unknown,
+    ("DatasetGenerated", 2): _split_by_answer,
+    ("CheckpointTrained", 2): _abilities_unknown,
+    ("OutcomeRewarded", 1): _unchanged,
+    ("EffectFailed", 1): _not_cancelled,
+    ("TaskQueued", 1): _as_configured,
+    ("RollbackStarted", 1): _whole_rollback,
 }
 """From ``(type, version)`` to a function that gives the payload in the shape of ``version + 1``."""

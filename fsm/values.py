@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -10,6 +10,11 @@ from .words import Digest, Seq
 
 Entry = Literal["signals", "self_train", "mutate"]
 """How a cycle takes a signal up: with its neighbours, or as the one task of a cycle."""
+
+Part = Literal["code", "checkpoint", "memory"]
+"""What a rollback can bring back alone."""
+
+PARTS: Final[tuple[Part, ...]] = ("code", "checkpoint", "memory")
 
 Outcome = Literal["pass", "fail", "skip"]
 """How a task of the agent ended."""
@@ -61,8 +66,8 @@ class Trigger(Struct, frozen=True, gc=False):
 class DiffItem(Struct, frozen=True, gc=False, kw_only=True):
     """What one signal changed: a file against its last version, or an output against its reference.
 
-    ``similarity`` is 1 − the normalised size of the difference, in 0..1. ``meaning_changed`` is false for a change of
-    comments, layout or docstrings only.
+    ``similarity`` is 1 − the normalised size of the difference, in 0..1; of Python since version 3 of the event it is
+    1 − drift. ``meaning_changed`` is false for what only rewrites: layout, comments, names, other words for the same.
     """
 
     seq: Seq
@@ -77,6 +82,10 @@ class DiffItem(Struct, frozen=True, gc=False, kw_only=True):
     units_removed: tuple[str, ...] = ()
     text: Digest | None = None
     """Blob of the unified diff, or of the text that is to be embedded."""
+    because: tuple[str, ...] = ()
+    """Why the difference counts as it does, the gravest reason first. Of Python since version 3 of the event."""
+    drifts: dict[str, float] = {}
+    """How far each definition drifted that another row of memory stands for, in 0..1."""
 
 
 class Lineage(Struct, frozen=True, gc=False):
@@ -91,7 +100,8 @@ class EmbeddedItem(Struct, frozen=True, gc=False, kw_only=True):
     """One row of memory: which signal and unit it stands for, and the facts that the trigger policies read.
 
     ``row`` is the row of the vector in the event's ``vectors`` blob, or None when the text could not be embedded.
-    ``similarity`` is the cosine against the last vector of the same unit in the same space, if there was one.
+    ``similarity`` is the cosine against the last vector of the same unit in the same space, if there was one;
+    ``drift`` of a unit is what its syntax says, with that shift on top (see ``fsm/drift.py``).
     """
 
     seq: Seq
@@ -100,6 +110,7 @@ class EmbeddedItem(Struct, frozen=True, gc=False, kw_only=True):
     text: str
     row: int | None
     similarity: float | None = None
+    drift: float | None = None
     confidence: float | None = None
     outcome: Outcome | None = None
     reward: float | None = None
@@ -119,6 +130,21 @@ class Retrieval(Struct, frozen=True, gc=False):
     recall_at_1: float
     mrr: float
     confidence: float
+
+
+class Ability(Struct, frozen=True, gc=False):
+    """Something that the agent could do before: how well, over ``pairs`` cases, before a training and after it.
+
+    ``own`` are right answers of the agent that no training learnt from, ``remembered`` the held-out pairs where memory
+    holds the new rows too, ``general`` likeness of everyday sentences; other names are the user's. ``change`` is of the
+    same cases, paired.
+    """
+
+    name: str
+    pairs: int
+    before: float
+    after: float
+    change: Interval
 
 
 class Reward(Struct, frozen=True, gc=False):

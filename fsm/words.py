@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from hashlib import sha256
-from typing import NewType
+from typing import Literal, NewType
 
 Seq = NewType("Seq", int)
 """Position of an event in the log: 1, 2, 3, … without gaps. 0 is the position before the first event."""
@@ -46,5 +46,26 @@ def held_out(group: str, share: float = 0.2) -> bool:
         group: the name that must not be cut in two by the split.
         share: the expected share of groups held out, in 0..1.
     """
-    position = int.from_bytes(sha256(group.encode()).digest()[:8], "big") / 2**64
-    return position < share
+    return _position(group) < share
+
+
+def split_of(
+    group: str, heldout_share: float, validation_share: float
+) -> Literal["train", "validation", "heldout"]:
+    """Says what a whole group is for: to learn from, to choose and calibrate by, or to judge by.
+
+    Args:
+        group: the name that must not be cut in two by the split.
+        heldout_share: the share of groups in the sealed test, as ``held_out`` says.
+        validation_share: the share of all groups that validate; taken from what is not held out.
+    """
+    if held_out(group, heldout_share):
+        return "heldout"
+    # By a position of its own, so that another held-out share moves no group between learning and validation.
+    validates = _position(f"validation:{group}") * (1 - heldout_share) < validation_share
+    return "validation" if validates else "train"
+
+
+def _position(name: str) -> float:
+    """Gives a name its place in 0..1, evenly spread."""
+    return int.from_bytes(sha256(name.encode()).digest()[:8], "big") / 2**64

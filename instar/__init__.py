@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from instar.engine.facade import Engine
+    from instar.engine.learning import Checkpoint
     from instar.engine.settings import Settings
     from instar.engine.status import Status
     from instar.fsm import events
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
     from instar.fsm.policy import Policy
     from instar.fsm.words import State, held_out
 
-__all__ = ["Engine", "InstarError", "Policy", "Settings", "State", "Status", "events", "held_out"]
+__all__ = ["Checkpoint", "Engine", "InstarError", "Policy", "Settings", "State", "Status", "events", "held_out"]
 
 _HOMES = {
+    "Checkpoint": "instar.engine.learning",
     "Engine": "instar.engine.facade",
     "Settings": "instar.engine.settings",
     "Status": "instar.engine.status",

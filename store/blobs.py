@@ -7,22 +7,29 @@ a file, durable before the event commits. Nothing is ever hard-linked out of the
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 
 import zstandard
 
-from instar.fsm.errors import BlobCorrupt, BlobMissing, LogUnavailable
-from instar.fsm.words import Digest, digest_of
+from instar.fsm.errors import BlobCollected, BlobCorrupt, BlobMissing, LogUnavailable
+from instar.fsm.words import Digest, Seq, digest_of
 
+from .collected import Collections
 from .durable import make_folder, sync_folder, write_durably
 from .failpoints import failpoint
+from .frames import frame, framed_into, frames
+from .packing import DEPTH_MAX, base_of, unpack
 from .reader import LogReader
 
 FILE_BYTES_MIN = 1 << 20
-_LEVEL = 1
+WAITING_BYTES_MAX = 16 << 20
+_ATTEMPTS = 4
 
 
 class BlobStore:
@@ -32,9 +39,15 @@ class BlobStore:
         self._folder = folder
         self._reader = reader
         self._waiting: dict[Digest, tuple[int, bytes]] = {}
+        self._waiting_bytes = 0
+        self.on_full: Callable[[], None] = lambda: None
+        """Makes what waits durable, ahead of the event that will name it."""
         self._durable: set[Digest] = set()
         """Known to be stored: a scan of thousands of unchanged files asks about each of them."""
+        self._losses = 0
+        """How often blobs were collected."""
         self._lock = threading.Lock()
+        self._collections = Collections(reader, self.get)
 
     def put(self, content: bytes) -> Digest:
         """Stores bytes under their sha256; storing the same bytes again does nothing.
@@ -43,18 +56,89 @@ class BlobStore:
             LogUnavailable: the disk is full or read-only.
         """
         digest = digest_of(content)
-        if self._known(digest):
-            return digest
-        if self._path(digest).is_file():
-            self._settle_file(digest)
-            return digest
-        compressed = zstandard.ZstdCompressor(level=_LEVEL).compress(content)
-        if len(content) >= FILE_BYTES_MIN:
-            self._write_file(digest, compressed)
-        else:
-            with self._lock:
-                self._waiting[digest] = (len(content), compressed)
+        if not self._known(digest):
+            self._put_new(digest, content)
         return digest
+
+    def _put_new(self, digest: Digest, content: bytes) -> None:
+        if len(content) < FILE_BYTES_MIN:
+            self._let_wait([(digest, len(content), frame(content))])
+        elif self._path(digest).is_file():
+            self._settle_file(digest)
+        else:
+            self._write_file(digest, frame(content))
+
+    def _let_wait(self, made: Iterable[tuple[Digest, int, bytes]]) -> None:
+        with self._lock:
+            for digest, size, compressed in made:
+                if digest not in self._waiting:  # another thread may have had the same
+                    self._waiting[digest] = (size, compressed)
+                    self._waiting_bytes += len(compressed)
+
+    def put_many(self, contents: Sequence[bytes]) -> list[Digest]:
+        """Stores several contents as ``put`` does, and asks once which of them are new.
+
+        What waits is made durable now and then. So it is not for whoever holds the log.
+
+        Raises:
+            LogUnavailable: the disk is full or read-only.
+        """
+        digests = [digest_of(content) for content in contents]
+        known = self._known_among(digests)
+        new = {digest: content for digest, content in zip(digests, contents, strict=True) if digest not in known}
+        small = {digest: content for digest, content in new.items() if len(content) < FILE_BYTES_MIN}
+        made = frames(list(small.values()))
+        self._let_wait((digest, len(small[digest]), each) for digest, each in zip(small, made, strict=True))
+        for digest, content in new.items():
+            if digest not in small:
+                self._put_new(digest, content)
+        if self._waiting_bytes > WAITING_BYTES_MAX:
+            self.on_full()
+        return digests
+
+    def put_parts(self, parts: Iterator[bytes], size: int) -> Digest:
+        """Stores ``size`` bytes, at least ``FILE_BYTES_MIN``, that need not be in memory at once.
+
+        Raises:
+            LogUnavailable: the disk is full or read-only.
+            Exception: what ``parts`` raises; nothing was stored.
+        """
+        try:
+            make_folder(self._folder)
+            fd, name = tempfile.mkstemp(dir=self._folder, prefix=".parts.")
+        except OSError as error:
+            raise LogUnavailable(f"a blob of {size} bytes cannot be written to {self._folder}: {error}") from error
+        staged, hashed = Path(name), sha256()
+        try:
+            framed_into(fd, _noted(parts, hashed.update), size)
+            digest = Digest(hashed.hexdigest())
+            os.fsync(fd)
+            if not self.has(digest):
+                make_folder(self._path(digest).parent)
+                staged.replace(self._path(digest))
+                self._settle_file(digest)
+            return digest
+        finally:
+            os.close(fd)
+            with suppress(FileNotFoundError):
+                staged.unlink()
+
+    def lacking(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Says which of some blobs are neither stored nor on their way; for many at once far quicker than ``has``."""
+        asked = set(digests)
+        return {each for each in asked - self._known_among(asked) if not self._path(each).is_file()}
+
+    def _known_among(self, digests: Collection[Digest]) -> set[Digest]:
+        """As ``_known``, for many at once."""
+        with self._lock:
+            known = {each for each in digests if each in self._durable or each in self._waiting}
+            losses = self._losses
+        asked = [each for each in digests if each not in known]
+        found = self._reader.blobs_known(asked)
+        with self._lock:
+            if losses == self._losses:  # else they may be gone since
+                self._durable |= found
+        return known | found
 
     def get(self, digest: Digest) -> bytes:
         """Returns the bytes, verified.
@@ -63,14 +147,41 @@ class BlobStore:
             BlobMissing: nothing is stored under this name.
             BlobCorrupt: what is stored does not hash to its name.
         """
-        compressed = self._compressed(digest)
         try:
-            content = zstandard.ZstdDecompressor().decompress(compressed)
+            content = self._unpacked(digest)
         except zstandard.ZstdError as error:
             raise BlobCorrupt(self._damaged(digest)) from error
         if digest_of(content) != digest:
             raise BlobCorrupt(self._damaged(digest))
         return content
+
+    def _unpacked(self, digest: Digest) -> bytes:
+        """Reads a blob, and first those that it is stored against; whoever asked verifies the last, and so all."""
+        forms = self._chain(digest)
+        content = unpack(forms.pop(), b"")
+        while forms:
+            content = unpack(forms.pop(), content)
+        return content
+
+    def _chain(self, digest: Digest) -> list[bytes]:
+        """Gives the stored form of a blob, then that of the one that it is stored against, and so on."""
+        for _ in range(_ATTEMPTS):
+            forms = [self._stored(digest)]
+            base = base_of(forms[0])
+            try:
+                while base is not None and len(forms) <= DEPTH_MAX:
+                    forms.append(self._stored(base))
+                    base = base_of(forms[-1])
+            except BlobMissing:
+                continue  # one of them was stored otherwise meanwhile, and needs its base no more
+            if base is None:
+                return forms
+        raise BlobCorrupt(self._damaged(digest))
+
+    def rests_on(self, digest: Digest) -> list[Digest]:
+        """Names the blobs that one is stored against, the nearest first."""
+        bases = [base_of(stored) for stored in self._chain(digest)]
+        return [base for base in bases if base is not None]
 
     def has(self, digest: Digest) -> bool:
         """Says whether something is stored under this name."""
@@ -81,11 +192,30 @@ class BlobStore:
         with self._lock:
             if digest in self._durable or digest in self._waiting:
                 return True
+            losses = self._losses
         if not self._reader.blob_known(digest):
             return False
         with self._lock:
-            self._durable.add(digest)
+            if losses == self._losses:  # else it may be gone since
+                self._durable.add(digest)
         return True
+
+    def is_stored(self, digest: Digest) -> bool:
+        """Looks whether something is stored under this name, or will be with the next append, whatever was known."""
+        with self._lock:
+            if digest in self._waiting:
+                return True
+        return self._reader.blob_known(digest) or self._path(digest).is_file()
+
+    def lost(self, digests: Iterable[Digest] | None) -> None:
+        """Takes in that blobs, any of them for None, were collected: whether they are stored is to be looked up."""
+        with self._lock:
+            self._losses += 1
+            self._durable.difference_update(self._durable.copy() if digests is None else digests)
+
+    def collected(self) -> dict[Digest, Seq]:
+        """Gives, of every blob that was ever collected, the last event that did it."""
+        return self._collections.all()
 
     def waiting(self) -> dict[Digest, tuple[int, bytes]]:
         """Small blobs, as (size, compressed), that go into the database with the next append."""
@@ -96,14 +226,17 @@ class BlobStore:
         """Forgets waiting blobs that a transaction has made durable."""
         with self._lock:
             for digest in digests:
-                self._waiting.pop(digest, None)
+                gone = self._waiting.pop(digest, None)
+                self._waiting_bytes -= len(gone[1]) if gone else 0
+            self._durable.update(digests)
 
     def forget(self, digests: Iterable[Digest]) -> None:
-        """Removes the files of erased blobs; what lay in the database is gone with the erasure's own transaction."""
+        """Removes the files of erased or collected blobs; what lay in the database went with the event."""
         for digest in digests:
             with self._lock:
                 self._durable.discard(digest)
-                self._waiting.pop(digest, None)
+                gone = self._waiting.pop(digest, None)
+                self._waiting_bytes -= len(gone[1]) if gone else 0
             with suppress(FileNotFoundError):
                 failpoint("blob.forgotten")
                 self._path(digest).unlink()
@@ -113,13 +246,26 @@ class BlobStore:
         """Says whether a blob is kept as a file."""
         return self._path(digest).is_file()
 
+    def file_bytes(self, digest: Digest) -> int:
+        """Gives the size of the file of a blob; 0 where there is none."""
+        with suppress(FileNotFoundError):
+            return self._path(digest).stat().st_size
+        return 0
+
+    def file_age_s(self, digest: Digest) -> float | None:
+        """Says how many seconds ago the file of a blob was written; None where there is none."""
+        with suppress(FileNotFoundError):
+            return time.time() - self._path(digest).stat().st_mtime
+        return None
+
     def files(self) -> Iterable[Digest]:
         """Names every blob that is kept as a file."""
         for folder in sorted(self._folder.glob("[0-9a-f][0-9a-f]")):
             for path in sorted(folder.glob("[0-9a-f]*")):
                 yield Digest(f"{folder.name}{path.name}")
 
-    def _compressed(self, digest: Digest) -> bytes:
+    def _stored(self, digest: Digest) -> bytes:
+        """Gives the stored form of a blob."""
         with self._lock:
             if digest in self._waiting:
                 return self._waiting[digest][1]
@@ -129,9 +275,19 @@ class BlobStore:
         try:
             return self._path(digest).read_bytes()
         except FileNotFoundError:
-            raise BlobMissing(
-                f"blob {digest} is not in the store at {self._folder}. Run `instar verify` to see what needs it."
-            ) from None
+            raise self._missing(digest) from None
+
+    def _missing(self, digest: Digest) -> BlobMissing:
+        collected = self._collections.at(digest)
+        if collected is not None:
+            return BlobCollected(
+                f"blob {digest} was collected by event {collected}, as no event that was to be kept needed it: there "
+                f"is no way back to it. `instar show {collected}` says what was kept.",
+                collected,
+            )
+        return BlobMissing(
+            f"blob {digest} is not in the store at {self._folder}. Run `instar verify` to see what needs it."
+        )
 
     def _path(self, digest: Digest) -> Path:
         return self._folder / digest[:2] / digest[2:]
@@ -160,3 +316,9 @@ class BlobStore:
             sync_folder(folder)
         with self._lock:
             self._durable.add(digest)
+
+
+def _noted(parts: Iterator[bytes], note: Callable[[bytes], object]) -> Iterator[bytes]:
+    for part in parts:
+        note(part)
+        yield part

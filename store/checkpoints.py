@@ -9,19 +9,31 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from instar.fsm.errors import ConfigError
-from instar.fsm.words import Digest
+from instar.fsm.errors import BlobCorrupt, ConfigError
+from instar.fsm.words import Digest, digest_of
 
 from .locate import locate_model
-from .manifest import Manifest, PlainFile, Shared, TensorEntry, TensorFile, read_manifest, tensors_shared
+from .low_rank_file import read_low_rank
+from .manifest import (
+    Manifest,
+    PlainFile,
+    Product,
+    Shared,
+    TensorEntry,
+    TensorFile,
+    read_manifest,
+    tensors_shared,
+)
 from .model_folder import activate, hash_folder, materialize, walk_files
 from .ports import Blobs
-from .safetensors_header import read_head
+from .safetensors_header import Place, read_head
+from .tensor_content import tensor_bytes
 
 __all__ = [
     "Manifest",
@@ -32,10 +44,12 @@ __all__ = [
     "activate",
     "hash_folder",
     "import_checkpoint",
+    "import_products",
     "locate_model",
     "materialize",
     "model_files",
     "read_manifest",
+    "tensor_bytes",
     "tensors_shared",
 ]
 
@@ -85,17 +99,55 @@ def import_checkpoint(blobs: Blobs, folder: Path) -> Digest:
     Raises:
         ConfigError: pickled weights, no weights, a malformed safetensors file, or a file that changed meanwhile.
     """
+    return _stored(blobs, folder, {})
+
+
+def import_products(blobs: Blobs, folder: Path, base: Digest, adapter: Path) -> Digest:
+    """Stores a model folder whose weights are a base's plus products, by those products alone.
+
+    A tensor that is not to the bit what the base and the product give is stored whole.
+
+    Args:
+        blobs: where the base is stored.
+        folder: the model folder, whole.
+        base: the checkpoint that the products were added to.
+        adapter: the products (see ``low_rank_file``).
+
+    Raises:
+        ConfigError: as ``import_checkpoint``; or the adapter is no sound safetensors file.
+    """
+    known = {
+        (file.path, tensor.name): tensor
+        for file in read_manifest(blobs, base).files
+        if isinstance(file, TensorFile)
+        for tensor in file.tensors
+    }
+    made: dict[tuple[str, str], TensorEntry] = {}
+    for (path, name), (narrow, wide, scale) in read_low_rank(adapter).items():
+        before = known.get((path, name))
+        if before is None:
+            continue
+        product = Product(
+            narrow=blobs.put(narrow.tobytes()), wide=blobs.put(wide.tobytes()), rank=len(narrow), scale=scale
+        )
+        origin = before.base or before.blob
+        made[path, name] = msgspec.structs.replace(before, base=origin, products=(*before.products, product))
+    return _stored(blobs, folder, made)
+
+
+def _stored(blobs: Blobs, folder: Path, made: Mapping[tuple[str, str], TensorEntry]) -> Digest:
     files: list[PlainFile | TensorFile] = []
     for path in model_files(folder):
         if path.endswith(".safetensors"):
-            files.append(_import_tensors(blobs, folder, path))
+            files.append(_import_tensors(blobs, folder, path, made))
         else:
             content = (folder / path).read_bytes()
             files.append(PlainFile(path=path, size=len(content), sha256=blobs.put(content)))
-    return blobs.put(msgspec.json.encode(Manifest(files=tuple(files)), order="sorted"))
+    derived = any(tensor.products for file in files if isinstance(file, TensorFile) for tensor in file.tensors)
+    return blobs.put(msgspec.json.encode(Manifest(format=2 if derived else 1, files=tuple(files)), order="sorted"))
 
 
-def _import_tensors(blobs: Blobs, folder: Path, path: str) -> TensorFile:
+def _import_tensors(blobs: Blobs, folder: Path, path: str, made: Mapping[tuple[str, str], TensorEntry]) -> TensorFile:
     whole = sha256()
     tensors = []
     with (folder / path).open("rb") as file:
@@ -107,7 +159,7 @@ def _import_tensors(blobs: Blobs, folder: Path, path: str) -> TensorFile:
             if len(content) != place.end - place.begin:
                 raise ConfigError(f"{folder / path} became shorter while it was read: try again when nobody writes it")
             whole.update(content)
-            tensors.append(TensorEntry(**place._asdict(), blob=blobs.put(content)))
+            tensors.append(_entry(blobs, place, content, made.get((path, place.name))))
     return TensorFile(
         path=path,
         size=size,
@@ -115,6 +167,17 @@ def _import_tensors(blobs: Blobs, folder: Path, path: str) -> TensorFile:
         header=blobs.put(head.raw),
         tensors=tuple(tensors),
     )
+
+
+def _entry(blobs: Blobs, place: Place, content: bytes, made: TensorEntry | None) -> TensorEntry:
+    if made is not None:
+        entry = TensorEntry(**place._asdict(), blob=digest_of(content), base=made.base, products=made.products)
+        try:
+            if tensor_bytes(blobs, entry) == content:
+                return entry
+        except BlobCorrupt:
+            logger.warning("tensor %s is stored whole: it is not what its products give", place.name)
+    return TensorEntry(**place._asdict(), blob=blobs.put(content))
 
 
 def _looks_pickled(path: Path) -> bool:

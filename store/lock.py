@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from instar.fsm.errors import LogUnavailable
+
 
 class FileLock:
     """A re-entrant lock for the threads of this process and, by ``flock``, between processes.
@@ -29,7 +31,11 @@ class FileLock:
         self._process = 0
 
     def acquire(self, *, blocking: bool = True) -> bool:
-        """Takes the lock; with ``blocking=False`` says at once whether it could be had."""
+        """Takes the lock; with ``blocking=False`` says at once whether it could be had.
+
+        Raises:
+            LogUnavailable: its file cannot be opened or locked.
+        """
         if not self._threads.acquire(blocking=blocking):
             return False
         try:
@@ -38,6 +44,11 @@ class FileLock:
         except BlockingIOError:
             self._threads.release()
             return False
+        except OSError as error:
+            self._threads.release()
+            raise LogUnavailable(
+                f"the lock {self.path} cannot be taken: {error}. Nothing was done; the folder must be writable."
+            ) from error
         except BaseException:
             self._threads.release()
             raise

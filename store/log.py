@@ -14,13 +14,14 @@ from pathlib import Path
 
 from instar.fsm.chain import GENESIS
 from instar.fsm.errors import ConfigError, InstarError, LogUnavailable, PositionConflict
-from instar.fsm.events import AnyEvent, PayloadErased
+from instar.fsm.events import AnyEvent, BlobsCollected, PayloadErased
 from instar.fsm.record import Recorded
 from instar.fsm.state import AgentState, encode_state, state_digest
-from instar.fsm.words import Seq
+from instar.fsm.words import Digest, Seq
 
 from .blobs import BlobStore
 from .clock import Clock, SystemClock
+from .collecting import erased_in, freed
 from .combining import Combiner, Request
 from .drafting import DIGEST_EVERY, Draft, Pending
 from .failpoints import failpoint
@@ -28,6 +29,7 @@ from .follow import Follower, seal
 from .migrate import create_log
 from .place import Place, place_of
 from .ports import Batch, Journal, Row
+from .presence import Presence
 from .reader import LogReader, apply
 from .sqlite_source import SCHEMA_HEAD
 
@@ -36,6 +38,7 @@ __all__ = ["DIGEST_EVERY", "SNAPSHOT_EVERY", "Decide", "EventLog", "Pending", "c
 SNAPSHOT_EVERY = 256
 
 Decide = Callable[[AgentState], Sequence[Pending]]
+Collect = Callable[[AgentState], tuple[BlobsCollected, Sequence[Digest]] | None]
 
 
 class _Append(Request):
@@ -80,6 +83,8 @@ class EventLog:
             create_log(self.place)
             self.reader = LogReader(self.place)
         self.blobs = BlobStore(self.path.with_name("blobs"), self.reader)
+        self.blobs.on_full = self._store_waiting
+        self._presence = Presence(self.blobs)
         self._appends: Combiner[_Append] = Combiner(self._serve)
         self._memory = threading.Lock()
         self._state, self._hash, self._last_us = AgentState(), GENESIS, 0
@@ -91,6 +96,7 @@ class EventLog:
         try:
             self._fold()
             self._finish_erasures()
+            self._finish_collection()
         except BaseException:
             self.close()
             raise
@@ -110,6 +116,18 @@ class EventLog:
             self._journal.checkpoint()
             self.blobs.forget(left)
 
+    def _finish_collection(self) -> None:
+        """Removes the files that a process which died in a collection has left; nobody has needed them since."""
+        head = self._state.head
+        record = self.reader.get(head) if head else None
+        if record is not None and isinstance(record.event, BlobsCollected):
+            gone = (digest for digest, seq in self.blobs.collected().items() if seq == head)
+            self.blobs.forget(digest for digest in gone if self.blobs.is_file(digest))
+
+    def now_us(self) -> int:
+        """Tells the time by the clock of this log: microseconds since 1970 UTC."""
+        return self._clock.now_us()
+
     # ---- reading ---------------------------------------------------------------------------------------------------
 
     @property
@@ -127,6 +145,8 @@ class EventLog:
                 if row[0] > state.head:  # else another thread has taken it in
                     last = self.reader.decode(row)
                     state = apply(state, last)
+                    if isinstance(last.event, BlobsCollected):
+                        self._presence.noticed(last.event)
             if last is not None:
                 self._state, self._hash = state, last.hash
                 self._last_us = max(self._last_us, last.recorded_at_us)
@@ -204,20 +224,23 @@ class EventLog:
     def _commit(self, group: Sequence[_Append]) -> None:
         with self._held():
             failpoint("log.locked")
-            draft = Draft(
-                self._state,
-                self._hash,
-                self._last_us,
-                now_us=self._clock.now_us,
-                actor=self.actor,
-                known=self.reader.by_key,
-            )
+            draft = self._draft()
             failed = {id(request): error for request in group if (error := self._decide(draft, request))}
             failpoint("log.decided")
             if draft.rows:
                 self._write(draft)
         for request in group:
             request.error = failed.get(id(request))
+
+    def _draft(self) -> Draft:
+        return Draft(
+            self._state,
+            self._hash,
+            self._last_us,
+            now_us=self._clock.now_us,
+            actor=self.actor,
+            known=self.reader.by_key,
+        )
 
     @contextmanager
     def _held(self) -> Iterator[None]:
@@ -231,18 +254,30 @@ class EventLog:
         try:
             if request.expect is not None and request.expect != draft.state.head:
                 raise PositionConflict(f"the log is at event {draft.state.head}, not at {request.expect}: read again")
-            request.records = draft.add_all(request.decide(draft.state))
+            pending = request.decide(draft.state)
+            self._presence.check(one.event for one in pending)
+            request.records = draft.add_all(pending)
         except Exception as error:
             return error
         return None
 
-    def _write(self, draft: Draft) -> None:
+    def _store_waiting(self) -> None:
+        """Makes blobs durable ahead of the event that will name them: a whole tree need not be in memory at once."""
+        with self._held():
+            waiting = self.blobs.waiting()
+            if waiting:
+                self._journal.write(Batch((), [(digest, *content) for digest, content in waiting.items()], None))
+                self.blobs.settled(list(waiting))
+
+    def _write(self, draft: Draft, doomed: Sequence[Digest] = ()) -> None:
         waiting = self.blobs.waiting()
         state = draft.state
         snapshot = None
         if self._state.head // SNAPSHOT_EVERY != state.head // SNAPSHOT_EVERY:
             snapshot = (state.head, state_digest(state), encode_state(state).decode())
-        self._journal.write(Batch(draft.rows, [(digest, *content) for digest, content in waiting.items()], snapshot))
+        blobs = [(digest, *content) for digest, content in waiting.items()]
+        rewritten = freed(self.reader, self.blobs, erased_in(draft.rows).union(doomed))
+        self._journal.write(Batch(draft.rows, blobs, snapshot, rewritten, doomed))
         self.blobs.settled(list(waiting))
         with self._memory:
             if state.head > self._state.head:  # else a reader has caught up meanwhile
@@ -258,6 +293,43 @@ class EventLog:
         for erasure in erasures:
             self.blobs.forget(erasure.blobs)
         return records
+
+    def collect(self, decide: Collect) -> Recorded | None:
+        """Decides under the lock what to collect, and records it; in the same transaction the blobs are gone.
+
+        Args:
+            decide: gives the event, whose list is in the store, and what it lists, from the state at the head; None
+                collects nothing.
+
+        Raises:
+            LogUnavailable: nothing is gone.
+        """
+        with self._held():
+            decided = decide(self._state)
+            if decided is None:
+                return None
+            collection, digests = decided
+            draft = self._draft()
+            (record,) = draft.add_all([Pending(collection)])
+            self._write(draft, digests)
+            self._presence.noticed(collection)
+        failpoint("log.collected")
+        self.blobs.forget(digest for digest in digests if self.blobs.is_file(digest))
+        return record
+
+    @contextmanager
+    def upkeep(self) -> Iterator[Journal]:
+        """Holds the log against every other writer for work that appends nothing."""
+        with self._held():
+            yield self._journal
+
+    def vacuum(self) -> None:
+        """Gives room that is no longer used back to the file system.
+
+        Raises:
+            LogUnavailable: there is too little room for it; nothing was changed.
+        """
+        self._journal.vacuum()
 
     def close(self) -> None:
         """Closes the log; what was appended is durable already."""

@@ -13,9 +13,24 @@ from instar.fsm.words import Digest
 
 from .ports import Blobs
 
+_FORMATS = (1, 2)
 
-class TensorEntry(Struct, frozen=True, kw_only=True):
-    """A tensor; ``begin`` and ``end`` count from the first byte after the header."""
+
+class Product(Struct, frozen=True, kw_only=True):
+    """Two small matrices, float32, whose product is added to a tensor: (rank, in) and (out, rank)."""
+
+    narrow: Digest
+    wide: Digest
+    rank: int
+    scale: float
+
+
+class TensorEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A tensor; ``begin`` and ``end`` count from the first byte after the header.
+
+    ``blob`` is the hash of its bytes. Where ``products`` are named, those bytes are not stored: they are what ``base``
+    holds with one product after the other added (``store/low_rank.py``).
+    """
 
     name: str
     dtype: str
@@ -23,6 +38,15 @@ class TensorEntry(Struct, frozen=True, kw_only=True):
     begin: int
     end: int
     blob: Digest
+    base: Digest | None = None
+    products: tuple[Product, ...] = ()
+
+    @property
+    def stored(self) -> tuple[Digest, ...]:
+        """The blobs that it is made of."""
+        if self.base is None:
+            return (self.blob,)
+        return (self.base, *(part for product in self.products for part in (product.narrow, product.wide)))
 
 
 class PlainFile(Struct, frozen=True, kw_only=True, tag="plain"):
@@ -44,7 +68,7 @@ class TensorFile(Struct, frozen=True, kw_only=True, tag="tensors"):
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
-    """All files of a checkpoint, by path."""
+    """All files of a checkpoint, by path. Format 2 has tensors that are not stored themselves."""
 
     format: int = 1
     files: tuple[PlainFile | TensorFile, ...]
@@ -68,6 +92,8 @@ def read_manifest(blobs: Blobs, digest: Digest) -> Manifest:
     """
     try:
         manifest = msgspec.json.decode(blobs.get(digest), type=Manifest)
+        if manifest.format not in _FORMATS:
+            raise BlobCorrupt(f"checkpoint {digest} has format {manifest.format}: install the Instar that wrote it")
     except msgspec.DecodeError as error:
         raise BlobCorrupt(
             f"blob {digest} is no manifest of a checkpoint ({error}); give a checkpoint's name"

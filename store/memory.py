@@ -2,33 +2,41 @@
 
 The vectors are recorded (``SignalEmbedded``, ``MemoryReembedded``); what lies on disk is a copy of them that answers
 quickly. Each space is read when it is first asked for and brought up to the head of the log from there; what is
-missing, torn, or from another log is built anew from the log. A space that nobody asks for costs nothing.
+missing, torn, or from another log is built anew from the log. A space that nobody asks for costs nothing. No search
+waits for a graph: while a thread builds it, vectors are compared one by one.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from instar.fsm.errors import LogUnavailable
 from instar.fsm.events import PayloadErased, Span
 from instar.fsm.words import ORIGIN, Digest, Seq
 
 from .durable import write_durably
+from .kept_vectors import SUFFIX as KEPT_SUFFIX
 from .lock import FileLock
 from .memory_log import MemoryLog, anchor_of, apply_log
+from .memory_row import Hit, MemoryRow
 from .ports import Blobs
-from .vector_space import Hit, MemoryRow, VectorSpace
+from .row_filter import EVERYTHING, RowFilter
+from .vector_index import LINKED_AT_ONCE_MAX
+from .vector_space import VectorSpace
 
-__all__ = ["Hit", "MemoryLog", "MemoryRow", "VectorMemory"]
+__all__ = ["Hit", "MemoryLog", "MemoryRow", "RowFilter", "VectorMemory"]
 
 logger = logging.getLogger("instar.store")
 
+_SUFFIXES = (".usearch", ".vectors", ".meta")
+"""The files of a space; the last holds the checksums of the others."""
 _LOADED_MAX = 2
 """Spaces held in RAM: the active one, and the one before while a promotion is judged."""
 _SAVE_SHARE = 32
@@ -48,6 +56,7 @@ class VectorMemory:
         self._head: Seq = ORIGIN
         self._loaded: dict[Digest, VectorSpace] = {}
         self._lock = threading.RLock()
+        self._linker: threading.Thread | None = None
 
     def catch_up(self, log: MemoryLog, blobs: Blobs, *, to: Seq | None = None) -> None:
         """Takes a position, the log's present head by default, as what every later answer must hold at least."""
@@ -77,9 +86,12 @@ class VectorMemory:
         *,
         kinds: Collection[str] | None = None,
         task_types: Collection[str] | None = None,
+        units: Collection[str] | None = None,
+        since_us: int | None = None,
+        until_us: int | None = None,
         within: Sequence[Span] | None = None,
     ) -> list[Hit]:
-        """Gives the ``k`` rows of a space that are nearest to a vector, nearest first.
+        """Gives the ``k`` rows of a space that are nearest to a vector, nearest first; the filters are ``RowFilter``'s.
 
         Args:
             space: the checkpoint that made the vector; no other space's rows are ever given.
@@ -87,31 +99,43 @@ class VectorMemory:
             k: how many; fewer are given only if fewer fit the filters.
             kinds: only rows of these kinds.
             task_types: only rows of these task types.
+            units: only rows of these units.
+            since_us: only rows that were recorded then or later.
+            until_us: only rows that were recorded then or earlier.
             within: only rows embedded at these positions; this is how a rollback hides later rows.
 
         Raises:
             ConfigError: the vector does not fit the space.
         """
-        admits = _filter(kinds, task_types, within)
+        wanted = RowFilter(
+            kinds=kinds, task_types=task_types, units=units, since_us=since_us, until_us=until_us, within=within
+        )
+        return self.search_each(space, vector[None], k, wanted)[0]
+
+    def search_each(
+        self, space: Digest, vectors: NDArray[np.float32], k: int, wanted: RowFilter = EVERYTHING
+    ) -> list[list[Hit]]:
+        """Gives for each of many vectors, (vectors, dim) float32, what ``search`` gives for it.
+
+        Raises:
+            ConfigError: the vectors do not fit the space.
+        """
         with self._lock:
-            return self._fresh(space).search(vector, k, admits)
+            return self._fresh(space).search(vectors, k, wanted)
 
     def last_of_unit(
         self, space: Digest, unit: str, within: Sequence[Span] | None = None
     ) -> NDArray[np.float32] | None:
         """Gives the latest vector of a unit, (dim,) float32 of length one, or None."""
         with self._lock:
-            return self._fresh(space).last_of_unit(unit, _filter(None, None, within))
+            return self._fresh(space).last_of_unit(unit, RowFilter(within=within))
 
     def vectors(
         self, space: Digest, within: Sequence[Span] | None = None
     ) -> tuple[list[MemoryRow], NDArray[np.float32]]:
         """Gives all rows of a space in the order of the log, and their vectors, (rows, dim) float32."""
-        admits = _filter(None, None, within)
         with self._lock:
-            held = self._fresh(space)
-            keys = sorted(key for key, row in held.rows.items() if admits is None or admits(row))
-            return [held.rows[key] for key in keys], held.vectors(keys)
+            return self._fresh(space).vectors(RowFilter(within=within))
 
     def rebuild(self, space: Digest) -> int:
         """Builds a space anew from the log and saves it; returns its number of rows."""
@@ -131,7 +155,9 @@ class VectorMemory:
     def prune(self, keep: Collection[Digest]) -> int:
         """Deletes the files of all other spaces and returns how many spaces; they can be built anew at any time."""
         with self._lock, self._guarded():
-            gone = {path.stem for path in self._folder.glob("*.*") if path.suffix in {".usearch", ".meta"}} - set(keep)
+            gone = {path.stem for path in self._folder.glob("*.*") if path.suffix in _SUFFIXES} - set(keep)
+            for path in self._folder.glob(f"*{KEPT_SUFFIX}"):
+                path.unlink(missing_ok=True)
             for space in gone:
                 self._loaded.pop(Digest(space), None)
                 for path in self._paths(Digest(space)):
@@ -152,18 +178,32 @@ class VectorMemory:
                 del self._loaded[space]  # half applied; the next call starts from disk
                 raise
             if erased or held.unsaved * _SAVE_SHARE >= max(1, len(held.rows)):
-                self._write(held)
+                self._keep(held)
         while len(self._loaded) > _LOADED_MAX:
             oldest = self._loaded.pop(next(iter(self._loaded)))
-            if oldest.unsaved:
+            if oldest.unsaved and oldest.behind <= LINKED_AT_ONCE_MAX:
                 self._write(oldest)
         return held
 
+    def _keep(self, held: VectorSpace) -> None:
+        """Writes a space; one whose graph lacks much is written by a thread, once it lacks nothing."""
+        if held.behind <= LINKED_AT_ONCE_MAX:
+            self._write(held)
+        elif self._linker is None or not self._linker.is_alive():
+            self._linker = threading.Thread(target=self._link, args=(held,), name="instar-memory")
+            self._linker.start()
+
+    def _link(self, held: VectorSpace) -> None:
+        main = threading.main_thread()
+        held.link(main.is_alive)  # a process that ends does not wait for a graph
+        with self._lock:
+            if main.is_alive() and self._loaded.get(held.space) is held:
+                self._write(held)
+
     def _read(self, space: Digest) -> VectorSpace:
-        index, meta = self._paths(space)
         try:
             with self._guarded():
-                held = VectorSpace.unpack(space, index.read_bytes(), meta.read_bytes())
+                held = VectorSpace.unpack(space, *(path.read_bytes() for path in self._paths(space)))
         except FileNotFoundError:
             return VectorSpace(space)
         except (OSError, ValueError, RuntimeError) as error:
@@ -185,35 +225,19 @@ class VectorMemory:
         else:
             held.unsaved = 0
 
-    def _paths(self, space: Digest) -> tuple[Path, Path]:
-        return self._folder / f"{space}.usearch", self._folder / f"{space}.meta"
+    def _paths(self, space: Digest) -> list[Path]:
+        return [self._folder / f"{space}{suffix}" for suffix in _SUFFIXES]
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Keeps the two files of a space a pair while another process writes them."""
+        """Keeps the files of a space one set while another process writes them."""
         try:
             lock = FileLock(self._folder / "memory.lock")
             lock.acquire()
-        except OSError:  # no folder yet, or a read-only one: then nobody writes there either
+        except LogUnavailable:  # no folder yet, or a read-only one: then nobody writes there either
             yield
             return
         try:
             yield
         finally:
             lock.release()
-
-
-def _filter(
-    kinds: Collection[str] | None, task_types: Collection[str] | None, within: Sequence[Span] | None
-) -> Callable[[MemoryRow], bool] | None:
-    if kinds is None and task_types is None and within is None:
-        return None
-
-    def admits(row: MemoryRow) -> bool:
-        return (
-            (kinds is None or row.kind in kinds)
-            and (task_types is None or row.task_type in task_types)
-            and (within is None or any(span.first <= row.seq <= span.last for span in within))
-        )
-
-    return admits

@@ -12,8 +12,9 @@ from instar.fsm.events import MemoryReembedded, SignalEmbedded
 from instar.fsm.record import Recorded
 from instar.fsm.words import Digest, Seq
 
+from .memory_row import MemoryRow
 from .ports import Blobs
-from .vector_space import MemoryRow, VectorSpace
+from .vector_space import VectorSpace
 
 
 class MemoryLog(Protocol):

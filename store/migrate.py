@@ -171,7 +171,7 @@ def _create_stream(place: Place) -> None:
 
 
 def _give_rights(connection: Connection, stream: str) -> None:
-    """Makes the role that our own connections take: it may read and append, and nothing else."""
+    """Makes the role that our own connections take: it may read, append, and write copies in another form."""
     role = f"{stream}{WRITER_SUFFIX}"
     try:
         with connection.begin_nested():
@@ -180,6 +180,9 @@ def _give_rights(connection: Connection, stream: str) -> None:
             connection.exec_driver_sql(f"GRANT {role} TO CURRENT_USER")
             connection.exec_driver_sql(f"GRANT USAGE ON SCHEMA {stream} TO {role}")
             connection.exec_driver_sql(f"GRANT SELECT, INSERT ON events, blobs, state_snapshots TO {role}")
+            connection.exec_driver_sql(f"GRANT INSERT ON doomed TO {role}")
+            connection.exec_driver_sql(f"GRANT UPDATE (content) ON blobs TO {role}")
+            connection.exec_driver_sql(f"GRANT DELETE ON state_snapshots TO {role}")
             connection.exec_driver_sql(f"GRANT SELECT ON alembic_version TO {role}")
             connection.exec_driver_sql(f"GRANT SELECT, INSERT, UPDATE ON cursors TO {role}")
     except ProgrammingError as error:

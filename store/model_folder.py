@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from hashlib import file_digest, sha256
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +16,7 @@ from .durable import sync_folder
 from .lock import FileLock
 from .manifest import Manifest, PlainFile, TensorFile, read_manifest
 from .ports import Blobs
+from .tensor_content import tensor_bytes
 
 
 def materialize(blobs: Blobs, digest: Digest, parent: Path, *, verify: bool = False) -> Path:
@@ -92,17 +93,24 @@ def walk_files(folder: Path, skipped: Collection[str] = ()) -> list[PurePosixPat
 def _write_file(blobs: Blobs, folder: Path, file: PlainFile | TensorFile, checkpoint: Digest) -> None:
     target = folder / file.path
     target.parent.mkdir(parents=True, exist_ok=True)
-    parts = [file.sha256] if isinstance(file, PlainFile) else [file.header, *(tensor.blob for tensor in file.tensors)]
     whole = sha256()
     with target.open("xb") as out:
-        for part in parts:
-            content = blobs.get(part)
+        for content in _contents(blobs, file):
             whole.update(content)
             out.write(content)
         out.flush()
         os.fsync(out.fileno())
     if whole.hexdigest() != file.sha256:
         raise BlobCorrupt(f"{file.path} of checkpoint {checkpoint} does not hash to what its manifest says")
+
+
+def _contents(blobs: Blobs, file: PlainFile | TensorFile) -> Iterator[bytes]:
+    if isinstance(file, PlainFile):
+        yield blobs.get(file.sha256)
+        return
+    yield blobs.get(file.header)
+    for tensor in file.tensors:
+        yield tensor_bytes(blobs, tensor)
 
 
 def _stands(folder: Path, manifest: Manifest, *, verify: bool) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -30,6 +30,23 @@ class Blobs(Protocol):
 
     def has(self, digest: Digest) -> bool:
         """Says whether something is stored under this name."""
+
+
+class BlobIntake(Blobs, Protocol):
+    """Takes in what a whole tree holds."""
+
+    def put_many(self, contents: Sequence[bytes], /) -> list[Digest]:
+        """Stores several contents as ``put`` does; may be called by several threads."""
+
+    def put_parts(self, parts: Iterator[bytes], /, size: int) -> Digest:
+        """Stores ``size`` bytes, over a MiB, that need not be in memory at once.
+
+        Raises:
+            Exception: what ``parts`` raises; nothing was stored.
+        """
+
+    def lacking(self, digests: Iterable[Digest], /) -> set[Digest]:
+        """Says which of some blobs are not stored."""
 
 
 class Source(Protocol):
@@ -60,6 +77,10 @@ class Batch(Struct, frozen=True):
     """Digest, size and compressed bytes of each."""
     snapshot: Row | None
     """Position, digest and JSON of a state."""
+    rewritten: Sequence[Row] = ()
+    """Stored form and digest of blobs that refer to one that goes: from here on they do not."""
+    doomed: Sequence[Digest] = ()
+    """Blobs that the last event collects."""
 
 
 class Journal(Protocol):
@@ -88,6 +109,24 @@ class Journal(Protocol):
 
     def set_cursor(self, name: str, seq: Seq, digest: Digest) -> None:
         """Records durably how far a follower has come; only to be called while the log is held."""
+
+    def rewrite(self, rows: Sequence[Row]) -> None:
+        """Stores blobs in another form, all or none; only to be called while the log is held, and only with forms that
+        were verified.
+
+        Args:
+            rows: the new form and the digest of each.
+        """
+
+    def thin(self, seqs: Sequence[Seq]) -> None:
+        """Takes saved states away; only to be called while the log is held."""
+
+    def vacuum(self) -> None:
+        """Gives room that is no longer used back to the file system; needs as much room again while it runs.
+
+        Raises:
+            LogUnavailable: there is too little room; nothing was changed.
+        """
 
     def checkpoint(self) -> None:
         """Takes what was erased out of files that hold what was written lately."""

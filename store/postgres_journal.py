@@ -28,6 +28,9 @@ def _statement(table: Any, ending: str = "") -> bytes:
 _INSERT_EVENT = _statement(events)
 _INSERT_BLOB = _statement(blobs, " ON CONFLICT DO NOTHING")
 _INSERT_SNAPSHOT = _statement(state_snapshots, " ON CONFLICT DO NOTHING")
+_DOOM = b"INSERT INTO doomed (digest, seq) VALUES (%s, %s)"
+_REWRITE = b"UPDATE blobs SET content = %s WHERE digest = %s"
+_THIN = b"DELETE FROM state_snapshots WHERE seq = %s"
 _SELECT_NEW = str(newer.compile(dialect=_DIALECT)).encode()
 _SET_CURSOR = _statement(cursors, " ON CONFLICT (name) DO UPDATE SET seq = excluded.seq, hash = excluded.hash")
 
@@ -86,6 +89,8 @@ class PostgresJournal:
         """Commits a batch; the server's ``fsync`` and ``synchronous_commit`` make it durable."""
         try:
             with self._connection.cursor() as cursor:
+                if batch.rewritten:
+                    cursor.executemany(_REWRITE, batch.rewritten)
                 if batch.blobs:
                     cursor.executemany(_INSERT_BLOB, batch.blobs)
                 if len(batch.events) == 1:
@@ -94,6 +99,9 @@ class PostgresJournal:
                     cursor.executemany(_INSERT_EVENT, batch.events)
                 if batch.snapshot:
                     cursor.execute(_INSERT_SNAPSHOT, batch.snapshot)
+                if batch.doomed:
+                    seq = batch.events[-1][0]
+                    cursor.executemany(_DOOM, [(digest, seq) for digest in batch.doomed])
                 cursor.execute("COMMIT")
         except self._errors as error:
             raise self._wrapped(error) from error
@@ -105,6 +113,25 @@ class PostgresJournal:
             self._connection.execute("COMMIT")
         except self._errors as error:
             raise self._wrapped(error) from error
+
+    def rewrite(self, rows: Sequence[Row]) -> None:
+        """Commits blobs in another form."""
+        self._change(_REWRITE, rows)
+
+    def thin(self, seqs: Sequence[Seq]) -> None:
+        """Deletes saved states."""
+        self._change(_THIN, [(seq,) for seq in seqs])
+
+    def _change(self, statement: bytes, rows: Sequence[Row]) -> None:
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.executemany(statement, rows)
+                cursor.execute("COMMIT")
+        except self._errors as error:
+            raise self._wrapped(error) from error
+
+    def vacuum(self) -> None:
+        """Does nothing: the server vacuums its tables by itself."""
 
     def _wrapped(self, error: Exception) -> Exception:
         text = " ".join(str(error).split())

@@ -25,6 +25,7 @@ COLUMNS = (
     "prev_hash, hash, state_digest"
 )
 CHUNK = 2000
+_ASKED_MAX = 500
 PAYLOAD = 10
 """Where the payload stands in a row; None there where it was erased."""
 
@@ -108,23 +109,34 @@ class LogReader:
         """Gives every row of a query of one's own, whose parameters are written ``?``; it can change nothing."""
         return self._all(sql, parameters)
 
-    def rows(self, first: int = 1, last: int | None = None, types: Sequence[str] = ()) -> Iterator[Row]:
+    def rows(
+        self, first: int = 1, last: int | None = None, types: Sequence[str] = (), *, chunk_max: int = CHUNK
+    ) -> Iterator[Row]:
         """Yields raw rows in order of position, in chunks, so that no read transaction stays open."""
         where = f" AND type IN ({', '.join('?' * len(types))})" if types else ""
         upper = last if last is not None else 2**62
         while True:
             chunk = self._all(
-                f"SELECT {COLUMNS} FROM events WHERE seq >= ? AND seq <= ?{where} ORDER BY seq LIMIT {CHUNK}",
+                f"SELECT {COLUMNS} FROM events WHERE seq >= ? AND seq <= ?{where} ORDER BY seq LIMIT {chunk_max}",
                 (first, upper, *types),
             )
             yield from chunk
-            if len(chunk) < CHUNK:
+            if len(chunk) < chunk_max:
                 return
             first = chunk[-1][0] + 1
 
-    def read(self, first: int = 1, last: int | None = None, types: Sequence[type] = ()) -> Iterator[Recorded]:
-        """Yields decoded events from ``first`` to ``last``, both included, of all types or of the given ones."""
-        for row in self.rows(first, last, [kind.__name__ for kind in types]):
+    def read(
+        self, first: int = 1, last: int | None = None, types: Sequence[type] = (), *, chunk_max: int = CHUNK
+    ) -> Iterator[Recorded]:
+        """Yields decoded events from ``first`` to ``last``, both included, of all types or of the given ones.
+
+        Args:
+            first: the position to begin with.
+            last: the position to end with; the head by default.
+            types: the types; none means all.
+            chunk_max: how many are read at once; few where few are wanted.
+        """
+        for row in self.rows(first, last, [kind.__name__ for kind in types], chunk_max=chunk_max):
             yield self.decode(row)
 
     def decode(self, row: Row) -> Recorded:
@@ -212,6 +224,15 @@ class LogReader:
         """Says whether a blob is kept in the database."""
         return bool(self._all("SELECT 1 FROM blobs WHERE digest = ?", (digest,)))
 
+    def blobs_known(self, digests: Sequence[Digest]) -> set[Digest]:
+        """Says which of some blobs are kept in the database."""
+        known: set[Digest] = set()
+        for first in range(0, len(digests), _ASKED_MAX):
+            asked = digests[first : first + _ASKED_MAX]
+            rows = self._all(f"SELECT digest FROM blobs WHERE digest IN ({', '.join('?' * len(asked))})", asked)
+            known.update(row[0] for row in rows)
+        return known
+
     def snapshot_before(self, seq: int) -> AgentState:
         """Gives the nearest saved state of the present form that matches its digest; else the empty state."""
         for _, digest, content in self._all(
@@ -229,6 +250,11 @@ class LogReader:
     def stored_blobs(self) -> list[tuple[Digest, int]]:
         """The digest and size of every blob that is kept in the database."""
         return [(digest, size) for digest, size in self._all("SELECT digest, size FROM blobs ORDER BY digest")]
+
+    def stored_forms(self) -> list[tuple[Digest, int, int, bytes]]:
+        """Of every blob that is kept in the database: digest, size, stored bytes, and the first bytes of its form."""
+        rows = self._all("SELECT digest, size, length(content), substr(content, 1, 33) FROM blobs ORDER BY digest")
+        return [(digest, size, stored, bytes(head)) for digest, size, stored, head in rows]
 
     def cursor(self, name: str) -> tuple[Seq, Digest] | None:
         """How far a follower has come, and the seal of that; None if it never began."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 
@@ -33,7 +33,11 @@ _DIALECT = sqlite.dialect()
 _INSERT_EVENT = str(insert(events).compile(dialect=_DIALECT))
 _INSERT_CHUNK = _INSERT_EVENT + f", ({', '.join('?' * len(events.columns))})" * (_CHUNK - 1)
 _INSERT_BLOB = str(insert(blobs).prefix_with("OR IGNORE").compile(dialect=_DIALECT))
+_INSERT_BLOBS = _INSERT_BLOB + ", (?, ?, ?)" * (_CHUNK - 1)
 _INSERT_SNAPSHOT = str(insert(state_snapshots).prefix_with("OR IGNORE").compile(dialect=_DIALECT))
+_DOOM = "INSERT INTO doomed (digest, seq) VALUES (?, ?)"
+_REWRITE = "UPDATE blobs SET content = ? WHERE digest = ?"
+_THIN = "DELETE FROM state_snapshots WHERE seq = ?"
 _SELECT_NEW = str(newer.compile(dialect=_DIALECT))
 _SET_CURSOR = (
     "INSERT INTO cursors (name, seq, hash) VALUES (?, ?, ?) "
@@ -117,7 +121,7 @@ class SqliteJournal:
     def _acquire(self) -> None:
         try:
             self._lock.acquire()
-        except OSError as error:
+        except LogUnavailable as error:
             raise LogUnavailable(
                 f"the lock beside {self._path} cannot be taken: {error}. To append, the folder must be writable."
             ) from error
@@ -146,8 +150,10 @@ class SqliteJournal:
             self.checkpoint()
 
     def _insert(self, batch: Batch) -> None:
-        if batch.blobs:
-            self._driver.executemany(_INSERT_BLOB, batch.blobs)
+        if batch.rewritten:
+            with self._upkeep():
+                self._driver.executemany(_REWRITE, batch.rewritten)
+        self._insert_blobs(batch.blobs)
         rows = batch.events
         whole = len(rows) - len(rows) % _CHUNK
         for first in range(0, whole, _CHUNK):
@@ -156,6 +162,16 @@ class SqliteJournal:
             self._insert_each(rows[whole:])
         if batch.snapshot:
             self._driver.execute(_INSERT_SNAPSHOT, batch.snapshot)
+        if batch.doomed:
+            seq = rows[-1][0]
+            self._driver.executemany(_DOOM, [(digest, seq) for digest in batch.doomed])
+
+    def _insert_blobs(self, rows: Sequence[Row]) -> None:
+        whole = len(rows) - len(rows) % _CHUNK
+        for first in range(0, whole, _CHUNK):
+            self._driver.execute(_INSERT_BLOBS, list(chain.from_iterable(rows[first : first + _CHUNK])))
+        if whole < len(rows):
+            self._driver.executemany(_INSERT_BLOB, rows[whole:])
 
     def _insert_each(self, rows: Sequence[Row]) -> None:
         if len(rows) == 1:
@@ -174,6 +190,40 @@ class SqliteJournal:
     def set_cursor(self, name: str, seq: Seq, digest: Digest) -> None:
         """Commits how far a follower has come."""
         self._commit(lambda: self._driver.execute(_SET_CURSOR, (name, seq, digest)))
+
+    def rewrite(self, rows: Sequence[Row]) -> None:
+        """Commits blobs in another form."""
+        with self._upkeep():
+            self._commit(lambda: self._driver.executemany(_REWRITE, rows))
+        self._commits += 1
+        if self._wal_bytes() > WAL_BYTES_MAX:
+            self.checkpoint()
+
+    def thin(self, seqs: Sequence[Seq]) -> None:
+        """Deletes saved states."""
+        with self._upkeep():
+            self._commit(lambda: self._driver.executemany(_THIN, [(seq,) for seq in seqs]))
+
+    @contextmanager
+    def _upkeep(self) -> Iterator[None]:
+        """Lets our connection store a blob in another form and delete saved states, which are copies of the fold."""
+        self._driver.set_authorizer(_authorize_upkeep)
+        try:
+            yield
+        finally:
+            self._driver.set_authorizer(_authorize)
+
+    def vacuum(self) -> None:
+        """Writes the file anew, on a connection of its own, while the lock keeps every other writer out."""
+        with self._held(), closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
+            try:
+                connection.execute("PRAGMA synchronous=FULL").close()
+                connection.execute("VACUUM").close()
+                failpoint("log.vacuumed")
+                connection.execute("PRAGMA busy_timeout=250").close()
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            except sqlite3.Error as error:
+                raise self._wrapped(error) from error
 
     def _wal_bytes(self) -> int:
         try:
@@ -215,13 +265,22 @@ class SqliteJournal:
 
 
 def _authorize(action: int, first: str | None, _second: str | None, _database: str | None, trigger: str | None) -> int:
-    """Allows our own connection to append, to erase by the trigger, to move a cursor, and nothing else."""
+    """Allows our own connection to append, to erase and to collect by trigger, to move a cursor, and nothing else."""
     if action in _ALLOWED:
         return sqlite3.SQLITE_OK
     if action == sqlite3.SQLITE_UPDATE and (first == "cursors" or trigger == "events_erased"):
         return sqlite3.SQLITE_OK
-    if action == sqlite3.SQLITE_DELETE and trigger == "events_erased" and first == "blobs":
+    if action == sqlite3.SQLITE_DELETE and trigger in {"events_erased", "blobs_collected"} and first == "blobs":
         return sqlite3.SQLITE_OK
     if action == sqlite3.SQLITE_PRAGMA and first in {"data_version", "wal_checkpoint", "busy_timeout"}:
         return sqlite3.SQLITE_OK
     return sqlite3.SQLITE_DENY
+
+
+def _authorize_upkeep(action: int, first: str | None, second: str | None, database: str | None, by: str | None) -> int:
+    """Allows to store a blob in another form, whose name is verified at each reading, and to thin saved states."""
+    if action == sqlite3.SQLITE_UPDATE and (first, second) == ("blobs", "content"):
+        return sqlite3.SQLITE_OK
+    if action == sqlite3.SQLITE_DELETE and first == "state_snapshots":
+        return sqlite3.SQLITE_OK
+    return _authorize(action, first, second, database, by)

@@ -22,9 +22,9 @@ from .ports import Row
 
 APPLICATION_ID = 0x494E5354
 """``INST``: SQLite's application id of our files."""
-SCHEMA_HEAD = "0002"
+SCHEMA_HEAD = "0003"
 """The Alembic revision that this version of the code writes."""
-SCHEMAS = ("0001", SCHEMA_HEAD)
+SCHEMAS = ("0001", "0002", SCHEMA_HEAD)
 """The revisions that it reads."""
 
 

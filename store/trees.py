@@ -7,35 +7,30 @@ to capture is an empty node. Modes of folders, owners, times and extended attrib
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from typing import Literal
-
-import msgspec
 from msgspec import Struct
 
 from instar.fsm.errors import BlobCorrupt, InputRefused
 from instar.fsm.words import Digest
 
-from .paths import DEPTH_MAX, ancestors, check_name, check_path, decode_path, encode_path
+from .paths import ancestors, check_name, check_path, decode_path, encode_path
 from .ports import Blobs
+from .tree_nodes import MODE_BITS, Entry, Node, NodeReader, check_entry, check_names, encode_node
 
-__all__ = ["Change", "Entry", "Tree", "changes", "check_entry", "decode_path", "encode_path", "read_tree", "write_tree"]
+__all__ = [
+    "MODE_BITS",
+    "Change",
+    "Entry",
+    "Tree",
+    "changes",
+    "check_entry",
+    "decode_path",
+    "encode_path",
+    "read_tree",
+    "write_tree",
+]
 
-MODE_BITS = 0o777
 NAMES_MAX = 4_000_000
 """Names in one tree; a small hostile manifest can name the same folder again and again, ten times at each level."""
-
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-
-
-class Entry(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """One file or link: its permission bits, the blob of its bytes (for a link: of its target's text), their number."""
-
-    kind: Literal["file", "link"]
-    mode: int
-    blob: Digest
-    size: int
 
 
 class Tree(Struct, frozen=True):
@@ -77,56 +72,29 @@ class Change(Struct, frozen=True):
     after: Entry | None
 
 
-class _Node(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One folder, as stored."""
-
-    version: Literal[1] = 1
-    files: dict[str, Entry]
-    folders: dict[str, Digest]
-    unmanaged: dict[str, str]
-
-    def is_empty(self) -> bool:
-        return not (self.files or self.folders or self.unmanaged)
-
-
-_encoder = msgspec.json.Encoder(order="sorted")
-_decoder = msgspec.json.Decoder(_Node)
-
-
-def check_entry(entry: Entry) -> None:
-    """Refuses what no capture writes.
-
-    Raises:
-        InputRefused: the mode has more than permission bits (a link has all), the size is negative, the blob no sha256.
-    """
-    odd_link = entry.kind == "link" and entry.mode != MODE_BITS
-    if odd_link or not 0 <= entry.mode <= MODE_BITS or entry.size < 0 or not _DIGEST.fullmatch(entry.blob):
-        raise InputRefused(f"{entry} is no entry of a tree; capture the folder again.")
-
-
 def write_tree(blobs: Blobs, tree: Tree) -> Digest:
     """Stores a tree, one node a folder, and returns the digest of its root.
 
     Raises:
         InputRefused: a path climbs out, is absolute or reserved, or is a file and a folder at once.
     """
-    nodes: dict[str, _Node] = {}
+    nodes: dict[str, Node] = {}
     for folder in ("", *tree.all_folders()):
-        nodes[folder] = _Node(files={}, folders={}, unmanaged={})
+        nodes[folder] = Node(files={}, folders={}, unmanaged={})
     _fill(nodes, tree)
     for folder in sorted((folder for folder in nodes if folder), key=_deepest_first):
         node = nodes.pop(folder)
         parent, _, name = folder.rpartition("/")
-        nodes[parent].folders[name] = blobs.put(_encode(node, folder))
-    return blobs.put(_encode(nodes[""], ""))
+        nodes[parent].folders[name] = blobs.put(encode_node(node, folder))
+    return blobs.put(encode_node(nodes[""], ""))
 
 
-def _fill(nodes: dict[str, _Node], tree: Tree) -> None:
+def _fill(nodes: dict[str, Node], tree: Tree) -> None:
     for folder in nodes:
         check_path(f"{folder}/x" if folder else "x")  # as deep as what it holds
     for path, entry in tree.files.items():
         folder, name = _split(path)
-        _check_names((name,), folder)
+        check_names((name,), folder)
         check_entry(entry)
         nodes[folder].files[name] = entry
     for path, reason in tree.unmanaged.items():
@@ -146,25 +114,19 @@ def _deepest_first(folder: str) -> tuple[int, str]:
     return -folder.count("/"), folder
 
 
-def _encode(node: _Node, folder: str) -> bytes:
-    _check_disjoint(node, folder)
-    return _encoder.encode(node)
-
-
-def _check_disjoint(node: _Node, folder: str) -> None:
-    names = len(node.files) + len(node.folders) + len(node.unmanaged)
-    if names != len(node.files.keys() | node.folders.keys() | node.unmanaged.keys()):
-        raise InputRefused(f"a name in the folder {folder or '.'!r} stands for two things at once; capture it again.")
-
-
-def read_tree(blobs: Blobs, digest: Digest) -> Tree:
+def read_tree(blobs: Blobs, digest: Digest, nodes: NodeReader | None = None) -> Tree:
     """Reads a tree back, trusting nothing in it.
+
+    Args:
+        blobs: where its nodes are stored.
+        digest: its root.
+        nodes: reads the nodes and may know some of them already.
 
     Raises:
         BlobMissing: a node is not in the store.
         BlobCorrupt: a node does not hash to its name, or is none that ``write_tree`` writes.
     """
-    reader = _Reader(blobs)
+    reader = _Reader(nodes or NodeReader(blobs))
     reader.take(digest, "", 0)
     return Tree(files=reader.files, folders=frozenset(reader.folders), unmanaged=reader.unmanaged)
 
@@ -172,22 +134,21 @@ def read_tree(blobs: Blobs, digest: Digest) -> Tree:
 class _Reader:
     """Walks the nodes of one tree."""
 
-    def __init__(self, blobs: Blobs) -> None:
-        self.blobs = blobs
+    def __init__(self, nodes: NodeReader) -> None:
+        self.nodes = nodes
         self.files: dict[str, Entry] = {}
         self.folders: set[str] = set()
         self.unmanaged: dict[str, str] = {}
         self.names = 0
 
     def take(self, digest: Digest, folder: str, depth: int) -> None:
-        content = self.blobs.get(digest)
-        try:
-            node = self.check(content, folder, depth)
-        except (InputRefused, msgspec.DecodeError, UnicodeDecodeError) as error:
+        node = self.nodes.get(digest, folder, depth)
+        self.names += 1 + len(node.files) + len(node.unmanaged)
+        if self.names > NAMES_MAX:
             raise BlobCorrupt(
-                f"the tree node {digest} (folder {folder or '.'!r}) is malformed: {error} "
+                f"the tree at its node {digest} holds over {NAMES_MAX} names. "
                 "Nothing was restored; run `instar verify` and go to another point of the log."
-            ) from error
+            )
         prefix = f"{folder}/" if folder else ""
         if folder and node.is_empty():
             self.folders.add(folder)
@@ -195,28 +156,6 @@ class _Reader:
         self.unmanaged.update((prefix + name, reason) for name, reason in node.unmanaged.items())
         for name, below in node.folders.items():
             self.take(below, prefix + name, depth + 1)
-
-    def check(self, content: bytes, folder: str, depth: int) -> _Node:
-        node = _decoder.decode(content)
-        if _encoder.encode(node) != content:
-            raise InputRefused("it is not canonical JSON, or says a name twice.")
-        _check_disjoint(node, folder)
-        self.names += 1 + len(node.files) + len(node.unmanaged)
-        if depth >= DEPTH_MAX or self.names > NAMES_MAX:
-            raise InputRefused(f"the tree is deeper than {DEPTH_MAX} folders or holds over {NAMES_MAX} names.")
-        _check_names((*node.files, *node.folders), folder)
-        for name in node.unmanaged:
-            check_name(name)
-        for entry in node.files.values():
-            check_entry(entry)
-        return node
-
-
-def _check_names(names: Iterable[str], folder: str) -> None:
-    for name in names:
-        check_name(name)
-        if name == ".git" or (name == ".instar" and not folder):
-            raise InputRefused(f"{name!r} is never captured and never restored.")
 
 
 def changes(old: Tree, new: Tree) -> list[Change]:

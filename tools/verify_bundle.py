@@ -93,6 +93,8 @@ BLOB = re.compile(r"blobs/[0-9a-f]{2}/[0-9a-f]{62}")
 MANIFEST_BYTES_MAX = 1 << 30
 SMALL_BYTES_MAX = 1 << 12
 LINE_BYTES_MAX = 1 << 28
+LIST_BYTES_MAX = 1 << 30
+REASONS = ("erased", "collected", "too large")
 FAULTS_MAX = 20
 CHUNK_BYTES = 1 << 20
 TIME_US_MAX = 253402300800000000
@@ -447,6 +449,7 @@ class Events:
         self.tree = Merkle()
         self.whole = hashlib.sha256()
         self.bytes = self.count = self.erased = 0
+        self.lists: list[str] = []
         self.head: dict[str, Any] | None = None
         self._report = report
         self._from_start = manifest["first"] == 1
@@ -501,6 +504,8 @@ class Events:
         if seq == 1 and row["payload"] is not None:
             self._check_workspace(row)
         self._check_erasure(row)
+        if row["type"] == "BlobsCollected" and row["payload"] is not None:
+            self._take_list(row)
         self.tree.add(row["hash"])
         for anchor in self._anchors:
             if anchor.seq == seq:
@@ -515,6 +520,12 @@ class Events:
         name = content.get("workspace") if isinstance(content, dict) else None
         if (row["type"], name) != ("WorkspaceInitialized", self._workspace):
             self._report.broken(f"event 1 does not begin the workspace {shown(self._workspace)}")
+
+    def _take_list(self, row: dict[str, Any]) -> None:
+        try:
+            self.lists.append(str(canonical(row["payload"], numbers=True)["blobs"]))
+        except (ValueError, KeyError, TypeError):
+            self._report.broken(f"event {row['seq']} is no collection that can be understood")
 
     def _check_erasure(self, row: dict[str, Any]) -> None:
         """Checks that a payload is missing exactly where a later event says that it was erased."""
@@ -682,8 +693,9 @@ def check_bundle(path: Path, options: Options) -> Report:
         content = read_small(source, "manifest.json", MANIFEST_BYTES_MAX)
         manifest = parse_manifest(content)
         report.tell("workspace", manifest["workspace"])
-        _check_events(source, manifest, options, report)
+        lists = _check_events(source, manifest, options, report)
         _check_blobs(source, manifest, report)
+        _check_collected(source, manifest, lists, report)
         _check_head(source, manifest, hashlib.sha256(content).hexdigest(), options, report)
     except Fault as fault:
         report.broken(str(fault))
@@ -718,7 +730,8 @@ def parse_manifest(content: bytes) -> dict[str, Any]:
     return manifest
 
 
-def _check_events(source: Folder | Archive, manifest: dict[str, Any], options: Options, report: Report) -> None:
+def _check_events(source: Folder | Archive, manifest: dict[str, Any], options: Options, report: Report) -> list[str]:
+    """Checks the events; gives the blobs that list what collections took away."""
     if "events.jsonl" not in source.sizes:
         raise Fault("events.jsonl is missing")
     before = len(report.faults)
@@ -750,6 +763,7 @@ def _check_events(source: Folder | Archive, manifest: dict[str, Any], options: O
         report.tell("chain", "whole: payloads, rows and links hash to what they say")
     report.tell("head hash", manifest["head_hash"])
     report.tell("merkle root", manifest["merkle_root"])
+    return events.lists
 
 
 def _check_blobs(source: Folder | Archive, manifest: dict[str, Any], report: Report) -> None:
@@ -774,13 +788,31 @@ def _check_blobs(source: Folder | Archive, manifest: dict[str, Any], report: Rep
     size = sum(blob["size"] for blob in listed.values())
     report.facts.update(blobs=len(listed), blob_bytes=size, blobs_left_out=len(left_out))
     reasons = [blob["reason"] for blob in left_out.values()]
-    if set(reasons) - {"erased", "too large"}:
-        report.broken("manifest.json: blobs: left_out has a reason that is neither `erased` nor `too large`")
+    if set(reasons) - set(REASONS):
+        report.broken("manifest.json: blobs: left_out has a reason that is none of " + ", ".join(REASONS))
     text = f"{len(listed)}, {size} bytes" if blobs["wanted"] != "none" else "none were wanted"
-    text += "".join(
-        f"; {reasons.count(reason)} left out: {reason}" for reason in ("erased", "too large") if reason in reasons
-    )
+    text += "".join(f"; {reasons.count(reason)} left out: {reason}" for reason in REASONS if reason in reasons)
     report.tell("blobs", text)
+
+
+def _check_collected(source: Folder | Archive, manifest: dict[str, Any], lists: list[str], report: Report) -> None:
+    """Checks that what is said to be collected is on a list that an event of the bundle names."""
+    collected = {blob["sha256"] for blob in manifest["blobs"]["left_out"] if blob["reason"] == "collected"}
+    if not collected:
+        return
+    sizes = {blob["sha256"]: blob["size"] for blob in manifest["blobs"]["listed"]}
+    told: set[str] = set()
+    for digest in lists:
+        name = f"blobs/{digest[:2]}/{digest[2:]}"
+        if digest in sizes and source.sizes.get(name) == sizes[digest] <= LIST_BYTES_MAX:
+            with source.open(name) as file:
+                content = file.read(sizes[digest])
+            told.update(content[at : at + 32].hex() for at in range(0, len(content), 32))
+    untold = collected - told
+    if untold and manifest["last"] == manifest["log_head"] and manifest["first"] == 1 and set(lists) <= set(sizes):
+        report.broken(f"{len(untold)} blobs are said to be collected, and no event says so: {min(untold)[:16]}...")
+    elif untold:
+        report.tell("collected", f"{len(untold)} blobs by events, or lists, that are not in the bundle")
 
 
 def _by_name(entries: list[Any], shape: dict[str, str], what: str) -> dict[str, dict[str, Any]]:

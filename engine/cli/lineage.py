@@ -29,6 +29,8 @@ def command(workspace: Root = None, json: Json = False) -> None:
                         "confidence_gain": trained.lineage.confidence_gain,
                         "gain": trained.gain,
                         "replaceable": trained.replaceable,
+                        "abilities": trained.abilities,
+                        "temperature": trained.temperature,
                         "verdict": "not judged",
                         "reason": "",
                     }

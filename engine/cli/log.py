@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 
 def command(
+    path: Annotated[
+        str | None, typer.Argument(help="All versions of this file, in place of the latest events.")
+    ] = None,
     count: Annotated[int, typer.Option("-c", "--count", min=1, help="How many events, from the head back.")] = 30,
     kind: Annotated[list[str] | None, typer.Option("--type", help="Only events of this type; may be repeated.")] = None,
     follow: Annotated[
@@ -32,9 +35,18 @@ def command(
     workspace: Root = None,
     json: Json = False,
 ) -> None:
-    """List the latest events; with --follow each as it is recorded, with --json then one object a line."""
+    """List the latest events, or all versions of one file.
+
+    With --follow each event is shown as it is recorded, with --json then one object a line.
+    """
     from instar.fsm.codec import TYPES
     from instar.fsm.errors import ConfigError
+
+    if path is not None:
+        if kind or follow or cursor:
+            raise ConfigError("a file's versions take no --type, --follow or --cursor: leave out the path, or these")
+        _versions(path, workspace, as_json=json)
+        return
 
     unknown = [name for name in kind or () if name not in TYPES]
     if unknown:
@@ -49,6 +61,28 @@ def command(
     reader.close()
     text = "\n".join(_line(record) for record in records)
     emit("log", [_row(record) for record in records], as_json=json, text=text)
+
+
+def _versions(path: str, workspace: Path | None, *, as_json: bool) -> None:
+    """Shows each version of a file, oldest first."""
+    from instar.engine.path_versions import versions
+    from instar.engine.restore_path import tree_path
+    from instar.store.blobs import BlobStore
+    from instar.store.clock import iso
+    from instar.store.tree_nodes import NodeReader
+
+    reader = reader_at(workspace)
+    root = reader.path.parent.parent
+    named = tree_path(root, path, Path.cwd() if workspace is None else None)
+    found = versions(reader, NodeReader(BlobStore(reader.path.with_name("blobs"), reader)), named)
+    reader.close()
+    rows = [{**plain(one), "path": named, "time": iso(one.at_us)} for one in found]
+    lines = [
+        f"{one.seq:>6}  {iso(one.at_us)[:19]}Z  {one.change:<8}  {one.size:>9}  {(one.blob or 'gone')[:12]:<12}"
+        f"{f'  by the restore that ended with event {one.cause}' if one.cause else ''}".rstrip()
+        for one in found
+    ]
+    emit("log", rows, as_json=as_json, text="\n".join(lines))
 
 
 def _follow(workspace: Path | None, count: int, kinds: Collection[str], name: str | None, *, as_json: bool) -> None:

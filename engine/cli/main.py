@@ -15,15 +15,21 @@ from instar.fsm.errors import InstarError
 from . import (
     anchor,
     dashboard,
+    dataset,
+    diff,
     doctor,
+    drift,
     erase,
+    eval,
     export,
     feedback,
+    gc,
     init,
     lineage,
     log,
     mutate,
     replay,
+    restore,
     rollback,
     run,
     search,
@@ -32,6 +38,7 @@ from . import (
     status,
     taint,
     train,
+    undo,
     verify,
     why,
 )
@@ -61,9 +68,13 @@ for verb in (
     taint,
     feedback,
     train,
+    dataset,
     mutate,
     snapshot,
+    diff,
     rollback,
+    undo,
+    restore,
     replay,
     verify,
     anchor,
@@ -71,6 +82,9 @@ for verb in (
     erase,
     search,
     lineage,
+    eval,
+    gc,
+    drift,
     doctor,
     dashboard,
 ):
@@ -110,6 +124,13 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # a disk or a right of this machine: no bug, and nothing that a log can mend
+        return fail(
+            type(error).__name__,
+            f"{error}. What was recorded stays recorded: mend this, then go on.",
+            1,
+            as_json=as_json,
+        )
     except Exception as error:  # a bug of ours: the user gets a sentence, the file gets the traceback
         return fail(type(error).__name__, f"{error}{_keep_traceback()}", 1, as_json=as_json)
     return int(code or 0)

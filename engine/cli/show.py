@@ -35,9 +35,16 @@ def command(
         f"  before  {record.prev_hash}",
         payload,
     ]
+    lines += _displaced_lines(record.seq, record.event)
     if record.seq > 0 and (text := _diff_text(reader, record.event)):
         lines += ["", text]
     emit("show", content, as_json=json, text="\n".join(lines))
+
+
+def _displaced_lines(seq: int, event: object) -> list[str]:
+    """Says how to get at the bytes that a restore set aside."""
+    kept = getattr(event, "displaced", ())
+    return [f"set aside: {one.path}  `instar restore {one.path} --displaced {seq}` gives it back" for one in kept]
 
 
 def _diff_text(reader: object, event: object) -> str:

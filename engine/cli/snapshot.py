@@ -11,6 +11,7 @@ from .output import Json, Root, emit, runtime_at
 
 def command(
     name: Annotated[str, typer.Argument(help="Letters, digits, dot, dash and underscore.")],
+    full: Annotated[bool, typer.Option("--full", help="Read every file, whatever its times say.")] = False,
     workspace: Root = None,
     json: Json = False,
 ) -> None:
@@ -19,7 +20,7 @@ def command(
     from instar.fsm.events import SnapshotTaken
 
     runtime = runtime_at(workspace)
-    record = take_snapshot(runtime, name)
+    record = take_snapshot(runtime, name, full=full)
     runtime.close()
     event = record.event
     assert isinstance(event, SnapshotTaken)

@@ -2,37 +2,61 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .output import Json, Root, emit, runtime_at
+from .output import Json, Root, emit, reader_at, runtime_at, workspace_at
 from .run import run_once
 
 
 def command(
     note: Annotated[str, typer.Option(help="Why, for whoever reads the log later.")] = "",
+    recipe: Annotated[
+        str,
+        typer.Option(help="What is to be otherwise than configured: NAME=VALUE,… or a *.toml or *.json file."),
+    ] = "",
     queue: Annotated[bool, typer.Option("--queue", help="Only queue the task; a worker takes it up.")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="End the training in progress at its next step.")] = False,
     workspace: Root = None,
     json: Json = False,
 ) -> None:
     """Ask for a retrain ({"type": "self_train"}), and run it unless a worker does."""
+    if cancel:
+        _cancel(workspace, json=json)
+        return
     from instar.engine.describe import describe
+    from instar.engine.recipe import parse_recipe
     from instar.engine.status import worker_runs
     from instar.engine.tool_executor import execute
-    from instar.fsm.events import CheckpointTrained, DatasetGenerated, OutcomeRewarded
+    from instar.fsm.errors import InputRefused
+    from instar.fsm.events import CheckpointTrained, DatasetGenerated, EffectFailed, OutcomeRewarded
 
+    try:
+        task = {"type": "self_train", "note": note, "recipe": parse_recipe(recipe)}
+    except ValueError as error:
+        raise InputRefused(f"the recipe cannot be used: {error}. docs/training.md lists its parts.") from error
     runtime = runtime_at(workspace)
-    executed = execute(runtime, {"type": "self_train", "note": note}, source="cli")
+    executed = execute(runtime, task, source="cli")
     if queue or worker_runs(runtime.workspace):
         runtime.close()
         text = f"queued as event {executed.event}; the worker takes it up"
         emit("train", {"event": executed.event, "ran": False}, as_json=json, text=text)
         return
     run_once(workspace, quiet=json)
-    kinds = (DatasetGenerated, CheckpointTrained, OutcomeRewarded)
+    kinds = (DatasetGenerated, CheckpointTrained, OutcomeRewarded, EffectFailed)
     records = list(runtime.reader.read(executed.event + 1, types=kinds))
     runtime.close()
     content = {"event": executed.event, "ran": True, "outcome": [record.event for record in records]}
     lines = [f"{type(record.event).__name__:<18} {describe(record.event)}" for record in records]
     emit("train", content, as_json=json, text="\n".join(lines))
+
+
+def _cancel(workspace: Path | None, *, json: bool) -> None:
+    from instar.engine.cancelling import ask_to_cancel
+
+    reader = reader_at(workspace)
+    asked = ask_to_cancel(workspace_at(workspace), reader.state_at())
+    text = f"the training that answers event {asked} ends at its next step; the log will say so"
+    emit("train", {"event": asked, "cancelling": True}, as_json=json, text=text)

@@ -73,6 +73,7 @@ def _text(found: Integrity, *, with_blobs: bool) -> str:
         else "blobs not read, "
     )
     gone = f"; erased: {found.erased_payloads} payloads, {found.erased_blobs} blobs" if found.erased_payloads else ""
+    gone += f"; collected, wholly or in part: {found.collected} things" if found.collected else ""
     return f"whole: {found.events} events, {read}{found.state_snapshots} state snapshots{gone}"
 
 

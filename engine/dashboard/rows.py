@@ -25,7 +25,14 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "OutcomeRewarded",
     ),
     "change": ("MutationAccepted", "MutationRejected", "MutationApplied", "RollbackStarted", "RollbackFinished"),
-    "workspace": ("WorkspaceInitialized", "PolicyChanged", "SnapshotTaken", "PayloadErased"),
+    "workspace": (
+        "WorkspaceInitialized",
+        "PolicyChanged",
+        "TreeCaptured",
+        "SnapshotTaken",
+        "PayloadErased",
+        "BlobsCollected",
+    ),
     "failure": ("EffectFailed",),
 }
 """Event types by what they are about; a filter takes the name of a group or of a type."""

@@ -32,9 +32,10 @@ from .signals import current, signals_of
 def start_cycle(runtime: Runtime, state: AgentState, _effect: Effect) -> list[Pending]:
     """Takes up the run of signals, or the one task, that has waited longest."""
     run = state.waiting[0]
-    recorded = runtime.reader.read(run.first, run.last, SIGNALS)
+    count = state.policy.cycle.signals_max
+    recorded = runtime.reader.read(run.first, run.last, SIGNALS, chunk_max=count)
     signals = (record.seq for record in recorded if waits_for_cycle(record.event))
-    event = take_up(run, state.policy.cycle.signals_max, signals)
+    event = take_up(run, count, signals)
     return [Pending(event, cause=event.span.last)]
 
 
@@ -43,25 +44,32 @@ def diff(runtime: Runtime, state: AgentState, effect: Effect) -> list[Pending]:
     return [Pending(differences(runtime, state), cause=effect.answers)]
 
 
-def differences(bench: Bench, state: AgentState) -> DiffComputed:
-    """Works out what each signal of the cycle changed, from the recorded signals and the blobs that they name."""
+def differences(bench: Bench, state: AgentState, *, by_drift: bool = True) -> DiffComputed:
+    """Works out what each signal of the cycle changed, from the recorded signals and the blobs that they name.
+
+    Args:
+        bench: where the log and the blobs are.
+        state: the state that owes it.
+        by_drift: see ``diff_change``.
+    """
     signals = signals_of(bench.reader, current(state))
     items = []
     for number, record in enumerate(signals, 1):
-        item, text = _difference(bench, record)
+        item, text = _difference(bench, record, by_drift)
         items.append(replace(item, text=bench.blobs.put(text.encode("utf-8", "replace"))))
         bench.progress.report(EffectName.DIFF, number, len(signals))
     return DiffComputed(items=tuple(items), environment=of_text())
 
 
-def _difference(bench: Bench, record: Recorded) -> tuple[DiffItem, str]:
+def _difference(bench: Bench, record: Recorded, by_drift: bool) -> tuple[DiffItem, str]:
     match record.event:
         case ChangeObserved(path=path, before=before, after=after):
-            return diff_change(record.seq, path, _content(bench, before), _content(bench, after))
+            contents = _content(bench, before), _content(bench, after)
+            return diff_change(record.seq, path, *contents, by_drift=by_drift)
         case FeedbackReceived() as feedback:
             return diff_output(record.seq, feedback)
         case EffectFailed(effect=name, reason=reason, detail=detail):
-            return failure_diff(record.seq, record.event), f"{name} failed: {reason}\n{detail}"
+            return failure_diff(record.seq, record.event), redact(f"{name} failed: {reason}\n{detail}")
         case OutcomeRewarded() as verdict:
             return _verdict(bench, record, verdict)
         case other:

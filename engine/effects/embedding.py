@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import msgspec
@@ -11,9 +13,13 @@ from numpy.typing import NDArray
 
 from instar.engine.bench import Bench
 from instar.engine.environment import of_text
+from instar.engine.memory_rows import RowName, live_rows
 from instar.engine.models import active_space
+from instar.engine.redact import redact
 from instar.engine.runtime import Runtime
 from instar.engine.units import units
+from instar.fsm.decisions import restored_among
+from instar.fsm.drift import with_shift
 from instar.fsm.events import (
     ChangeObserved,
     DiffComputed,
@@ -59,10 +65,13 @@ def embedded(bench: Bench, state: AgentState, answers: Seq) -> SignalEmbedded:
     diffed = bench.reader.get(answers).event
     assert isinstance(diffed, DiffComputed)
     signals = {record.seq: record for record in signals_of(bench.reader, current(state))}
+    restored = restored_among((record.seq, record.cause, record.event) for record in signals.values())
     drafts = [draft for item in diffed.items for draft in _drafts(bench, signals[item.seq], item)]
     if state.checkpoint is None:
         items = tuple(replace(draft.item, failure="no model") for draft in drafts)
-        return SignalEmbedded(space=Digest(""), items=items, vectors=None, dim=0, environment=of_text())
+        return SignalEmbedded(
+            space=Digest(""), items=items, vectors=None, dim=0, environment=of_text(), restored=restored
+        )
     space = active_space(state)
     bench.memory.catch_up(bench.reader, bench.blobs, to=answers)
     texts = [draft.text[:TEXT_CHARS] for draft in drafts]
@@ -71,7 +80,7 @@ def embedded(bench: Bench, state: AgentState, answers: Seq) -> SignalEmbedded:
     kept = [row for row, failure in enumerate(failures) if failure is None]
     position = {row: place for place, row in enumerate(kept)}
     items = tuple(
-        replace(draft.item, row=position.get(row), similarity=shifts.get(row), failure=failures[row])
+        replace(_shifted(draft.item, shifts.get(row)), row=position.get(row), failure=failures[row])
         for row, draft in enumerate(drafts)
     )
     return SignalEmbedded(
@@ -81,25 +90,21 @@ def embedded(bench: Bench, state: AgentState, answers: Seq) -> SignalEmbedded:
         dim=int(vectors.shape[1]),
         texts=bench.blobs.put(msgspec.json.encode([texts[row] for row in kept])) if kept else None,
         environment=bench.models.environment(space),
+        restored=restored,
     )
 
 
 def reembedded(bench: Bench, state: AgentState, space: Digest) -> MemoryReembedded | None:
     """Embeds every live row of memory in the space of the checkpoint that is to become active; None without a row."""
-    rows: list[tuple[Seq, int]] = []
-    texts: list[str] = []
-    for span in state.memory:
-        for record in bench.reader.read(span.first, span.last, [SignalEmbedded]):
-            event = record.event
-            if isinstance(event, SignalEmbedded) and event.texts is not None:
-                stored = msgspec.json.decode(bench.blobs.get(event.texts), type=list[str])
-                placed = [(item.row, index) for index, item in enumerate(event.items) if item.row is not None]
-                for row, index in sorted(placed):
-                    rows.append((record.seq, index))
-                    texts.append(stored[row])
+    return embed_rows(bench, live_rows(bench.reader, state.memory), space)
+
+
+def embed_rows(bench: Bench, rows: Sequence[RowName], space: Digest) -> MemoryReembedded | None:
+    """Embeds rows of memory in another space, each from the text that was kept; None without a row."""
     if not rows:
         return None
-    vectors, failures = bench.models.embed_each(space, texts, bench.progress, "re-embed")
+    texts = _texts(bench, rows)
+    vectors, failures = bench.models.reembed(space, texts, bench.progress)
     kept = [row for row, failure in enumerate(failures) if failure is None]
     return MemoryReembedded(
         space=space,
@@ -108,6 +113,18 @@ def reembedded(bench: Bench, state: AgentState, space: Digest) -> MemoryReembedd
         dim=int(vectors.shape[1]),
         environment=bench.models.environment(space),
     )
+
+
+def _texts(bench: Bench, rows: Sequence[RowName]) -> list[str]:
+    """Reads the texts that rows were embedded from."""
+    texts: list[str] = []
+    for seq, items in groupby(rows, key=lambda row: row[0]):
+        event = bench.reader.get(seq).event
+        assert isinstance(event, SignalEmbedded)
+        assert event.texts is not None
+        stored = msgspec.json.decode(bench.blobs.get(event.texts), type=list[str])
+        texts += [stored[event.items[item].row or 0] for _, item in items]
+    return texts
 
 
 def _packed(vectors: NDArray[np.float32], rows: list[int]) -> bytes:
@@ -133,8 +150,9 @@ def _unit_drafts(bench: Bench, change: ChangeObserved, diff: DiffItem, whole: Em
     drafts = []
     for name in units_of(diff):
         if name in after:
-            text = after[name].source
-            drafts.append(Draft(unit_row(whole, name, text), text, before[name].source if name in before else None))
+            text = redact(after[name].source)
+            old = redact(before[name].source) if name in before else None
+            drafts.append(Draft(unit_row(whole, name, text, diff.drifts.get(name)), text, old))
     return drafts
 
 
@@ -161,6 +179,12 @@ def _shifts(
         embedded, failures = bench.models.embed_each(space, texts, bench.progress, EffectName.EMBED)
         last.update({row: embedded[n] for n, row in enumerate(absent) if failures[n] is None})
     return {row: _cosine(vectors[row], vector) for row, vector in last.items()}
+
+
+def _shifted(item: EmbeddedItem, cosine: float | None) -> EmbeddedItem:
+    """Puts the shift of a unit's vector on top of what its syntax says."""
+    drift = None if item.drift is None else with_shift(item.drift, cosine)
+    return replace(item, similarity=cosine, drift=drift)
 
 
 def _cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:

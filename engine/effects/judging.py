@@ -10,11 +10,13 @@ from instar.fsm.state import AgentState, Cycle
 from instar.store.log import Pending
 
 from .embedding import reembedded
+from .learning import forget_trainings
 from .signals import current, signals_of
 
 
 def reward(runtime: Runtime, state: AgentState, effect: Effect) -> list[Pending]:
     """Scores the cycle's outcomes; promotes a candidate that the gate admits, with its memory, or rejects it."""
+    forget_trainings(runtime)
     cycle = current(state)
     judged = cycle.candidate.seq if cycle.candidate else cycle.mutation
     event = verdict(

@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from instar.engine.bench import Bench
+from instar.engine.cancelling import Cancelling
+from instar.engine.dataset.mining import Embed
+from instar.engine.dataset.rows import Row
 from instar.engine.environment import of_text
 from instar.engine.feedback_loop import foreign_trigger, render_trigger, write_beside
 from instar.engine.generate_dataset import Dataset, corpus, generate
 from instar.engine.log_failures import LogFailure, read_failures
 from instar.engine.models import active_space
 from instar.engine.ports import Pair, TrainRequest
+from instar.engine.probes import parse_probes
 from instar.engine.recipe import Recipe
 from instar.engine.runtime import Runtime
+from instar.engine.training.docstrings import docstrings
 from instar.fsm.decisions import lineage_of, seed_of, skipped_key
-from instar.fsm.events import CheckpointTrained, DatasetGenerated, InputSkipped, RetrainFlagged
+from instar.fsm.errors import ConfigError, EffectFailedError, EffectSuspended
+from instar.fsm.events import CheckpointTrained, DatasetGenerated, InputSkipped, RetrainFlagged, TaskQueued
 from instar.fsm.policy import Policy
 from instar.fsm.react import Effect, EffectName
-from instar.fsm.state import AgentState
+from instar.fsm.state import AgentState, Cycle
 from instar.fsm.words import Digest, Seq
-from instar.store.checkpoints import import_checkpoint
+from instar.store.checkpoints import import_checkpoint, import_products
+from instar.store.failpoints import failpoint
 from instar.store.log import Pending
+from instar.store.reader import LogReader
 
 from .signals import current
 
@@ -49,14 +59,40 @@ def flag(runtime: Runtime, state: AgentState, effect: Effect) -> list[Pending]:
 def generate_dataset(runtime: Runtime, state: AgentState, effect: Effect) -> list[Pending]:
     """Builds the data set from everything that the log and the log files hold, and writes it where SEED says."""
     failures, skipped = read_failures(runtime.workspace.logs, leave_out=(runtime.workspace.audit_log,))
-    event = dataset_of(runtime, effect.answers, failures, state.policy)
+    event = dataset_of(runtime, effect.answers, failures, state.policy, space=state.checkpoint)
     write_beside(runtime.workspace.dataset, runtime.blobs.get(event.dataset))
     return [*_skipped_once(runtime, skipped), Pending(event, cause=effect.answers)]
 
 
-def dataset_of(bench: Bench, to: Seq, failures: Sequence[LogFailure], policy: Policy) -> DatasetGenerated:
-    """Works the data set out from the events up to a position and from what the log files told."""
-    dataset = generate(bench.reader.read(1, to), bench.blobs, failures, policy)
+def dataset_of(
+    bench: Bench,
+    to: Seq,
+    failures: Sequence[LogFailure],
+    policy: Policy,
+    *,
+    space: Digest | None,
+    recorded: Embed | None = None,
+) -> DatasetGenerated:
+    """Works the data set out from the events up to a position and from what the log files told.
+
+    Args:
+        bench: where the log, the blobs and the models are.
+        to: the last event that it rests on.
+        failures: what the log files told.
+        policy: thresholds and shares.
+        space: the active checkpoint, by whose vectors labels are suspected and wrong answers mined; None without one.
+        recorded: the vectors that it gave before, in place of running it again.
+    """
+    kept: list[NDArray[np.float32]] = []
+
+    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+        assert space is not None
+        embed_each = bench.models.embed_each
+        kept.append(recorded(texts) if recorded else embed_each(space, texts, bench.progress, EffectName.GENERATE)[0])
+        return kept[-1]
+
+    dataset = generate(bench.reader.read(1, to), bench.blobs, failures, policy, embed if space else None)
+    vectors = kept[0] if kept else None
     return DatasetGenerated(
         dataset=bench.blobs.put(dataset.to_jsonl()),
         train=len(dataset.train),
@@ -64,7 +100,13 @@ def dataset_of(bench: Bench, to: Seq, failures: Sequence[LogFailure], policy: Po
         sources=dataset.sources,
         left_out=dataset.left_out,
         logs=bench.blobs.put(msgspec.json.encode(failures, order="sorted")) if failures else None,
-        environment=of_text(),
+        environment=bench.models.environment(space) if space and vectors is not None and not recorded else of_text(),
+        validation=len(dataset.validation),
+        memory=len(dataset.memory),
+        grouping=dataset.grouping,
+        space=space if vectors is not None else None,
+        vectors=bench.blobs.put(vectors.astype("<f4").tobytes()) if vectors is not None else None,
+        dim=int(vectors.shape[1]) if vectors is not None else 0,
     )
 
 
@@ -75,23 +117,84 @@ def _skipped_once(runtime: Runtime, skipped: Iterable[InputSkipped]) -> list[Pen
 
 
 def train(runtime: Runtime, state: AgentState, effect: Effect) -> list[Pending]:
-    """Trains a candidate from the active checkpoint; its seed comes from the hash of the event that asks for it."""
+    """Trains a candidate from the active checkpoint; its seed comes from the hash of the event that asks for it.
+
+    What a worker that was killed left of the same training is taken up; what is left of others is removed.
+    """
     scratch = runtime.workspace.scratch / f"train-{effect.answers}"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    event = trained(
-        runtime,
-        effect.answers,
-        base=active_space(state),
-        recipe=runtime.models.recipe(),
-        name=runtime.settings.name,
-        scratch=scratch,
-    )
-    shutil.rmtree(scratch, ignore_errors=True)
+    forget_trainings(runtime, but=scratch)
+    scratch.mkdir(parents=True, exist_ok=True)
+    cancelling = Cancelling(runtime.workspace, effect.answers)
+
+    def check(step: int, steps: int) -> None:
+        cancelling.check(step, steps)
+        if runtime.ending() and step < steps:
+            raise EffectSuspended(f"the training was put off after step {step} of {steps}: the worker is to end")
+
+    try:
+        event = trained(
+            runtime,
+            effect.answers,
+            base=active_space(state),
+            recipe=runtime.models.recipe(ordered_recipe(runtime.reader, current(state))),
+            name=runtime.settings.name,
+            scratch=scratch,
+            probes=read_probes(runtime),
+            check=check,
+        )
+    except EffectFailedError:
+        shutil.rmtree(scratch, ignore_errors=True)
+        cancelling.forget()
+        raise
+    cancelling.forget()
     return [Pending(event, cause=effect.answers)]
 
 
-def trained(bench: Bench, answers: Seq, *, base: Digest, recipe: Recipe, name: str, scratch: Path) -> CheckpointTrained:
+def forget_trainings(runtime: Runtime, but: Path | None = None) -> None:
+    """Removes what trainings left in the scratch folder once their outcome is recorded."""
+    for left in runtime.workspace.scratch.glob("train-*"):
+        if left != but:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def ordered_recipe(reader: LogReader, cycle: Cycle) -> Mapping[str, float | int | str]:
+    """Gives the parts of a recipe that the order to train names."""
+    if cycle.entry != "self_train":
+        return {}
+    task = reader.get(cycle.span.first).event
+    return task.recipe if isinstance(task, TaskQueued) else {}
+
+
+def read_probes(runtime: Runtime) -> Digest | None:
+    """Takes the configured pairs that old abilities are measured on into the store.
+
+    Raises:
+        ConfigError: the file cannot be read, or a line of it is no such pair.
+    """
+    named = runtime.settings.training.probes
+    if not named:
+        return None
+    path = runtime.workspace.root / named
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"training.probes names {named}, which cannot be read: {error}") from error
+    parse_probes(content, named)
+    return runtime.blobs.put(content)
+
+
+def trained(
+    bench: Bench,
+    answers: Seq,
+    *,
+    base: Digest,
+    recipe: Recipe,
+    name: str,
+    scratch: Path,
+    probes: Digest | None = None,
+    general: Digest | None = None,
+    check: Callable[[int, int], object] = lambda _step, _steps: None,
+) -> CheckpointTrained:
     """Trains a candidate on a recorded data set and takes it into the store.
 
     Args:
@@ -100,26 +203,43 @@ def trained(bench: Bench, answers: Seq, *, base: Digest, recipe: Recipe, name: s
         base: the checkpoint to begin from.
         recipe: how to train.
         name: what the lineage calls the agent.
-        scratch: an empty folder, which may be filled.
+        scratch: a folder which may be filled; what an earlier try left there is taken up.
+        probes: the blob of pairs that old abilities are measured on.
+        general: the blob of texts that are to stay where they lie; those of this Python by default.
+        check: called after each step; what it raises ends the training.
     """
     asked = bench.reader.get(answers)
     assert isinstance(asked.event, DatasetGenerated)
     dataset = Dataset.parse(bench.blobs.get(asked.event.dataset))
+    if general is None and recipe.general:
+        general = bench.blobs.put(msgspec.json.encode(docstrings()))
     request = TrainRequest(
         base=bench.models.folder(base),
         base_digest=base,
-        rows=[Pair(row.input, row.output, tuple(row.negatives)) for row in dataset.train],
-        heldout=[Pair(row.input, row.output, ()) for row in dataset.heldout],
+        rows=_pairs(dataset.train),
+        heldout=_pairs(dataset.heldout),
         corpus=corpus(dataset),
         seed=seed_of(asked.hash),
         recipe=recipe,
         scratch=scratch,
+        validation=_pairs(dataset.validation),
+        memory=_pairs(dataset.memory),
+        probes=parse_probes(bench.blobs.get(probes), "the recorded probes") if probes else {},
+        general=msgspec.json.decode(bench.blobs.get(general), type=list[str]) if general else [],
     )
-    outcome = bench.models.trainer().train(
-        request, lambda step, steps, loss: bench.progress.report(EffectName.TRAIN, step, steps, f"loss {loss:.4f}")
-    )
+
+    def report(step: int, steps: int, loss: float) -> None:
+        bench.progress.report(EffectName.TRAIN, step, steps, f"loss {loss:.4f}")
+        failpoint("train.step")
+        check(step, steps)
+
+    outcome = bench.models.trainer().train(request, report)
     return CheckpointTrained(
-        checkpoint=import_checkpoint(bench.blobs, outcome.folder),
+        checkpoint=(
+            import_products(bench.blobs, outcome.folder, base, outcome.adapter)
+            if outcome.adapter
+            else import_checkpoint(bench.blobs, outcome.folder)
+        ),
         base=base,
         dataset=asked.event.dataset,
         seed=request.seed,
@@ -133,7 +253,17 @@ def trained(bench: Bench, answers: Seq, *, base: Digest, recipe: Recipe, name: s
         recipe=request.recipe.as_dict(),
         duration_s=round(outcome.duration_s, 3),
         environment=outcome.environment,
+        abilities=outcome.abilities,
+        temperature=outcome.temperature,
+        base_temperature=outcome.base_temperature,
+        validated=outcome.validated,
+        probes=probes,
+        general=general,
     )
+
+
+def _pairs(rows: Iterable[Row]) -> list[Pair]:
+    return [Pair(row.input, row.output, tuple(row.negatives), tuple(row.confusable)) for row in rows]
 
 
 def _thinned(losses: Sequence[float]) -> tuple[float, ...]:

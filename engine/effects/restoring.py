@@ -11,11 +11,16 @@ from instar.fsm.state import AgentState
 from instar.fsm.words import Digest
 from instar.store.failpoints import failpoint
 from instar.store.log import Decide, Pending
-from instar.store.trees import changes, read_tree
+from instar.store.tree_changes import changed
 
 
-def roll_forward_restore(runtime: Runtime, state: AgentState) -> Decide:
+def roll_forward_restore(runtime: Runtime, state: AgentState, *, fresh: bool = False) -> Decide:
     """Rolls a begun restore forward; idempotent, and safe against a second process that does the same.
+
+    Args:
+        runtime: the workspace.
+        state: the state in which it was begun.
+        fresh: this process has just staged it, and nothing was moved yet.
 
     Returns:
         What gives the events that record it, from the state in which they are recorded.
@@ -27,7 +32,7 @@ def roll_forward_restore(runtime: Runtime, state: AgentState) -> Decide:
     assert isinstance(event, RollbackStarted | MutationAccepted)
     plan = read_plan(runtime.blobs, event.plan)
     staging = runtime.workspace.staging / event.plan
-    displaced = tuple(roll_forward(runtime.workspace.root, staging, plan, runtime.blobs))
+    displaced = tuple(roll_forward(runtime.workspace.root, staging, plan, runtime.blobs, fresh=fresh))
     failpoint("rollback.files")
     if isinstance(event, RollbackStarted):
         runtime.models.activate(event.checkpoint)
@@ -41,10 +46,9 @@ def _own_changes(runtime: Runtime, state: AgentState, tree: Digest) -> list[Pend
     """Records what the restore changed, each change caused by the event that finished it."""
     if state.tree is None:
         return []
-    before, after = read_tree(runtime.blobs, state.tree), read_tree(runtime.blobs, tree)
     judged = set(state.judged)
     pending = []
-    for distance, change in enumerate(changes(before, after), 1):
+    for distance, change in enumerate(changed(runtime.capture.nodes, state.tree, tree).changes, 1):
         event = observed(change.path, change.before, change.after, tree, state.policy.monitored, judged)
         pending.append(Pending(event, after=distance))
     return pending

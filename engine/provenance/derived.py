@@ -17,7 +17,7 @@ from instar.fsm.record import Recorded
 from instar.fsm.state import AgentState
 from instar.fsm.words import Digest, Seq
 
-from .graph import Graph, RowRefs
+from .graph import TEACHING, Graph, RowRefs
 from .names import Kind
 from .nodes import holds_difference
 from .subject import Subject
@@ -132,8 +132,8 @@ class Derived:
     def _taught(self, seq: Seq, dataset: Digest) -> None:
         touched = [(n, row) for n, row in enumerate(self._graph.rows(seq), 1) if self._touches(row)]
         if touched:
-            teaches = tuple(n for n, row in touched if row.split == "train")
-            judges = tuple(n for n, row in touched if row.split != "train")
+            teaches = tuple(n for n, row in touched if row.split in TEACHING)
+            judges = tuple(n for n, row in touched if row.split not in TEACHING)
             self.datasets.append(Rows(dataset=dataset, seq=seq, teaches=teaches, judges=judges))
 
     def _touches(self, row: RowRefs) -> bool:

@@ -43,6 +43,9 @@ class RowRefs(Struct, frozen=True):
     split: str
 
 
+TEACHING: Final = ("train", "memory")
+"""The splits from whose rows weights are learned."""
+
 _ROWS: Final = msgspec.json.Decoder(RowRefs)
 
 
@@ -153,12 +156,13 @@ class Graph:
         """Lists what rows of a data set rest on, each edge once."""
         found: dict[Edge, None] = {}
         for row in rows:
-            name = "row teaches" if row.split == "train" else "row judges"
+            teaches = row.split in TEACHING
+            name = "row teaches" if teaches else "row judges"
             for seq in row.events:
                 embedded = self.type_of(seq) == "SignalEmbedded"
                 found[seq, "row failed in" if embedded else name] = None
                 if seq in self.links.before:  # a correction: its wrong side is the version before
-                    found[self.links.before[seq], "row corrects" if row.split == "train" else name] = None
+                    found[self.links.before[seq], "row corrects" if teaches else name] = None
         return list(found)
 
     def linked_after(self, seq: Seq) -> list[Seq]:

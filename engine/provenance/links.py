@@ -102,6 +102,10 @@ class Links:
             self._stands(seq, event.tree)
         yield cause, "answers"
 
+    def _captured(self, seq: Seq, _cause: Seq | None, event: e.TreeCaptured) -> Edges:
+        self._stands(seq, event.tree)
+        yield from ()
+
     def _snapshot(self, _seq: Seq, cause: Seq | None, event: e.SnapshotTaken) -> Edges:
         yield cause, "answers"
         yield from self._held(event.checkpoint)
@@ -150,6 +154,7 @@ class Links:
     def _generated(self, seq: Seq, cause: Seq | None, event: e.DatasetGenerated) -> Edges:
         self.datasets[event.dataset] = seq
         yield cause, "asked by"
+        yield (self.made.get(event.space) if event.space else None), "space"
         yield self._policy, "under policy"
 
     def _trained(self, seq: Seq, cause: Seq | None, event: e.CheckpointTrained) -> Edges:
@@ -202,6 +207,7 @@ class Links:
 
     def _rolling(self, seq: Seq, cause: Seq | None, event: e.RollbackStarted) -> Edges:
         yield event.target, "back to"
+        yield event.undoes, "takes back"
         yield (self.made.get(event.checkpoint) if event.checkpoint else None), "holds checkpoint"
         yield self._trees.get(event.tree), "tree since"
         yield (self.datasets.get(event.trained) if event.trained else None), "learned last"
@@ -226,10 +232,12 @@ _HANDLERS: Final[dict[type, Callable[[Links, Seq, Seq | None, Any], Edges]]] = {
     e.FeedbackReceived: Links._feedback,
     e.TaskQueued: Links._other,
     e.InputSkipped: Links._skipped,
+    e.TreeCaptured: Links._captured,
     e.WorkspaceInitialized: Links._initialized,
     e.PolicyChanged: Links._policy_changed,
     e.SnapshotTaken: Links._snapshot,
     e.PayloadErased: Links._erased,
+    e.BlobsCollected: Links._other,
     e.CycleStarted: Links._started,
     e.DiffComputed: Links._diffed,
     e.SignalEmbedded: Links._embedded,

@@ -66,6 +66,7 @@ NAMES: Final[dict[str, Tie]] = {
     "tries": Tie(Kind.CONTENT),
     "finishes": Tie(Kind.CONTENT),
     "back to": Tie(Kind.OCCASION, to="all"),
+    "takes back": Tie(Kind.OCCASION, to="all"),
     "written by": Tie(Kind.CONTENT),
     "brings back": Tie(Kind.CONTENT),
     "outcome of": Tie(Kind.CONTENT),

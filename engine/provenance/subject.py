@@ -29,6 +29,8 @@ from instar.fsm.words import Digest, Seq
 from instar.store.blobs import BlobStore
 from instar.store.reader import LogReader
 
+from .graph import TEACHING
+
 ALL_FORMS = f"{FORMS}; or mutation:SEQ, memory:SEQ.ITEM, dataset:PREFIX or dataset:PREFIX#N"
 _SHOWN = 5
 _VERDICTS = (MutationAccepted, MutationRejected, MutationApplied)
@@ -208,7 +210,7 @@ def _dataset(reader: LogReader, text: str, rest: str) -> Subject:
         about=about,
         digest=digest,
         row=int(number),
-        train=row["split"] == "train",
+        train=row["split"] in TEACHING,
     )
 
 

@@ -14,6 +14,7 @@ from instar.fsm.events import AnyEvent, Environment, PayloadErased, Span
 from instar.fsm.record import Recorded
 from instar.fsm.state import AgentState
 from instar.fsm.words import Digest, Seq
+from instar.store.blobs import BlobStore
 from instar.store.reader import LogReader
 
 from .comparison import Mismatch, mismatches
@@ -42,15 +43,16 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 
 class Erasures(NamedTuple):
-    """What was erased on request, each by the event that says so."""
+    """What was erased on request or collected, each by the event that says so."""
 
     events: dict[Seq, Seq]
     blobs: dict[Digest, Seq]
+    collected: dict[Digest, Seq]
 
     @classmethod
     def of(cls, reader: LogReader) -> Erasures:
         """Reads all erasures of a log."""
-        found = cls({}, {})
+        found = cls({}, {}, BlobStore(reader.path.with_name("blobs"), reader).collected())
         for record in reader.read(types=[PayloadErased]):
             if isinstance(record.event, PayloadErased):
                 found.events[record.event.target] = record.seq
@@ -59,12 +61,15 @@ class Erasures(NamedTuple):
 
     def told(self, blobs: Iterable[Digest]) -> str:
         """Names blobs that are gone, and what erased them."""
-        named = [
-            f"blob {digest[:12]} "
-            + (f"was erased by event {self.blobs[digest]}" if digest in self.blobs else "is missing")
-            for digest in sorted(blobs)
-        ]
+        named = [f"blob {digest[:12]} {self._fate(digest)}" for digest in sorted(blobs)]
         return ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
+
+    def _fate(self, digest: Digest) -> str:
+        if digest in self.blobs:
+            return f"was erased by event {self.blobs[digest]}"
+        if digest in self.collected:
+            return f"was collected by event {self.collected[digest]}"
+        return "is missing"
 
 
 def examine(bench: ScratchBench, subject: Subject, record: Recorded, state: AgentState, erasures: Erasures) -> Finding:

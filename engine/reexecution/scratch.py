@@ -15,6 +15,7 @@ from instar.store.reader import LogReader
 from instar.store.scratch_blobs import ScratchBlobs
 
 if TYPE_CHECKING:
+    from instar.engine.model_runs import Backend
     from instar.engine.models import ModelShelf
     from instar.store.memory import VectorMemory
 
@@ -39,7 +40,7 @@ class ScratchBench:
         self.progress = _Told(progress)
         self.folder = folder
         self._models: ModelShelf | None = None
-        self._set: tuple[str, int] = ("auto", 0)
+        self._set: tuple[str, int, Backend] = ("auto", 0, "torch")
 
     @cached_property
     def memory(self) -> VectorMemory:
@@ -52,12 +53,14 @@ class ScratchBench:
     def models(self) -> ModelShelf:
         """The models, set as ``set_up`` says."""
         from instar.engine.models import ModelShelf
-        from instar.engine.settings import Settings, TrainingSettings
+        from instar.engine.settings import EmbeddingSettings, Settings, TrainingSettings
 
         if self._models is None:
             known: dict[str, Literal["float32", "bfloat16"]] = {"float32": "float32", "bfloat16": "bfloat16"}
-            precision, threads = self._set
-            settings = Settings(training=TrainingSettings(threads=threads))
+            precision, threads, backend = self._set
+            settings = Settings(
+                training=TrainingSettings(threads=threads), embedding=EmbeddingSettings(backend=backend)
+            )
             self._models = ModelShelf(
                 Workspace(self.folder), self.blobs, settings, precision=known.get(precision, "auto")
             )
@@ -73,12 +76,22 @@ class ScratchBench:
             shutil.rmtree(path, ignore_errors=True)
 
     def set_up(self, environment: Environment | None) -> None:
-        """Has the next effect multiply in the precision, and train with the threads, that were recorded."""
+        """Has the next effect multiply in the precision, by the library and with the threads that were recorded."""
         if environment is not None and not environment.precision:
             return  # it takes no model: the one that is loaded stays
-        wanted = (environment.precision, environment.threads) if environment else ("auto", 0)
+        wanted: tuple[str, int, Backend] = ("auto", 0, "torch")
+        if environment is not None:
+            wanted = (environment.precision, environment.threads, _backend(environment))
         if wanted != self._set:
             self._set, self._models = wanted, None
+
+
+def _backend(environment: Environment) -> Backend:
+    """Reads which library ran the model out of the libraries that were recorded."""
+    from instar.engine.model_runs import PACKAGES
+
+    others = (name for name, package in PACKAGES.items() if name != "torch" and package in environment.libraries)
+    return next(others, "torch")
 
 
 class _Told:

@@ -14,14 +14,17 @@ from instar.fsm.errors import BlobCorrupt, BlobMissing, ConfigError
 from instar.fsm.events import AnyEvent, CheckpointTrained, Span
 from instar.fsm.record import Recorded
 from instar.fsm.state import AgentState
-from instar.store.checkpoints import TensorEntry, TensorFile, read_manifest
+from instar.store.checkpoints import TensorEntry, TensorFile, read_manifest, tensor_bytes
 from instar.store.ports import Blobs
 
 from .comparison import Explained, Mismatch
 from .scratch import ScratchBench
 from .subject import Subject
 
-_MEASURED = ("checkpoint", "loss", "before", "after", "gain", "lineage.confidence_gain")
+_MEASURED = (
+    *("checkpoint", "loss", "before", "after", "gain", "lineage.confidence_gain"),
+    *("abilities", "temperature", "base_temperature", "validated"),
+)
 
 
 class Trainings(Subject):
@@ -42,7 +45,16 @@ class Trainings(Subject):
         scratch.mkdir()
         try:
             name = event.lineage.source.removesuffix(f"_{base[:12]}")
-            return trained(bench, state.since, base=base, recipe=recipe, name=name, scratch=scratch)
+            return trained(
+                bench,
+                state.since,
+                base=base,
+                recipe=recipe,
+                name=name,
+                scratch=scratch,
+                probes=event.probes,
+                general=event.general,
+            )
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
@@ -99,4 +111,4 @@ def _distance(blobs: Blobs, one: TensorEntry, other: TensorEntry) -> float:
 
 
 def _numbers(blobs: Blobs, tensor: TensorEntry) -> NDArray[np.float32]:
-    return np.frombuffer(blobs.get(tensor.blob), dtype="<f4")
+    return np.frombuffer(tensor_bytes(blobs, tensor), dtype="<f4")

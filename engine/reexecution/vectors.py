@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from instar.engine.effects.embedding import embedded, reembedded
+from instar.engine.effects.embedding import embed_rows, embedded, reembedded
 from instar.engine.embedder import COSINE_MIN
 from instar.engine.environment import threads_of
 from instar.fsm.errors import BlobCorrupt, BlobMissing
@@ -29,9 +30,11 @@ class Embeddings(Subject):
         """Embeds what the cycle brought again."""
         assert isinstance(record.event, SignalEmbedded)
         if state.checkpoint is None:
-            return embedded(bench, state, state.since)
-        with threads_of(_threads(record.event)):
-            return embedded(bench, state, state.since)
+            again = embedded(bench, state, state.since)
+        else:
+            with threads_of(_threads(record.event)):
+                again = embedded(bench, state, state.since)
+        return again if record.event.restored is not None else replace(again, restored=None)
 
     def rests_on(self, _record: Recorded, state: AgentState) -> list[Span]:
         """Names the signals of the cycle and their differences; earlier vectors are blobs."""
@@ -52,15 +55,21 @@ class Reembeddings(Subject):
     """The vectors of a MemoryReembedded: live memory in the space of the checkpoint that was promoted."""
 
     def again(self, bench: ScratchBench, record: Recorded, state: AgentState) -> AnyEvent | None:
-        """Embeds live memory again."""
+        """Embeds live memory again, or for a rollback the rows that it needed."""
+        event = record.event
+        if record.cause is None and isinstance(event, MemoryReembedded):
+            with threads_of(_threads(event)):
+                return embed_rows(bench, event.rows, event.space)
         candidate = state.cycle.candidate if state.cycle else None
         if candidate is None:
             return None
         with threads_of(_threads(record.event)):
             return reembedded(bench, state, candidate.checkpoint)
 
-    def rests_on(self, _record: Recorded, state: AgentState) -> list[Span]:
-        """Names the events that live memory is in."""
+    def rests_on(self, record: Recorded, state: AgentState) -> list[Span]:
+        """Names the events that live memory is in, or for a rollback those of its rows."""
+        if record.cause is None and isinstance(record.event, MemoryReembedded):
+            return [Span(seq, seq) for seq in sorted({seq for seq, _ in record.event.rows})]
         return list(state.memory)
 
     def rounds(self, field: str) -> bool:

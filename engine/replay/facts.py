@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from instar.fsm.codec import decode_event
-from instar.fsm.decisions import SIGNALS, waits_for_cycle
+from instar.fsm.decisions import SIGNALS, point_of, waits_for_cycle
 from instar.fsm.errors import ReplayDiverged
 from instar.fsm.events import AnyEvent, SignalEmbedded
+from instar.fsm.retention import Point
 from instar.fsm.state import Cycle
 from instar.fsm.values import Span
 from instar.fsm.words import Digest, Seq
@@ -73,6 +74,16 @@ class Facts:
     def between(self, first: Seq, last: Seq, kind: type) -> bool:
         """Says whether an event of a type lies between two others."""
         return any(True for _ in self.read(Seq(first + 1), Seq(last - 1), (kind.__name__,)))
+
+    def first_after(self, at_us: int, asking: Seq) -> Seq:
+        """Gives the first event that was recorded after a time; the asking one, if none before it was."""
+        return Seq(min(self._reader.at_time(at_us) + 1, asking))
+
+    def points(self, asking: Seq) -> list[Point]:
+        """Gives the snapshots and promotions before an event."""
+        facts = self.read(Seq(1), Seq(asking - 1), ("SnapshotTaken", "OutcomeRewarded"))
+        found = (point_of(fact.seq, fact.event) for fact in facts)
+        return [point for point in found if point is not None]
 
     def read(self, first: Seq, last: Seq, types: tuple[str, ...] = ()) -> Iterator[Fact]:
         """Yields events from ``first`` to ``last``, both included."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from instar.fsm.codec import decode_event
-from instar.fsm.decisions import return_to
+from instar.fsm.decisions import asked_of, return_to, stated
 from instar.fsm.events import RollbackStarted
 from instar.fsm.state import FORM, AgentState, decode_state
 from instar.fsm.words import Seq, digest_of
@@ -74,4 +74,5 @@ def _check_claim(reader: LogReader, claim: Claim, marks: dict[Seq, AgentState]) 
         for record in reader.read(then.head + 1, claim.target):
             then = apply(then, record)
         marks[claim.target] = then
-    compare(claim.seq, return_to(then, recorded.plan, recorded.reason), recorded)
+    expected = return_to(then, stated(recorded), asked_of(recorded), recorded.plan, grafted=recorded.tree)
+    compare(claim.seq, expected, recorded)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from instar.fsm import events as e
-from instar.fsm.decisions import take_up
+from instar.fsm.decisions import restored_among, take_up
 from instar.fsm.erasure import ERASED
 from instar.fsm.errors import ReplayDiverged
 from instar.fsm.react import react
@@ -101,6 +101,9 @@ def _embedded(decider: Decider, before: AgentState, fact: Fact, event: e.SignalE
         nearest = _units(fact, whole, diff, rows, signal)
     if nearest is not None:
         raise ReplayDiverged(fact.seq, "items.length", nearest[0], len(event.items))
+    if event.restored is not None:  # an older version did not say
+        restored = restored_among((signal.seq, signal.cause, signal.event) for signal in signals)
+        compare(fact.seq, restored, event.restored, "restored")
     _check_vectors(fact, event)
     decider.taken["rows of memory"] += len(event.items)
 
@@ -130,8 +133,7 @@ def _units(
         if name not in names:
             raise ReplayDiverged(fact.seq, f"items[{place}].unit", f"a unit of {whole.unit} that changed", item.unit)
         del names[: names.index(name) + 1]
-        expected = unit_row(whole, name, "")
-        expected = replace(expected, similarity=item.similarity)
+        expected = unit_row(whole, name, "", diff.drifts.get(name), item.similarity)
         compare(fact.seq, _measured(expected, item, signal), item, f"items[{place}]")
     return None
 

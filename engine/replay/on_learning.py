@@ -41,7 +41,10 @@ def _generated(_decider: Decider, _before: AgentState, fact: Fact, _event: e.Dat
 
 
 def _trained(decider: Decider, before: AgentState, fact: Fact, event: e.CheckpointTrained) -> None:
-    """A training begins with the active checkpoint, on the cycle's data set, from the seed of the asking event."""
+    """A training begins with the active checkpoint, on the cycle's data set, from the seed of the asking event.
+
+    What the order to train named of the recipe is in the recorded one.
+    """
     unkeyed(fact)
     asked = decider.facts.at(before.since, fact.seq)
     name = event.lineage.source.removesuffix(f"_{event.base[:12]}")
@@ -52,16 +55,35 @@ def _trained(decider: Decider, before: AgentState, fact: Fact, event: e.Checkpoi
         seed=seed_of(asked.hash),
         lineage=lineage_of(name, event.base, event.epochs, event.before, event.after),
         replaceable=False,
+        recipe={**event.recipe, **_ordered(decider, before, fact, event)},
     )
     compare(fact.seq, expected, event)
     decider.taken["seeds"] += 1
 
 
+def _ordered(
+    decider: Decider, before: AgentState, fact: Fact, event: e.CheckpointTrained
+) -> dict[str, float | int | str]:
+    """Gives the parts of the recipe that the order to train named and that were trained with otherwise."""
+    cycle = before.cycle
+    if cycle is None or not cycle.again:
+        return {}
+    task = decider.facts.at(cycle.span.first, fact.seq).event
+    ordered = task.recipe if isinstance(task, e.TaskQueued) else {}
+    return {name: value for name, value in ordered.items() if event.recipe.get(name) != value}
+
+
 def _reembedded(decider: Decider, before: AgentState, fact: Fact, event: e.MemoryReembedded) -> None:
-    """Memory is embedded again for a candidate that the gate admits: every live row, but what could not be."""
+    """Memory is embedded again for a candidate that the gate admits: every live row, but what could not be.
+
+    Without a cause it is for a rollback, whose own check looks at the rows.
+    """
     unkeyed(fact)
+    if fact.cause is None:
+        decider.taken["re-embeddings"] += 1
+        return
     candidate = before.cycle.candidate if before.cycle else None
-    admitted = candidate is not None and promotion(before.policy.gate, candidate)[0]
+    admitted = candidate is not None and promotion(before.policy.gate, candidate)[0] == "promoted"
     compare(fact.seq, candidate.checkpoint if candidate and admitted else None, event.space, "space")
     live: list[tuple[Seq, int]] = []
     erased: set[tuple[Seq, int]] = set()

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from instar.engine.protection import protected_among
 from instar.fsm import events as e
-from instar.fsm.decisions import budget_refusal, finish_of, restored_key
+from instar.fsm.decisions import asked_of, budget_refusal, finish_of, restored_key, undo_of
 from instar.fsm.errors import ReplayDiverged
 from instar.fsm.policies import may_mutate
 from instar.fsm.state import AgentState
@@ -66,11 +66,20 @@ def _asked(part: str, place: int, gate: tuple[str, ...]) -> str:
 
 
 def _rolling(decider: Decider, _before: AgentState, fact: Fact, event: e.RollbackStarted) -> None:
-    """A rollback names, of the state at its target, tree, checkpoint, memory and what was learned last."""
+    """A rollback names, of the state at its target, what it brings back; the fold holds it to keep the rest.
+
+    An undo brings back what the rollback did that it takes back.
+    """
     unkeyed(fact)
     compare(fact.seq, fact.seq - 1, fact.cause, "cause")
     if not 1 <= event.target < fact.seq:
         raise ReplayDiverged(fact.seq, "target", f"an event before {fact.seq}", event.target)
+    if event.undoes is not None:
+        undone = decider.facts.at(event.undoes, fact.seq).event
+        if not isinstance(undone, e.RollbackStarted):
+            raise ReplayDiverged(fact.seq, "undoes", "the beginning of a rollback", type(undone).__name__)
+        target, asked = undo_of(event.undoes, undone)
+        compare(fact.seq, (target, asked), (event.target, replace(asked_of(event), reason=asked.reason)), "undoes")
     decider.claim(fact, event)
     decider.taken["rollbacks"] += 1
 

@@ -9,6 +9,7 @@ from instar.engine.changes import is_monitored
 from instar.fsm import events as e
 from instar.fsm.decisions import shell_key, skipped_key, snapshot_of
 from instar.fsm.errors import ReplayDiverged
+from instar.fsm.retention import cutoff_us, kept_points
 from instar.fsm.state import AgentState
 
 from .compare import compare
@@ -75,6 +76,12 @@ def _skipped(decider: Decider, _before: AgentState, fact: Fact, event: e.InputSk
             compare(fact.seq, skipped_key(event), fact.key, "key")
 
 
+def _captured(_decider: Decider, before: AgentState, fact: Fact, event: e.TreeCaptured) -> None:
+    _uncaused(fact)
+    if event.tree == before.tree:
+        raise ReplayDiverged(fact.seq, "tree", "another tree than before", event.tree)
+
+
 def _policy(_decider: Decider, before: AgentState, fact: Fact, event: e.PolicyChanged) -> None:
     _uncaused(fact)
     _unkeyed(fact)
@@ -97,6 +104,20 @@ def _erased(decider: Decider, _before: AgentState, fact: Fact, event: e.PayloadE
     decider.taken["erasures"] += 1
 
 
+def _collected(decider: Decider, _before: AgentState, fact: Fact, event: e.BlobsCollected) -> None:
+    """A collection keeps what its retention says: all that is young, and of the older events the points that count."""
+    _uncaused(fact)
+    _unkeyed(fact)
+    latest = cutoff_us(event.retention, fact.at_us)
+    if event.cutoff_us > latest:
+        raise ReplayDiverged(fact.seq, "cutoff_us", f"at most {latest}", event.cutoff_us)
+    compare(fact.seq, decider.facts.first_after(event.cutoff_us, fact.seq), event.kept_from, "kept_from")
+    compare(
+        fact.seq, kept_points(event.retention, event.kept_from, decider.facts.points(fact.seq)), event.points, "points"
+    )
+    decider.taken["collections"] += 1
+
+
 def _uncaused(fact: Fact) -> None:
     compare(fact.seq, None, fact.cause, "cause")
 
@@ -111,7 +132,9 @@ CHECKS: dict[type, Check] = {
     e.FeedbackReceived: _feedback,
     e.TaskQueued: _task,
     e.InputSkipped: _skipped,
+    e.TreeCaptured: _captured,
     e.PolicyChanged: _policy,
     e.SnapshotTaken: _snapshot,
     e.PayloadErased: _erased,
+    e.BlobsCollected: _collected,
 }

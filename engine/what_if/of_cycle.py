@@ -130,7 +130,7 @@ def _with_monitored(deciding: Deciding, before: AgentState, event: e.SignalEmbed
 
 def _failed(deciding: Deciding, before: AgentState, fact: Fact, event: e.EffectFailed) -> None:
     """A failure starts another cycle, unless too many came in a row."""
-    if deciding.is_void(fact):
+    if deciding.is_void(fact) or event.cancelled:
         return
     shadow = deciding.shadow
     deciding.decisions["failure"] += 1

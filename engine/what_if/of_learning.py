@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from instar.engine.verdicts import OUTCOMES
 from instar.fsm import events as e
 from instar.fsm.machine import next_state
-from instar.fsm.policies import may_retrain, promotion, recent, worth_training
+from instar.fsm.policies import Promotion, may_retrain, promotion, recent, worth_training
 from instar.fsm.rewards import credit
 from instar.fsm.state import AgentState
 from instar.fsm.values import PlanStep, Reward
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .deciding import Deciding, Handler
 
 _SHOWN_MAX = 4
+_REEMBED = "memory would have to be embedded again in the space of another checkpoint"
 
 
 def _generated(deciding: Deciding, before: AgentState, fact: Fact, event: e.DatasetGenerated) -> None:
@@ -26,7 +28,7 @@ def _generated(deciding: Deciding, before: AgentState, fact: Fact, event: e.Data
         return
     shadow, state = deciding.shadow, deciding.other.state(before, deciding.shadow)
     deciding.decisions["retrain"] += 1
-    if state.policy.retrain.heldout_share != before.policy.retrain.heldout_share:
+    if _shares(state) != _shares(before):
         deciding.to_run["a data set would have to be split again"] += 1
     trains = next_state(before, event, fact.at_us) is State.TRAINING
     would = next_state(state, event, fact.at_us) is State.TRAINING
@@ -43,6 +45,10 @@ def _generated(deciding: Deciding, before: AgentState, fact: Fact, event: e.Data
         to_run = "a training would have to be run"
         deciding.differs(fact, "retrain", was, "trained", _rows(state, event), facts_at=(fact.seq,), to_run=to_run)
         shadow.trained, shadow.trained_rows = event.dataset, event.train
+
+
+def _shares(state: AgentState) -> tuple[float, float]:
+    return state.policy.retrain.heldout_share, state.policy.retrain.validation_share
 
 
 def _why(state: AgentState, event: e.DatasetGenerated, at_us: int) -> str:
@@ -73,36 +79,36 @@ def _rewarded(deciding: Deciding, before: AgentState, fact: Fact, event: e.Outco
     if candidate is not None and shadow.void:
         rewards = [reward for reward in rewards if reward.seq != candidate.seq]
     elif candidate is not None:
-        promoted = _promoted(deciding, before, fact, event)
-        rewards = [_outcome(reward, promoted) if reward.seq == candidate.seq else reward for reward in rewards]
+        found = _promoted(deciding, before, fact, event)
+        rewards = [_outcome(reward, found) if reward.seq == candidate.seq else reward for reward in rewards]
     if shadow.refused:
         rewards = [_refused(reward) if reward.task_type == "mutation" else reward for reward in rewards]
     shadow.standings = credit(shadow.standings, rewards, deciding.other.policy(before.policy).reward)
 
 
-def _promoted(deciding: Deciding, before: AgentState, fact: Fact, event: e.OutcomeRewarded) -> bool:
+def _promoted(deciding: Deciding, before: AgentState, fact: Fact, event: e.OutcomeRewarded) -> Promotion:
     cycle = before.cycle
     assert cycle is not None
     assert cycle.candidate is not None
     deciding.decisions["promotion"] += 1
     would, why = promotion(deciding.other.policy(before.policy).gate, cycle.candidate)
-    if would != (event.verdict == "promoted"):
+    if would != event.verdict:
         measured, _, reason = why.partition(": ")
         deciding.differs(
             fact,
             "promotion",
             f"{event.verdict}: {event.reason.partition(': ')[2]}",
-            f"{'promoted' if would else 'rejected'}: {reason}",
+            f"{would}: {reason}",
             measured,
             facts_at=(cycle.candidate.seq,),
             undone=(fact.seq,),
-            to_run="memory would have to be embedded again in the space of another checkpoint" if would else "",
+            to_run=_REEMBED if would == "promoted" else "",
         )
     return would
 
 
-def _outcome(reward: Reward, promoted: bool) -> Reward:
-    return Reward(reward.seq, reward.task_type, reward.score, "pass" if promoted else "fail")
+def _outcome(reward: Reward, found: Promotion) -> Reward:
+    return Reward(reward.seq, reward.task_type, reward.score, OUTCOMES[found])
 
 
 def _refused(reward: Reward) -> Reward:

@@ -218,7 +218,7 @@ class Disk:
             case "mmap":
                 if call.arguments[4].partition("<")[0] != "-1" and "MAP_SHARED" in call.arguments[3]:
                     self._refuse(call, call.arguments[4])
-            case "fsync" | "fdatasync" | "close":
+            case "fsync" | "fdatasync" | "close" | "sync_file_range":  # the last is a hint, and promises nothing
                 pass
             case _:
                 for argument in (*call.arguments, f"<{call.result_path}>"):
@@ -274,13 +274,17 @@ class Disk:
         if (
             old is None
             or new is None
-            or (call.name == "renameat2" and call.arguments[-1] not in ("0", "RENAME_NOREPLACE"))
+            or (call.name == "renameat2" and call.arguments[-1] not in ("0", "RENAME_NOREPLACE", "RENAME_EXCHANGE"))
         ):
             raise NotImplementedError(f"{call.name} of {old} to {new}: the model of the disk does not know this")
         (source, old_name), (target, new_name) = self.folder_of(old), self.folder_of(new)
         node = source.live[old_name]
         if call.name.startswith("link"):
             self._change(target, {new_name: node})
+        elif call.arguments[-1] == "RENAME_EXCHANGE":
+            other = target.live[new_name]
+            for folder, name, there in ((target, new_name, node), (source, old_name, other)):
+                self._change(folder, {name: there})
         elif source is target:
             self._change(source, {old_name: None, new_name: node})
         else:

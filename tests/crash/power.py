@@ -6,7 +6,7 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -67,6 +67,7 @@ def cut_everywhere(
     known: Iterable[str] = (),
     first_only: bool = False,
     seen: dict[bytes, Found] | None = None,
+    look_at: Callable[[Path, Content], Found] | None = None,
 ) -> Verdict:
     """Cuts the power after every call, and looks at what the disk may then hold.
 
@@ -80,6 +81,7 @@ def cut_everywhere(
         known: problems that the log had before, for an old log without its blobs.
         first_only: stop at the first loss.
         seen: what was found in states by their digest; a state is looked at once.
+        look_at: builds a state in a folder, looks at it and removes it; the log is looked at by default.
     """
     verdict = Verdict(syncs=disk.syncs)
     past = set(known)
@@ -96,7 +98,7 @@ def cut_everywhere(
                 content = disk.after_cut(choose, rng)
                 key = _digest(content)
                 if key not in seen:
-                    seen[key] = _look(folder / "cut", content)
+                    seen[key] = (look_at or _look)(folder / "cut", content)
                 verdict.states += 1
                 met.add(key)
                 lost = [loss for loss in seen[key].losses(promised) if loss not in past]

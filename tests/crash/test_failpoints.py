@@ -16,10 +16,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from instar.engine.runtime import Runtime
 from instar.engine.snapshot import take_snapshot
-from instar.fsm.events import RollbackFinished, TaskQueued
+from instar.fsm.events import BlobsCollected, RollbackFinished, TaskQueued
 from instar.fsm.react import EffectName
 from instar.fsm.words import State
+from instar.store.packing import is_pressed
 from instar.store.reader import LogReader
 from tests.crash.power_workload import LARGE
 from tests.crash.test_worker_killed import POINTS
@@ -216,10 +218,44 @@ def is_erased(root: Path) -> None:
     assert not [path for path in (root / ".instar" / "blobs").rglob("*") if path.is_file()]
 
 
+# ---- a collection ----------------------------------------------------------------------------------------------------
+
+
+def collectable(root: Path) -> None:
+    """An agent with a named point, orphans of an effect that crashed, and blobs that no compaction has seen."""
+    edited_agent(root)
+    runtime = Runtime(root, actor="test")
+    runtime.blobs.put(LARGE)
+    runtime.blobs.put(b"a small orphan")
+    runtime.log.append(feedback(1))
+    runtime.close()
+    gone_on(root)
+
+
+def sweep(root: Path, armed: str) -> int:
+    return ran(root, "gc", "--days", "0", "-y", armed=armed)
+
+
+def swept(root: Path) -> None:
+    assert sweep(root, "") == 0
+
+
+def is_swept(root: Path) -> None:
+    reader = log_of(root)
+    assert len(list(reader.read(types=[BlobsCollected]))) == 1
+    assert not [path for path in (root / ".instar" / "blobs").rglob("*") if path.is_file()]
+    assert all(is_pressed(head) for _, size, _, head in reader.stored_forms() if size >= 96)
+    reader.close()
+    assert ran(root, "rollback", "snapshot:edited", "-y") == 0
+    assert (root / "new.py").read_text() == "x = 1\n"
+    assert not (root / "notes.txt").exists()
+
+
 ROLLBACK = Scenario(edited_agent, roll_back, rolled_back, is_rolled_back)
 MUTATION = Scenario(agent, mutate, gone_on, is_mutated)
 TRIGGER = Scenario(triggered_agent, work, gone_on, is_taken_once)
 APPENDS = Scenario(agent, append, appended, is_appended)
+COLLECTION = Scenario(collectable, sweep, swept, is_swept)
 ERASURE = Scenario(erasable, erase, erased, is_erased)
 CREATION = Scenario(Path.mkdir, initialize, initialized, is_initialized)
 SCENARIOS = {
@@ -236,6 +272,9 @@ SCENARIOS = {
     "durable.": APPENDS,
     "blob.forgotten": ERASURE,
     "log.checkpointed": ERASURE,
+    "gc.": COLLECTION,
+    "log.collected": COLLECTION,
+    "log.vacuumed": COLLECTION,
 }
 """By what a failpoint's name begins with, the longest first; the effects of a cycle are in test_worker_killed.py."""
 
@@ -283,7 +322,7 @@ def test_every_failpoint_has_somebody_who_kills_there() -> None:
     assert set(POINTS) <= named_failpoints()
 
 
-@pytest.mark.parametrize("name", ["roll_forward.owed", "trigger.taken", "blob.forgotten"])
+@pytest.mark.parametrize("name", ["roll_forward.owed", "trigger.taken", "blob.forgotten", "log.collected"])
 def test_killed_process_is_followed_by_one_that_ends_its_work(tmp_path: Path, name: str) -> None:
     assert killed_at(tmp_path, name, passes_max=1) == 1
 

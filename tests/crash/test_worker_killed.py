@@ -29,6 +29,8 @@ gate = { gain_min = -1.0, heldout_min = 2 }
 [training.recipe]
 epochs = 1
 batch = 8
+frozen_layers = 3
+general = 0.0
 """
 
 KILLS = {

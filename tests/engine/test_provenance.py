@@ -292,7 +292,7 @@ def test_references_beyond_events_are_found(reader: LogReader) -> None:
     ("reference", "said"),
     [
         ("nonsense", "memory:SEQ.ITEM"),
-        ("9999", "events 1 to 63"),
+        ("9999", "events 1 to 65"),
         ("checkpoint:", "Known: "),
         ("checkpoint:zz", f"Known: {BASE[:12]}, {FIRST[:12]}, {SECOND[:12]}"),
         ("mutation:3", "by task: 35, 43"),
@@ -434,8 +434,8 @@ def test_erased_payload_is_named_and_followed(reader: LogReader) -> None:
     erased = {node.seq: node.erased for node in why(reader, 12).nodes}
     assert [seq for seq, gone in erased.items() if gone] == [2]
     assert any("2 FeedbackReceived" in line and "(erased)" in line for line in render(trace(reader, 12)))
-    assert 63 in {node.seq for node in taint(reader, 2).nodes}
-    assert {node.seq for node in why(reader, 63).nodes} == {2, 63}
+    assert 64 in {node.seq for node in taint(reader, 2).nodes}
+    assert {node.seq for node in why(reader, 64).nodes} == {2, 64}
 
 
 def test_data_set_that_is_gone_is_a_gap_and_no_error(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from instar.engine.reexecute import reexecute
 from instar.engine.reexecution.judgement import Finding
 from instar.engine.runtime import Runtime
 from instar.engine.worker import Worker
-from instar.fsm.events import CheckpointTrained, FeedbackReceived, MemoryReembedded, SignalEmbedded
+from instar.fsm.events import CheckpointTrained, DatasetGenerated, FeedbackReceived, MemoryReembedded, SignalEmbedded
 from instar.store.blobs import BlobStore
 from instar.store.log import Pending
 from instar.store.reader import LogReader
@@ -40,6 +40,8 @@ threads = 1
 epochs = 1
 batch = 8
 tokens_max = 32
+frozen_layers = 3
+general = 0.0
 """
 
 _AUDIT = (
@@ -148,6 +150,17 @@ def test_forged_training_vectors_and_texts_are_found(root: Path) -> None:
     fields = {seq: [one.field for one in found[seq].mismatches] for seq in changes}
     assert fields == {trained.seq: ["after.mrr"], again.seq: ["vectors"], after.seq: ["texts"]}
     assert "1 of " in found[again.seq].why
+
+
+def test_data_set_is_made_again_from_its_recorded_vectors_and_these_by_the_model(root: Path) -> None:
+    made = the(root, DatasetGenerated)
+    assert made.event.vectors
+    found = audit(root, "dataset")[made.seq]
+    assert (found.verdict, found.environment) == ("same", {})
+    forge(root, {made.seq: lambda payload: other_vectors(root, payload, 0.01)})
+    found = audit(root, "dataset", "embed")[made.seq]
+    assert found.verdict == "differs"
+    assert "vectors" in [one.field for one in found.mismatches]
 
 
 def test_another_processor_excuses_rounding_and_nothing_more(root: Path) -> None:

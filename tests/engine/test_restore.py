@@ -22,7 +22,7 @@ from instar.fsm.errors import BlobCorrupt, BlobMissing, Diverged, EffectFailedEr
 from instar.fsm.events import Displaced
 from instar.fsm.words import Digest, digest_of
 from instar.store import failpoints
-from instar.store.ports import Blobs
+from instar.store.ports import BlobIntake
 from instar.store.trees import Entry, Tree, changes
 from tests.engine.workspaces import FolderBlobs, Wanted, as_nobody, at, build, look, public_folder, scan, workspaces
 from tests.store.memory_blobs import MemoryBlobs
@@ -47,11 +47,11 @@ def disarmed() -> Iterator[None]:
 class Prepared:
     """A workspace that holds ``second``, and the plan that leads back to ``first``."""
 
-    def __init__(self, root: Path, first: Wanted, second: Wanted, blobs: Blobs | None = None) -> None:
+    def __init__(self, root: Path, first: Wanted, second: Wanted, blobs: BlobIntake | None = None) -> None:
         self.root = root
         self.first = first
         self.second = second
-        self.blobs: Blobs = MemoryBlobs() if blobs is None else blobs
+        self.blobs: BlobIntake = MemoryBlobs() if blobs is None else blobs
         build(root, first)
         self.target = scan(root, self.blobs)
         build(root, second)
@@ -231,7 +231,7 @@ def test_full_disk_while_staging_moves_nothing_and_gives_room_back(tmp_path: Pat
     with pytest.raises(EffectFailedError, match="No space left"):
         prepared.stage()
     assert look(tmp_path) == SECOND
-    assert list(prepared.staging.iterdir()) == []
+    assert list(prepared.staging.parent.iterdir()) == []
     prepared.roll_forward()
     assert look(tmp_path) == FIRST
 

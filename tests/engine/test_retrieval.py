@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from instar.engine.retrieval import TEMPERATURE, paired_gain, score, summarize
+from instar.engine.calibration import WIDTH
+from instar.engine.retrieval import TEMPERATURE, Corpus, Scores, paired_gain, summarize
+from instar.engine.retrieval import score as score_in
 from instar.fsm.events import Interval, Retrieval
 
 
@@ -14,6 +16,12 @@ def unit(*rows: tuple[float, ...]) -> NDArray[np.float32]:
     made = np.array(rows, dtype=np.float32)
     lengths: NDArray[np.float32] = np.linalg.norm(made, axis=1, keepdims=True)
     return made / np.where(lengths > 0, lengths, np.float32(1))
+
+
+def score(questions: NDArray[np.float32], answers: list[str], texts: list[str], vectors: NDArray[np.float32]) -> Scores:
+    """Each text is an answer of its own."""
+    corpus = Corpus.of([(text, text) for text in texts])
+    return score_in(questions, answers, corpus, vectors[[texts.index(text) for text in corpus.texts]])
 
 
 def test_rank_counts_the_candidates_that_are_nearer() -> None:
@@ -66,6 +74,32 @@ def test_many_questions_in_blocks_score_as_one_by_one(monkeypatch: pytest.Monkey
     parts = score(questions, answers, texts, corpus)
     assert whole.ranks.tolist() == parts.ranks.tolist()
     np.testing.assert_allclose(whole.confidences, parts.confidences, rtol=1e-5)
+
+
+def test_examples_of_an_answer_count_together_by_their_mean_kernel() -> None:
+    corpus = Corpus.of([("x1", "a"), ("x2", "a"), ("y1", "b"), ("x1", "a")])
+    assert (corpus.texts, corpus.answers, corpus.gives.tolist()) == (["x1", "x2", "y1"], ["a", "b"], [0, 0, 1])
+    vectors = unit((1, 0.10), (1, -0.60), (1, 0.30))
+    question = unit((1, 0))
+    # "a" has the nearest example, but another one that is far.
+    scores = score_in(np.concatenate([question, question]), ["a", "b"], corpus, vectors)
+    cosines = (question @ vectors.T)[0].astype(float)
+    nearness = np.array([WIDTH * np.log(np.exp(cosines[:2] / WIDTH).mean()), cosines[2]])
+    assert nearness[0] > nearness[1]
+    assert scores.ranks.tolist() == [1, 2]
+    expected = np.exp(nearness / TEMPERATURE) / np.exp(nearness / TEMPERATURE).sum()
+    np.testing.assert_allclose(scores.confidences, expected, rtol=1e-4)
+
+
+def test_a_question_does_not_answer_itself() -> None:
+    corpus = Corpus.of([("same", "a"), ("near", "b"), ("far", "a")])
+    vectors = unit((1, 0), (1, 0.4), (0, 1))
+    question = unit((1, 0))
+    assert score_in(question, ["a"], corpus, vectors).ranks.tolist() == [1]
+    assert score_in(question, ["a"], corpus, vectors, ["same"]).ranks.tolist() == [2]
+    alone = Corpus.of([("same", "a"), ("near", "b")])
+    found = score_in(question, ["a"], alone, vectors[:2], ["same"])
+    assert (found.ranks.tolist(), found.confidences.tolist()) == ([0], [0.0])
 
 
 def test_no_question_gives_zeros() -> None:

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from instar.engine.contrast import batches, steps_of
+from instar.engine.contrast import Batch, Course, plan
 from instar.engine.embedder import MiniLMEmbedder
 from instar.engine.ports import Pair, TrainOutcome, TrainRequest
 from instar.engine.recipe import Recipe
-from instar.engine.retrieval import score, summarize
+from instar.engine.retrieval import Corpus, score, summarize
 from instar.engine.trainer import MiniLMTrainer
 from instar.fsm.errors import EffectFailedError
 from instar.fsm.events import Interval, Retrieval
@@ -24,7 +24,19 @@ from instar.fsm.words import digest_of
 from instar.store.checkpoints import hash_folder, import_checkpoint, locate_model, read_manifest, tensors_shared
 from tests.store.memory_blobs import MemoryBlobs
 
-RECIPE = Recipe(epochs=4, batch=12, rate=2e-4, frozen_layers=4, tokens_max=32, negatives=1, dropout=0.1)
+RECIPE = Recipe(
+    loss="pairs",
+    epochs=4,
+    batch=12,
+    rate=2e-4,
+    frozen_layers=4,
+    tokens_max=32,
+    negatives=1,
+    dropout=0.1,
+    structure=0.0,
+    general=0.0,
+    mix=0.5,
+)
 THINGS = ["file", "socket", "thread", "table", "image", "date", "path", "regex"]
 VERBS = ["open", "close", "copy"]
 
@@ -111,7 +123,8 @@ def test_trained_folder_loads_and_scores_as_reported(trained: tuple[TrainRequest
     embedder = MiniLMEmbedder(outcome.folder, digest_of(b"trained"))
     assert float(plain[0] @ embedder.embed(["open the file"])[0]) > 0.999
     questions = embedder.embed([pair.input for pair in asked.heldout])
-    scores = score(questions, [pair.output for pair in asked.heldout], asked.corpus, embedder.embed(asked.corpus))
+    corpus = Corpus.of([(text, text) for text in asked.corpus])
+    scores = score(questions, [pair.output for pair in asked.heldout], corpus, embedder.embed(corpus.texts))
     assert summarize(scores) == outcome.after
 
 
@@ -191,7 +204,8 @@ def test_answer_that_is_right_for_many_stands_once_and_never_against_them() -> N
         Pair("b", "one"),
         Pair("c", "three", ("three",)),
     ]
-    (batch,) = batches(rows, Recipe(epochs=1, batch=8, negatives=2), seed=0)
+    ((batch,),) = plan(Course.of(rows), Recipe(loss="pairs", epochs=1, batch=8, negatives=2), seed=0)
+    assert isinstance(batch, Batch)
     assert sorted(batch.documents) == ["one", "three", "two", "wrong"]
     against = {
         (text, document)
@@ -208,7 +222,8 @@ def test_answer_that_is_right_for_many_stands_once_and_never_against_them() -> N
 
 def test_wrong_answers_take_turns_by_epoch() -> None:
     rows = [Pair("a", "right", ("w0", "w1", "w2"))]
-    seen = [set(batch.documents) - {"right"} for batch in batches(rows, Recipe(epochs=4, negatives=1), seed=0)]
+    planned = plan(Course.of(rows), Recipe(loss="pairs", epochs=4, negatives=1), seed=0)
+    seen = [set(batch.documents) - {"right"} for (batch,) in planned if isinstance(batch, Batch)]
     assert seen == [{"w0"}, {"w1"}, {"w2"}, {"w0"}]
 
 
@@ -216,17 +231,16 @@ def test_wrong_answers_take_turns_by_epoch() -> None:
 @settings(max_examples=60, deadline=None)
 def test_every_row_is_learnt_once_an_epoch_in_equal_batches(count: int, size: int, epochs: int, seed: int) -> None:
     rows = [Pair(f"q{n}", f"a{n}") for n in range(count)]
-    recipe = Recipe(epochs=epochs, batch=size)
-    made = list(batches(rows, recipe, seed))
-    assert made == list(batches(rows, recipe, seed))
-    assert len(made) == steps_of(count, recipe)
-    sizes = [len(batch.inputs) for batch in made]
-    assert max(sizes) <= size
-    assert max(sizes) - min(sizes) <= 1
-    per_epoch = len(made) // epochs
-    for epoch in range(epochs):
-        part = made[epoch * per_epoch : (epoch + 1) * per_epoch]
-        assert sorted(text for batch in part for text in batch.inputs) == sorted(row.input for row in rows)
+    recipe = Recipe(loss="pairs", epochs=epochs, batch=size)
+    made = plan(Course.of(rows), recipe, seed)
+    assert made == plan(Course.of(rows), recipe, seed)
+    assert len(made) == epochs
+    for part in made:
+        sizes = [len(batch.inputs) for batch in part if isinstance(batch, Batch)]
+        assert max(sizes) <= size
+        assert max(sizes) - min(sizes) <= 1
+        learnt = [text for batch in part if isinstance(batch, Batch) for text in batch.inputs]
+        assert sorted(learnt) == sorted(row.input for row in rows)
 
 
 @pytest.mark.parametrize(

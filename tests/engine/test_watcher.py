@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from instar.engine.rollback import roll_back
 from instar.engine.runtime import Runtime
 from instar.engine.settings import load_settings
 from instar.engine.watcher import Watcher, rescan
+from instar.fsm.errors import ConfigError
 from instar.fsm.events import ChangeObserved, InputSkipped
 from tests.engine.agents import code_only
 
@@ -124,3 +126,45 @@ def test_failed_store_is_an_error_and_never_an_old_tree(runtime: Runtime, monkey
     with pytest.raises(OSError, match="No space left"):
         rescan(runtime)
     assert runtime.state.tree == tree
+
+
+def test_rules_are_recorded_before_a_tree_that_was_captured_under_others(tmp_path: Path) -> None:
+    first = code_only(tmp_path / "agent")
+    assert "*.pyc" in first.state.policy.capture.ignore
+    assert ".env" in first.state.policy.capture.secrets
+    assert first.state.policy.capture.cap_bytes == first.settings.watch.cap_bytes
+    first.close()
+    settings = load_settings(tmp_path / "agent", watch__ignore=["*.log"])
+    runtime = Runtime(tmp_path / "agent", actor="test", settings=settings)
+    (runtime.workspace.root / "a.log").write_text("left out\n")
+    (runtime.workspace.root / "notes.txt").write_text("changed\n")
+    kinds = [type(record.event).__name__ for record in rescan(runtime)]
+    assert kinds == ["PolicyChanged", "ChangeObserved"]
+    assert runtime.state.policy.capture.ignore[-7] == "*.log"
+    assert runtime.state.policy == runtime.settings.policy
+
+
+def test_rollback_spares_what_the_rules_of_then_left_out(tmp_path: Path) -> None:
+    code_only(tmp_path / "agent").close()
+    path = tmp_path / "agent" / "a.log"
+    path.write_text("first\n")
+    ignoring = load_settings(tmp_path / "agent", watch__ignore=["*.log"])
+    runtime = Runtime(tmp_path / "agent", actor="test", settings=ignoring)
+    (tmp_path / "agent" / "notes.txt").write_text("changed\n")
+    rescan(runtime)
+    target = runtime.reader.head()
+    runtime.close()
+    runtime = Runtime(tmp_path / "agent", actor="test")
+    rescan(runtime)
+    assert ("added", "a.log", False) in observed(runtime)
+    (tmp_path / "agent" / "notes.txt").write_text("changed again\n")
+    roll_back(runtime, target)
+    assert path.read_text() == "first\n"
+    assert (tmp_path / "agent" / "notes.txt").read_text() == "changed\n"
+
+
+def test_rules_cannot_be_set_as_policy(tmp_path: Path) -> None:
+    code_only(tmp_path / "agent").close()
+    settings = load_settings(tmp_path / "agent", policy__capture__cap_bytes="1")
+    with pytest.raises(ConfigError, match=r"watch\.ignore"):
+        Runtime(tmp_path / "agent", actor="test", settings=settings)

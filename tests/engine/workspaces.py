@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from instar.engine.ignore import Ignore
 from instar.engine.stat_cache import StatCache
 from instar.fsm.errors import BlobMissing
 from instar.fsm.words import Digest, digest_of
-from instar.store.ports import Blobs
+from instar.store.ports import BlobIntake
 from instar.store.trees import Tree
 
 Leaf = tuple[str, int, bytes]  # kind, permission bits, content or target
@@ -47,6 +47,17 @@ class FolderBlobs:
     def has(self, digest: Digest) -> bool:
         return (self.folder / digest).exists()
 
+    def put_many(self, contents: Sequence[bytes]) -> list[Digest]:
+        return [self.put(content) for content in contents]
+
+    def put_parts(self, parts: Iterator[bytes], size: int) -> Digest:
+        content = b"".join(parts)
+        assert len(content) == size
+        return self.put(content)
+
+    def lacking(self, digests: Iterable[Digest]) -> set[Digest]:
+        return {digest for digest in digests if not self.has(digest)}
+
 
 class WaitingBlobs(FolderBlobs):
     """Blobs of which the new ones wait for an append, as the real store's do: a process that dies loses them."""
@@ -73,8 +84,11 @@ class WaitingBlobs(FolderBlobs):
         self.waiting.clear()
 
 
-def scan(root: Path, blobs: Blobs, *, cap_bytes: int = 10 << 20, patterns: tuple[str, ...] = ()) -> Tree:
-    return Capture(root, blobs, Ignore(patterns), cap_bytes, cache=StatCache(root / ".instar" / "stat-cache")).scan()
+def scan(root: Path, blobs: BlobIntake, *, cap_bytes: int = 10 << 20, patterns: tuple[str, ...] = ()) -> Tree:
+    capture = Capture(root, blobs, Ignore(patterns), cap_bytes, cache=StatCache(root / ".instar" / "stat-cache"))
+    tree = capture.scan()
+    capture.save()
+    return tree
 
 
 def at(root: Path, path: bytes) -> Path:

@@ -8,6 +8,7 @@ from instar.fsm import events as e
 from instar.fsm.evolve import evolve
 from instar.fsm.policy import Policy
 from instar.fsm.react import react
+from instar.fsm.retention import Retention
 from instar.fsm.state import AgentState
 from instar.fsm.words import Digest, Seq, digest_of
 
@@ -68,9 +69,11 @@ EVENTS: tuple[e.AnyEvent, ...] = (
     CHANGE,
     e.TaskQueued(task="self_train", source="t"),
     e.InputSkipped(source="watcher", subject="x", reason="y"),
+    e.TreeCaptured(tree=digest_of(b"t3")),
     e.PolicyChanged(policy=Policy()),
     e.SnapshotTaken(name="n", tree=TREE, checkpoint=BASE, reason="r"),
     e.PayloadErased(target=Seq(1), payload_hash=D, remains="{}", reason="asked for"),
+    e.BlobsCollected(retention=Retention(), cutoff_us=0, kept_from=Seq(1), points=(), blobs=D, count=1, bytes=10),
     e.CycleStarted(entry="signals", span=SPAN, count=1),
     e.CycleStarted(entry="self_train", span=SPAN, count=1),
     e.CycleStarted(entry="mutate", span=SPAN, count=1),
@@ -108,6 +111,8 @@ def _cause(state: AgentState, event: e.AnyEvent) -> Seq | None:
         return state.restoring.seq if state.restoring else None
     if isinstance(event, e.PayloadErased):
         return event.target
+    if isinstance(event, e.BlobsCollected):
+        return None
     effect = react(state)
     return effect.answers if effect else None
 

@@ -7,11 +7,12 @@ from immutables import Map
 from msgspec.structs import replace
 
 from instar.fsm import events as e
-from instar.fsm.policies import explicit, promotion, triggers
+from instar.fsm.errors import IllegalTransition
+from instar.fsm.policies import explicit, promotion, triggers, worth_training
 from instar.fsm.policy import GatePolicy, RewardPolicy
 from instar.fsm.rewards import Standing, credit, is_low, ranking
-from instar.fsm.state import Candidate
-from instar.fsm.words import Seq
+from instar.fsm.state import AgentState, Candidate
+from instar.fsm.words import Seq, State
 from tests.fsm.builders import BASE, GAIN, NEW, embedded, fold, fresh, item, rewarded
 
 
@@ -66,18 +67,100 @@ def test_triggers_say_value_threshold_and_events() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gain", "pairs", "admitted"),
+    ("gain", "pairs", "expected", "before_version_3"),
     [
-        (GAIN, 40, True),
-        (e.Interval(0.1, 0.0, 0.2), 40, False),
-        (e.Interval(-0.1, -0.2, -0.05), 40, False),
-        (GAIN, 7, False),
+        (GAIN, 40, "promoted", "promoted"),
+        (e.Interval(0.1, 0.0, 0.2), 40, "undecided", "rejected"),
+        (e.Interval(0.0, 0.0, 0.0), 40, "rejected", "rejected"),
+        (e.Interval(-0.1, -0.2, 0.05), 40, "rejected", "rejected"),
+        (e.Interval(-0.1, -0.2, -0.05), 40, "rejected", "rejected"),
+        (GAIN, 7, "undecided", "rejected"),
     ],
 )
-def test_promotion_needs_a_whole_interval_above_zero(gain: e.Interval, pairs: int, admitted: bool) -> None:
-    verdict, reason = promotion(GatePolicy(), Candidate(Seq(9), NEW, gain, pairs))
-    assert verdict is admitted
+def test_promotion_needs_a_whole_interval_above_zero(
+    gain: e.Interval, pairs: int, expected: str, before_version_3: str
+) -> None:
+    old, _ = promotion(GatePolicy(), Candidate(Seq(9), NEW, gain, pairs))
+    verdict, reason = promotion(GatePolicy(), Candidate(Seq(9), NEW, gain, pairs, ()))
+    assert (verdict, old) == (expected, before_version_3)
     assert f"{gain.mean:+.4f}" in reason
+
+
+def ability(name: str, change: e.Interval, pairs: int = 100) -> e.Ability:
+    return e.Ability(name, pairs, 0.8, 0.8 + change.mean, change)
+
+
+@pytest.mark.parametrize(
+    ("change", "pairs", "expected"),
+    [
+        (e.Interval(0.02, 0.01, 0.03), 100, "promoted"),
+        (e.Interval(-0.009, -0.02, -0.001), 100, "promoted"),  # it fell, but within the limit
+        (e.Interval(-0.011, -0.02, -0.001), 100, "rejected"),
+        (e.Interval(-0.011, -0.03, 0.005), 100, "undecided"),  # which may be chance
+        (e.Interval(-0.5, -0.6, -0.4), 19, "promoted"),  # too few cases to say anything
+    ],
+)
+def test_nothing_old_may_fall_by_more_than_its_limit(change: e.Interval, pairs: int, expected: str) -> None:
+    abilities = (ability("own", e.Interval(0.0, -0.01, 0.01)), ability("general", change, pairs))
+    verdict, reason = promotion(GatePolicy(), Candidate(Seq(9), NEW, GAIN, 40, abilities))
+    assert verdict == expected
+    assert ("general" in reason) == (expected != "promoted" or pairs >= 20)
+    mild = promotion(GatePolicy(forgetting_max=0.6), Candidate(Seq(9), NEW, GAIN, 40, abilities))
+    assert mild[0] == "promoted"
+
+
+def test_undecided_says_how_many_pairs_would_decide() -> None:
+    gain = e.Interval(0.02, -0.02, 0.06)  # half as wide with four times the pairs: just above zero
+    verdict, reason = promotion(GatePolicy(), Candidate(Seq(9), NEW, gain, 25, ()))
+    assert verdict == "undecided"
+    assert "about 101 would decide" in reason
+
+
+def test_temperatures_reach_the_state_with_their_checkpoints() -> None:
+    from msgspec.structs import replace
+
+    from tests.fsm.builders import cycle_at_training, trained
+
+    told = replace(trained(), abilities=(), temperature=0.03, base_temperature=0.05)
+    judged = fold(cycle_at_training(), told)
+    again = e.MemoryReembedded(space=NEW, rows=((Seq(4), 0),), vectors=NEW, dim=384)
+    state = fold(judged, again, rewarded("promoted", subject="checkpoint", checkpoint=NEW))
+    assert dict(state.calibrations) == {BASE: 0.05, NEW: 0.03}
+    state = fold(judged, rewarded("undecided", subject="checkpoint"))
+    assert (dict(state.calibrations), state.checkpoint) == ({BASE: 0.05}, BASE)
+
+
+def test_cancelled_training_ends_the_cycle_and_starts_no_other() -> None:
+    from tests.fsm.builders import cycle_at_training
+
+    state = cycle_at_training()
+    assert state.cycle is not None
+    ended = fold(state, e.EffectFailed(effect="train", reason="cancelled on request", cancelled=True))
+    assert (ended.machine, ended.waiting, ended.failures) == (State.IDLE, state.waiting, state.failures)
+    assert ended.trained_rows == state.cycle.rows
+    assert ended.trained == state.trained  # an explicit order may train on these rows after all
+    with pytest.raises(IllegalTransition, match="only a training"):
+        fold(start_of_cycle(), e.EffectFailed(effect="diff", reason="r", cancelled=True))
+
+
+@pytest.mark.parametrize(("recipe", "trains"), [({}, False), ({"epochs": 3}, True)])
+def test_order_that_names_a_recipe_may_learn_the_same_rows_again(recipe: dict[str, int], trains: bool) -> None:
+    from tests.fsm.builders import dataset, start
+
+    state = replace(fresh(), trained=dataset().dataset, trained_rows=100)
+    state = fold(state, e.TaskQueued(task="self_train", source="t", recipe=recipe))
+    state = fold(state, start(state))
+    assert worth_training(state, dataset()) is trains
+    other = replace(dataset(), dataset=NEW)
+    assert worth_training(state, other) is True
+    assert worth_training(state, replace(other, train=1)) is False
+
+
+def start_of_cycle() -> AgentState:
+    from tests.fsm.builders import FEEDBACK, start
+
+    state = fold(fresh(), FEEDBACK)
+    return fold(state, start(state))
 
 
 def test_rewards_fold_to_an_exponential_mean_and_rank() -> None:

@@ -13,7 +13,9 @@ from instar.fsm import events as e
 from instar.fsm.codec import TYPES, encode_event
 from instar.fsm.erasure import remains_of
 from instar.fsm.policy import DriftPolicy, Policy
+from instar.fsm.retention import Retention
 from instar.fsm.words import Seq, digest_of
+from instar.store.collected import list_digests
 from instar.store.log import EventLog
 from instar.store.reader import SCHEMA_HEAD
 from tests.engine.dashboard_log import NEW, append, feedback, sample_log
@@ -62,6 +64,21 @@ def erase_one(log: EventLog) -> None:
     log.erase([erasure])
 
 
+def collect_one(log: EventLog) -> None:
+    """Collects a blob that no event names."""
+    gone = [log.blobs.put(b"of an effect that crashed")]
+    collection = e.BlobsCollected(
+        retention=Retention(days=0),
+        cutoff_us=log.now_us(),
+        kept_from=Seq(log.state.head + 1),
+        points=(),
+        blobs=log.blobs.put(list_digests(gone)),
+        count=1,
+        bytes=42,
+    )
+    log.collect(lambda _: (collection, gone))
+
+
 def write(root: Path) -> Path:
     """Writes a log with every event type."""
     log = sample_log(root)
@@ -106,8 +123,10 @@ def write(root: Path) -> Path:
             )
             append(log, rejected)
             finish(log, "rejected")
+    append(log, e.TreeCaptured(tree=digest_of(b"t5")))
     computed_here(log)
     erase_one(log)
+    collect_one(log)
     while log.reader.head() < 300:
         append(log, feedback(log.reader.head(), "pass"))
     missing = set(TYPES) - {type(record.event).__name__ for record in log.reader.read()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+
 from instar.fsm.errors import BlobMissing
 from instar.fsm.words import Digest, digest_of
 
@@ -23,3 +25,14 @@ class MemoryBlobs:
 
     def has(self, digest: Digest) -> bool:
         return digest in self.contents
+
+    def put_many(self, contents: Sequence[bytes]) -> list[Digest]:
+        return [self.put(content) for content in contents]
+
+    def put_parts(self, parts: Iterator[bytes], size: int) -> Digest:
+        content = b"".join(parts)
+        assert len(content) == size
+        return self.put(content)
+
+    def lacking(self, digests: Iterable[Digest]) -> set[Digest]:
+        return {digest for digest in digests if not self.has(digest)}

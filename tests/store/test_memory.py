@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -22,8 +24,9 @@ from instar.fsm.events import (
 )
 from instar.fsm.record import Recorded
 from instar.fsm.words import Digest, Seq, State, digest_of
+from instar.store.failpoints import arm
 from instar.store.memory import MemoryRow, VectorMemory
-from instar.store.vector_space import EXACT_ROWS_MAX
+from instar.store.vector_index import EXACT_ROWS_MAX
 from tests.store.logs import feedback, fresh_log
 from tests.store.memory_blobs import MemoryBlobs
 
@@ -232,7 +235,7 @@ def test_saved_memory_is_read_again_without_the_old_events(tmp_path: Path, log: 
     assert len(again.vectors(A)[0]) == 41
 
 
-@pytest.mark.parametrize("suffix", [".usearch", ".meta"])
+@pytest.mark.parametrize("suffix", [".usearch", ".vectors", ".meta"])
 @pytest.mark.parametrize("harm", ["delete", "cut", "flip", "empty"])
 def test_missing_or_torn_files_are_built_anew(
     tmp_path: Path, log: ListLog, blobs: MemoryBlobs, suffix: str, harm: str
@@ -336,7 +339,8 @@ def test_prune_forgets_files_that_can_be_built_anew(tmp_path: Path, log: ListLog
     memory.catch_up(log, blobs)
     assert memory.rebuild(A) == memory.rebuild(B) == 3
     assert memory.prune([B]) == 1
-    assert sorted(path.name for path in tmp_path.glob("*.*") if path.suffix != ".lock") == [f"{B}.meta", f"{B}.usearch"]
+    left = sorted(path.name for path in tmp_path.glob("*.*") if path.suffix != ".lock")
+    assert left == [f"{B}.meta", f"{B}.usearch", f"{B}.vectors"]
     assert len(memory.search(A, rows[0], 9)) == 3
 
 
@@ -375,7 +379,7 @@ def test_filtered_search_is_the_exact_one(
 def test_search_by_the_graph_falls_back_to_exact_for_rare_rows(
     memory: VectorMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("instar.store.vector_space.EXACT_ROWS_MAX", 100)
+    monkeypatch.setattr("instar.store.vector_index.EXACT_ROWS_MAX", 100)
     held = vectors(3000, dim=32)
     memory.add(A, [row(n + 1, kind="rare" if n % 1000 == 7 else "unit") for n in range(len(held))], held)
     query = vectors(1, dim=32, seed=3)[0]
@@ -413,3 +417,197 @@ def test_real_log_and_blobs_feed_memory(tmp_path: Path) -> None:
     assert (hit.row.seq, hit.row.signal) == (recorded.seq, signal.seq)
     assert hit.similarity == pytest.approx(1.0, abs=1e-3)
     log.close()
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["unit", "failure"]),
+            st.sampled_from(["a", "b", None]),
+            st.sampled_from(["f.py::x", "f.py", "g"]),
+            st.integers(0, 9),
+        ),
+        min_size=1,
+        max_size=80,
+    ),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "kinds": st.lists(st.sampled_from(["unit", "failure", "none"]), max_size=2),
+            "task_types": st.lists(st.sampled_from(["a", "b"]), max_size=2),
+            "units": st.lists(st.sampled_from(["f.py", "f.py*", "g", "*"]), max_size=2),
+            "since_us": st.integers(0, 9),
+            "until_us": st.integers(0, 9),
+        },
+    ),
+    st.integers(1, 12),
+)
+@settings(max_examples=120, deadline=None)
+def test_every_filter_gives_the_exact_nearest_of_what_it_admits(
+    made: list[tuple[str, str | None, str, int]], filters: dict[str, object], k: int
+) -> None:
+    memory = VectorMemory(Path("/nonexistent"))
+    rows = [
+        row(n // 7 + 1, n % 7, kind=kind, task_type=task, unit=unit, at_us=at)
+        for n, (kind, task, unit, at) in enumerate(made)
+    ]
+    held = vectors(len(rows), seed=len(rows))
+    memory.add(A, rows, held)
+    query = vectors(1, seed=3)[0]
+    hits = memory.search(A, query, k, **filters)  # type: ignore[arg-type]
+    fit = [n for n, one in enumerate(rows) if admitted(one, filters)]
+    order = sorted(fit, key=lambda n: -float(held[n].astype(np.float16).astype(np.float32) @ query))[:k]
+    np.testing.assert_allclose([hit.similarity for hit in hits], (held @ query)[order], atol=2e-3)
+    assert all(admitted(hit.row, filters) for hit in hits)
+
+
+def admitted(one: MemoryRow, filters: dict[str, object]) -> bool:
+    def named(names: object, name: str | None) -> bool:
+        assert isinstance(names, list)
+        return name is not None and any(
+            name.startswith(wanted[:-1]) if wanted.endswith("*") else name == wanted for wanted in names
+        )
+
+    return (
+        ("kinds" not in filters or named(filters["kinds"], one.kind))
+        and ("task_types" not in filters or named(filters["task_types"], one.task_type))
+        and ("units" not in filters or named(filters["units"], one.unit))
+        and one.at_us >= filters.get("since_us", 0)  # type: ignore[operator]
+        and one.at_us <= filters.get("until_us", 99)  # type: ignore[operator]
+    )
+
+
+def clustered(count: int, dim: int = 32) -> NDArray[np.float32]:
+    drawn = np.random.default_rng(5)
+    made = vectors(50, dim, seed=1)[drawn.integers(0, 50, count)] + 0.3 * vectors(count, dim, seed=2)
+    rows: NDArray[np.float32] = made / np.linalg.norm(made, axis=1, keepdims=True)
+    return rows
+
+
+def test_graph_finds_enough_of_the_nearest_and_a_filter_all_of_them(
+    memory: VectorMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("instar.store.vector_index.EXACT_ROWS_MAX", 1000)
+    held = clustered(5000)
+    rows = [row(n // 100 + 1, n % 100, kind="rare" if n % 50 == 7 else "unit") for n in range(4800)]
+    memory.add(A, rows, held[:4800])
+    space = memory._fresh(A)
+    assert space.behind == 4800
+    exact = np.argsort(-(held[4800:] @ held[:4800].T), axis=1)[:, :10]
+    for behind in (True, False):
+        found_places = [
+            [(hit.row.seq - 1) * 100 + hit.row.item for hit in hits] for hits in memory.search_each(A, held[4800:], 10)
+        ]
+        shares = [len(set(one) & set(other)) / 10 for one, other in zip(found_places, exact.tolist(), strict=True)]
+        assert np.mean(shares) >= (0.99 if behind else 0.95)
+        if behind:
+            space.link(lambda: True)
+    assert space.behind == 0
+    rare = [n for n in range(4800) if n % 50 == 7]
+    for query in held[4800:4820]:
+        hits = memory.search(A, query, 10, kinds=["rare"])
+        np.testing.assert_allclose(
+            [hit.similarity for hit in hits], np.sort(held[rare] @ query)[::-1][:10], atol=2e-3
+        )
+
+
+def test_row_that_is_replaced_is_found_by_its_new_vector_in_the_graph(
+    memory: VectorMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("instar.store.vector_index.EXACT_ROWS_MAX", 100)
+    held = clustered(1000)
+    memory.add(A, [row(n + 1, replaceable=n != 4) for n in range(1000)], held)
+    memory._fresh(A).link(lambda: True)
+    moved = -held[3]
+    assert memory.add(A, [row(4, text="new"), row(5, text="new")], np.stack([moved, moved])) == 1
+    assert memory.search(A, moved, 1)[0].row == row(4, text="new")
+    assert memory.search(A, held[4], 1)[0].row == row(5, replaceable=False)
+
+
+def test_large_space_is_searched_while_a_thread_links_and_saves_it(
+    tmp_path: Path, log: ListLog, blobs: MemoryBlobs
+) -> None:
+    _, rows = embedded(log, blobs, clustered(2000))
+    memory = VectorMemory(tmp_path)
+    memory.catch_up(log, blobs)
+    assert memory.search(A, rows[7], 1)[0].row.item == 7
+    linker = memory._linker
+    assert linker is not None
+    linker.join(60)
+    assert (tmp_path / f"{A}.meta").exists()
+    assert memory._fresh(A).behind == 0
+
+
+def test_copy_that_is_cut_or_flipped_anywhere_is_built_anew(tmp_path: Path, log: ListLog, blobs: MemoryBlobs) -> None:
+    _, rows = embedded(log, blobs, vectors(40))
+    memory = VectorMemory(tmp_path)
+    memory.catch_up(log, blobs)
+    before = memory.search(A, rows[0], 9)
+    memory.save()
+    whole = {path: path.read_bytes() for path in tmp_path.glob(f"{A}.*")}
+    assert len(whole) == 3
+    for path, content in whole.items():
+        for place in [*range(0, 64, 7), *range(64, len(content), len(content) // 9), len(content) - 1]:
+            for harmed in (content[:place], content[:place] + bytes([content[place] ^ 64]) + content[place + 1 :]):
+                path.write_bytes(harmed)
+                again = VectorMemory(tmp_path)
+                again.catch_up(log, blobs)
+                assert again.search(A, rows[0], 9) == before, (path.suffix, place)
+                for other, bytes_before in whole.items():
+                    other.write_bytes(bytes_before)
+
+
+@pytest.mark.parametrize("place", ["durable.written", "durable.named"])
+@pytest.mark.parametrize("passing", [1, 2, 3])
+def test_save_killed_anywhere_leaves_a_memory_that_answers(tmp_path: Path, place: str, passing: int) -> None:
+    script = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parent.parent.parent)!r})
+from pathlib import Path
+from tests.store.test_memory import *
+log, blobs = ListLog(), MemoryBlobs()
+memory = VectorMemory(Path({str(tmp_path)!r}))
+embedded(log, blobs, vectors(30, seed=1))
+memory.catch_up(log, blobs); memory.search(A, vectors(1)[0], 1); memory.save()
+embedded(log, blobs, vectors(30, seed=2))
+from instar.store.failpoints import arm
+arm("{place}=kill@{passing}")
+memory.catch_up(log, blobs); memory.search(A, vectors(1)[0], 1); memory.save()
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert run.returncode == -9, run.stderr
+    log, blobs = ListLog(), MemoryBlobs()
+    one, two = (embedded(log, blobs, vectors(30, seed=seed))[1] for seed in (1, 2))
+    again = VectorMemory(tmp_path)
+    again.catch_up(log, blobs)
+    assert len(again.vectors(A)[0]) == 60
+    for number, rows in enumerate((one, two), 1):
+        assert [(hit.row.seq, hit.row.item) for hit in again.search(A, rows[5], 1)] == [(number, 5)]
+
+
+def test_full_disk_in_a_save_costs_no_answer_and_is_made_up_for(
+    tmp_path: Path, log: ListLog, blobs: MemoryBlobs, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, rows = embedded(log, blobs, vectors(30))
+    memory = VectorMemory(tmp_path)
+    memory.catch_up(log, blobs)
+    arm("durable.written=error@2")
+    try:
+        assert memory.search(A, rows[3], 1)[0].row.item == 3
+    finally:
+        arm("")
+    assert "not saved" in caplog.text
+    memory.save()
+    assert VectorMemory(tmp_path).search(A, rows[3], 1)[0].row.item == 3
+
+
+def test_reembedding_never_overwrites_a_row_that_may_not_be_replaced(
+    memory: VectorMemory, log: ListLog, blobs: MemoryBlobs
+) -> None:
+    one, _ = embedded(log, blobs, vectors(2, seed=1), replaceable=False)
+    for seed in (3, 4):
+        content = blobs.put(vectors(2, seed=seed).astype("<f4").tobytes())
+        log.append(MemoryReembedded(space=B, rows=((one, 0), (one, 1)), vectors=content, dim=DIM))
+    memory.catch_up(log, blobs)
+    rows, held = memory.vectors(B)
+    assert [one.replaceable for one in rows] == [False, False]
+    np.testing.assert_allclose(held, vectors(2, seed=3), atol=1e-3)

@@ -127,7 +127,7 @@ def test_migrated_schema_is_the_declared_one(log: EventLog) -> None:
         triggers = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")}
         revision = connection.execute("SELECT version_num FROM alembic_version").fetchone()[0]
     connection.close()
-    assert triggers == {"events_no_update", "events_no_delete", "events_appended", "events_erased"}
+    assert triggers == {"events_no_update", "events_no_delete", "events_appended", "events_erased", "blobs_collected"}
     assert revision == SCHEMA_HEAD
 
 

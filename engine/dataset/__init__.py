@@ -1,0 +1,1 @@
+"""What a data set is made of: rows, their splits, and what is kept out of them."""

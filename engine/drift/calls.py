@@ -1,0 +1,260 @@
+"""The one form of calls that formatters and linters write in more than one way.
+
+What they know of: flake8-comprehensions, pyupgrade, flake8-simplify, refurb and their kin (the rules are ruff's C4, UP,
+SIM, PERF, FURB). Names of builtins are taken to mean the builtins.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import Final
+
+_CONSUMERS: Final = frozenset(
+    {"any", "all", "sum", "min", "max", "sorted", "set", "frozenset", "tuple", "list", "dict", "enumerate", "iter"}
+)
+"""Builtins for which a list in brackets and a generator are the same argument."""
+_OS_ERRORS: Final = frozenset({"EnvironmentError", "IOError", "WindowsError", "socket.error", "select.error"})
+_TIMEOUTS: Final = frozenset({"socket.timeout", "asyncio.TimeoutError", "concurrent.futures.TimeoutError"})
+_ALIASES: Final = {
+    **dict.fromkeys(_OS_ERRORS, "OSError"),
+    **dict.fromkeys(_TIMEOUTS, "TimeoutError"),
+    **{f"typing.{name}": name.lower() for name in ("List", "Dict", "Set", "FrozenSet", "Tuple", "Type")},
+    "io.open": "open",
+    "six.text_type": "str",
+    "six.binary_type": "bytes",
+    "datetime.UTC": "datetime.timezone.utc",
+    "functools.cache": "functools.lru_cache",
+}
+_ASSERTIONS: Final = {
+    "assertEquals": "assertEqual",
+    "assertNotEquals": "assertNotEqual",
+    "assert_": "assertTrue",
+    "assertRaisesRegexp": "assertRaisesRegex",
+    "assertRegexpMatches": "assertRegex",
+}
+_DEFAULTS: Final[dict[str, tuple[int, object]]] = {"open": (1, "r"), "range": (0, 0), "print": (0, "")}
+"""Positional arguments that say what is so without them: ``(place, value)``."""
+
+
+IMPORTED: Final = ":"
+"""Stands before the first name of what an import brings, so that no variable of the same name is taken for it."""
+
+
+def dotted(node: ast.expr) -> str | None:
+    """Gives `a.b.c` of names and attributes, or None for any other expression."""
+    path: list[str] = []
+    while isinstance(node, ast.Attribute):
+        path.append(node.attr)
+        node = node.value
+    return ".".join([node.id.removeprefix(IMPORTED), *path[::-1]]) if isinstance(node, ast.Name) else None
+
+
+def named(name: str) -> ast.expr:
+    """Gives the expression `a.b.c`; the leading dots of a relative module stay with its first name."""
+    dots = len(name) - len(name.lstrip(f".{IMPORTED}"))
+    root, *path = name[dots:].split(".")
+    node: ast.expr = ast.Name(name[:dots] + root, ast.Load())
+    for attribute in path:
+        node = ast.Attribute(node, attribute, ast.Load())
+    return node
+
+
+def alias(node: ast.expr) -> ast.expr:
+    """Gives the name by which a builtin or a function of the standard library is told, if it has several."""
+    name = dotted(node)
+    if name in _ALIASES:
+        told = _ALIASES[name]
+        return named(IMPORTED + told if "." in told else told)
+    if isinstance(node, ast.Attribute) and node.attr in _ASSERTIONS:
+        return ast.Attribute(node.value, _ASSERTIONS[node.attr], node.ctx)
+    return node
+
+
+def called(node: ast.Call) -> ast.expr:
+    """Gives the form of a call whose parts are in their form already."""
+    match node:
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=keywords):
+            if not keywords:
+                return _builtin(name, arguments, node)
+            return _builtin_with_keywords(name, node)
+        case ast.Call(func=ast.Attribute(attr=name)):
+            return _method(name, node)
+    return node
+
+
+def _builtin(name: str, arguments: list[ast.expr], node: ast.Call) -> ast.expr:
+    match name, arguments:
+        case "list", []:
+            return ast.List([], ast.Load())
+        case "tuple", []:
+            return ast.Tuple([], ast.Load())
+        case "dict", []:
+            return ast.Dict([], [])
+        case "str" | "bytes", [] | [ast.Constant()]:
+            return _literal(name, arguments, node)
+        case "super", [_, _]:
+            return ast.Call(node.func, [], [])
+        case "isinstance" | "issubclass", [value, ast.BinOp(op=ast.BitOr()) | ast.Tuple() as kinds]:
+            return ast.Call(node.func, [value, _one_or_many(kinds)], [])
+        case "map", [ast.Lambda(args=ast.arguments(args=[parameter], defaults=[]), body=body), items]:
+            return _generator(body, parameter.arg, items, [])
+        case "filter", [ast.Lambda(args=ast.arguments(args=[parameter], defaults=[]), body=body), items]:
+            return _generator(ast.Name(parameter.arg, ast.Load()), parameter.arg, items, [body])
+    if name in _CONSUMERS and len(arguments) == 1:
+        return _consumer(name, arguments[0], node)
+    if name in _DEFAULTS and len(arguments) > _DEFAULTS[name][0]:
+        place, default = _DEFAULTS[name]
+        given = arguments[place]
+        told = isinstance(given, ast.Constant) and type(given.value) is type(default) and given.value == default
+        if told and (name != "range" or len(arguments) == 2) and len(arguments) == (2 if name != "print" else 1):
+            return ast.Call(node.func, arguments[:place] + arguments[place + 1 :], [])
+    return node
+
+
+def _literal(name: str, arguments: list[ast.expr], node: ast.Call) -> ast.expr:
+    wanted: type = str if name == "str" else bytes
+    if not arguments:
+        return ast.Constant(wanted())
+    only = arguments[0]
+    return only if isinstance(only, ast.Constant) and isinstance(only.value, wanted) else node
+
+
+def _one_or_many(kinds: ast.expr) -> ast.expr:
+    """`A | B`, `(A, B)` and `(A,)`, and the order of what is asked for."""
+    items = kinds.elts if isinstance(kinds, ast.Tuple) else _alternatives(kinds)
+    unique = {ast.dump(item): item for item in items}
+    return exceptions(ast.Tuple(list(unique.values()), ast.Load()))
+
+
+def exceptions(node: ast.expr) -> ast.expr:
+    """Gives the form of the classes that a handler names: each once, in order, a single one without its tuple."""
+    if not isinstance(node, ast.Tuple):
+        return node
+    unique = {ast.dump(item): item for item in node.elts}
+    items = [unique[key] for key in sorted(unique)]
+    return items[0] if len(items) == 1 else ast.Tuple(items, ast.Load())
+
+
+def _alternatives(node: ast.expr) -> list[ast.expr]:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        return [*_alternatives(node.left), *_alternatives(node.right)]
+    return [node]
+
+
+def _consumer(name: str, only: ast.expr, node: ast.Call) -> ast.expr:
+    if isinstance(only, ast.ListComp):
+        only = ast.GeneratorExp(only.elt, only.generators)
+    match name, only:
+        case "set", ast.GeneratorExp(elt=elt, generators=generators):
+            return ast.SetComp(elt, generators)
+        case "list", ast.GeneratorExp(elt=elt, generators=generators):
+            return ast.ListComp(elt, generators)
+        case "dict", ast.GeneratorExp(elt=ast.Tuple(elts=[key, value]), generators=generators):
+            return ast.DictComp(key, value, generators)
+        case "set", ast.List(elts=items) | ast.Tuple(elts=items) if items:
+            return ast.Set(items)
+        case "list", ast.List(elts=items) | ast.Tuple(elts=items):
+            return ast.List(items, ast.Load())
+        case "tuple", ast.List(elts=items) | ast.Tuple(elts=items):
+            return ast.Tuple(items, ast.Load())
+        case "dict", ast.List(elts=items) if all(isinstance(one, ast.Tuple) and len(one.elts) == 2 for one in items):
+            pairs = [one.elts for one in items if isinstance(one, ast.Tuple)]
+            return ast.Dict([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+        case "list" | "set" | "sorted", ast.Call(func=ast.Name(id="list" | "tuple"), args=[inner], keywords=[]):
+            return ast.Call(node.func, [inner], [])
+        case "list", ast.Call(func=ast.Name(id="sorted")):
+            return only
+        case "set" | "sorted" | "list" | "iter", ast.Call(func=ast.Attribute(value=inner, attr="keys"), args=[]):
+            return ast.Call(node.func, [inner], [])
+    return ast.Call(node.func, [only], [])
+
+
+def _generator(result: ast.expr, name: str, items: ast.expr, conditions: list[ast.expr]) -> ast.expr:
+    target = ast.Name(name, ast.Store())
+    return ast.GeneratorExp(result, [ast.comprehension(target, items, conditions, 0)])
+
+
+def comprehended(node: ast.ListComp | ast.SetComp | ast.DictComp) -> ast.expr:
+    """`[x for x in y]`, `{x for x in y}` and `{k: v for k, v in y}` are `list(y)`, `set(y)` and `dict(y)`."""
+    match node:
+        case ast.ListComp(elt=ast.Name(id=a), generators=[ast.comprehension(ifs=[], is_async=0) as only]):
+            if isinstance(only.target, ast.Name) and only.target.id == a:
+                return _consumer("list", only.iter, _call("list", only.iter))
+        case ast.SetComp(elt=ast.Name(id=a), generators=[ast.comprehension(ifs=[], is_async=0) as only]):
+            if isinstance(only.target, ast.Name) and only.target.id == a:
+                return _consumer("set", only.iter, _call("set", only.iter))
+        case ast.DictComp(
+            key=ast.Name(id=a), value=ast.Name(id=b), generators=[ast.comprehension(ifs=[], is_async=0) as only]
+        ):
+            match only.target:
+                case ast.Tuple(elts=[ast.Name(id=c), ast.Name(id=d)]) if (a, b) == (c, d):
+                    return _consumer("dict", only.iter, _call("dict", only.iter))
+    return node
+
+
+def _builtin_with_keywords(name: str, node: ast.Call) -> ast.expr:
+    if name == "dict" and not node.args and all(key.arg for key in node.keywords):
+        keys: list[ast.expr | None] = [ast.Constant(key.arg) for key in node.keywords]
+        return ast.Dict(keys, [key.value for key in node.keywords])
+    if name == "open":
+        mode = [key for key in node.keywords if key.arg == "mode"]
+        if mode and len(node.args) == 1:
+            rest = [key for key in node.keywords if key.arg != "mode"]
+            return called(ast.Call(node.func, [node.args[0], mode[0].value], rest))
+        match node.args:
+            case [path, ast.Constant(value="r")]:
+                return ast.Call(node.func, [path], node.keywords)
+    return node
+
+
+def _method(name: str, node: ast.Call) -> ast.expr:
+    match name, node.args, node.keywords:
+        case "encode" | "decode", [ast.Constant(value=str(codec))], [] if codec.lower() in {"utf-8", "utf8"}:
+            return ast.Call(node.func, [], [])
+        case "get", [key, ast.Constant(value=None)], []:
+            return ast.Call(node.func, [key], [])
+        case "copy", [], [] if isinstance(node.func, ast.Attribute):
+            return ast.Subscript(node.func.value, ast.Slice(), ast.Load())
+        case "split", [], []:
+            return _split(node)
+        case "join" | "update" | "extend", [ast.ListComp(elt=elt, generators=generators)], []:
+            return ast.Call(node.func, [ast.GeneratorExp(elt, generators)], [])
+        case "union" | "update" | "extend", [ast.Call(func=ast.Name(id="list" | "tuple"), args=[inner])], []:
+            return ast.Call(node.func, [inner], [])
+    full = dotted(node.func)
+    if full == "typing.cast" and len(node.args) == 2:
+        return node.args[1]
+    if full == "functools.lru_cache" and _is_unbounded(node):
+        return node.func
+    if full is not None and full.startswith("subprocess."):
+        return ast.Call(node.func, node.args, _subprocess(node.keywords))
+    return node
+
+
+def _split(node: ast.Call) -> ast.expr:
+    """`"a b".split()` is the list of its words."""
+    match node.func:
+        case ast.Attribute(value=ast.Constant(value=str(text))):
+            return ast.List([ast.Constant(word) for word in text.split()], ast.Load())
+    return node
+
+
+def _is_unbounded(node: ast.Call) -> bool:
+    match node.args, node.keywords:
+        case [], [ast.keyword(arg="maxsize", value=ast.Constant(value=None))]:
+            return True
+        case [ast.Constant(value=None)], []:
+            return True
+    return False
+
+
+def _subprocess(keywords: list[ast.keyword]) -> list[ast.keyword]:
+    told = [ast.keyword("text", key.value) if key.arg == "universal_newlines" else key for key in keywords]
+    pipes = [key for key in told if key.arg in {"stdout", "stderr"} and dotted(key.value) == "subprocess.PIPE"]
+    if len(pipes) == 2:
+        told = [key for key in told if key not in pipes] + [ast.keyword("capture_output", ast.Constant(True))]
+    return told
+
+
+def _call(name: str, *arguments: ast.expr) -> ast.Call:
+    return ast.Call(ast.Name(name, ast.Load()), list(arguments), [])

@@ -1,0 +1,136 @@
+"""The one form of a definition's meaning: what is left when every rewriting that keeps it is undone.
+
+Two sources that formatters, linters, refactorings or a minifier turn into each other have the same form; a changed
+operator, constant, call or branch stays. It rests on what such tools rest on: that builtins are the builtins, that
+comparison is ordinary, that text is put together of what can be put together.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from typing import Final
+
+from instar.engine.syntax import DEFINITIONS, Definition
+
+from .calls import dotted
+from .expressions import rewrite
+from .flow import flow, function_tail
+from .inline import mark_uses, merge_copies
+from .unique import uniquely_named
+
+ROUNDS: Final = 2
+"""How often the rules are applied: some find their pattern only in what others left."""
+_MESSAGES: Final = frozenset({"debug", "info", "warning", "warn", "error", "exception", "critical", "log"})
+_ABSENT: Final = frozenset({"lineno", "col_offset", "end_lineno", "end_col_offset", "type_comment", "kind"})
+
+
+def canonical(node: ast.Module | Definition, origins: Mapping[str, str]) -> ast.Module | Definition:
+    """Gives the form of a definition, as a tree of its own.
+
+    Args:
+        node: the definition, which is left as it is; definitions within a module or class body are cut out of it.
+        origins: what imported names stand for.
+    """
+    whole = _copied(node, whole=isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
+    assert isinstance(whole, (ast.Module, *DEFINITIONS))
+    for one in ast.walk(whole):
+        if isinstance(one, ast.arguments):
+            one.posonlyargs, one.args = [], [*one.posonlyargs, *one.args]
+    shadowed = {
+        name
+        for one in ast.walk(whole)
+        if isinstance(one, (ast.Name, ast.arg))
+        for name in [one.arg if isinstance(one, ast.arg) else one.id if isinstance(one.ctx, ast.Store) else ""]
+    }
+    known = {name: origin for name, origin in origins.items() if name not in shadowed}
+    if isinstance(whole, ast.Module):
+        whole.body = [one for one in whole.body if not isinstance(one, (ast.Import, ast.ImportFrom))]
+    uniquely_named(whole)
+    for _ in range(ROUNDS):
+        rewrite(whole, known)
+        known = {}
+        for one in ast.walk(whole):
+            if isinstance(one, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                merge_copies(one)
+                mark_uses(one)
+        tail = function_tail(whole) if isinstance(whole, (ast.FunctionDef, ast.AsyncFunctionDef)) else "none"
+        whole.body = flow(whole.body, tail, isinstance(whole, ast.ClassDef))
+    return whole
+
+
+def weakened(whole: ast.Module | Definition, *, annotations: bool, messages: bool) -> ast.Module | Definition:
+    """Gives a copy of a form without what only readers see.
+
+    Args:
+        whole: a form that ``canonical`` gave.
+        annotations: whether annotations stay, which something might read.
+        messages: whether the words stay in which errors and log entries are told.
+    """
+    copy = _copied(whole, whole=True)
+    assert isinstance(copy, (ast.Module, *DEFINITIONS))
+    if not annotations:
+        _strip(copy)
+    if not messages:
+        _silence(copy)
+    return copy
+
+
+def _copied(node: ast.AST, *, whole: bool) -> ast.AST:
+    """Copies a tree without its places in the text; unless ``whole``, definitions inside keep no body."""
+    fields: dict[str, object] = {}
+    for field, held in ast.iter_fields(node):
+        if field in _ABSENT:
+            continue
+        if isinstance(held, ast.AST):
+            held = held if isinstance(held, (ast.expr_context, ast.operator)) else _copied(held, whole=whole)
+        elif isinstance(held, list):
+            held = [_inner(one, whole) if isinstance(one, ast.AST) else one for one in held]
+        fields[field] = held
+    return type(node)(**fields)
+
+
+def _inner(node: ast.AST, whole: bool) -> ast.AST:
+    if whole or not isinstance(node, DEFINITIONS):
+        return _copied(node, whole=whole)
+    return ast.ClassDef(node.name, [], [], [], [], **({"type_params": []} if hasattr(node, "type_params") else {}))
+
+
+def _strip(whole: ast.AST) -> None:
+    """Takes the annotations off a tree."""
+    for node in ast.walk(whole):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                node.returns = None
+            case ast.arg():
+                node.annotation = None
+            case ast.ClassDef():
+                node.body = [bare for one in node.body if (bare := _unannotated(one)) is not None]
+
+
+def _unannotated(statement: ast.stmt) -> ast.stmt | None:
+    if not isinstance(statement, ast.AnnAssign):
+        return statement
+    return ast.Assign([statement.target], statement.value) if statement.value is not None else None
+
+
+def _silence(whole: ast.AST) -> None:
+    """Empties the texts of errors that are raised and of log entries."""
+    for node in ast.walk(whole):
+        match node:
+            case ast.Raise(exc=ast.Call(args=arguments)):
+                _empty(arguments)
+            case ast.Assert(msg=ast.expr()):
+                node.msg = ast.Constant("")
+            case ast.Call(func=ast.Attribute(value=holder, attr=name), args=arguments) if name in _MESSAGES:
+                if "log" in (dotted(holder) or "").lower() or dotted(holder) == "warnings":
+                    _empty(arguments)
+
+
+def _empty(arguments: list[ast.expr]) -> None:
+    for place, argument in enumerate(arguments):
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+            arguments[place] = ast.Constant("")
+        elif isinstance(argument, ast.JoinedStr):
+            values = [part for part in argument.values if not isinstance(part, ast.Constant)]
+            arguments[place] = ast.JoinedStr(values)

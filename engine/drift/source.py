@@ -1,0 +1,163 @@
+"""One version of a Python source as it is compared: its definitions, and where the names of its imports come from."""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+import warnings
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from instar.engine.syntax import DEFINITIONS, Definition
+from instar.engine.units import LINE, MODULE, Kind, own_lines
+
+_MOVED: Final = {
+    "typing_extensions": "typing",
+    "mock": "unittest.mock",
+    "importlib_metadata": "importlib.metadata",
+    "importlib_resources": "importlib.resources",
+    "tomli": "tomllib",
+    "six.moves.urllib.parse": "urllib.parse",
+    "backports.zoneinfo": "zoneinfo",
+}
+"""Modules that a linter replaces by their place in the standard library."""
+_FROM_TYPING: Final = frozenset(
+    """
+    Iterable Iterator Generator Callable Mapping MutableMapping Sequence MutableSequence Set MutableSet
+    Hashable Sized Collection Container Coroutine Awaitable AsyncIterator AsyncIterable AsyncGenerator
+    Reversible KeysView ItemsView ValuesView ByteString
+    """.split()  # noqa: SIM905 (a list of words is read more easily so)
+)
+
+
+class Place(NamedTuple):
+    """A definition: its kind, its tree, and its own lines, without those of definitions inside of a module or class."""
+
+    kind: Kind
+    node: ast.Module | Definition
+    text: str
+    method: bool
+
+
+class Source:
+    """A parsed version.
+
+    Attributes:
+        places: definitions by qualified name, as ``units`` names them; those inside functions are part of these.
+        origins: for each name that an import at the top binds, the dotted name that it stands for.
+
+    Raises:
+        SyntaxError: it is no Python of this version, nor a part of one that stands further right.
+        ValueError, RecursionError, MemoryError: the parser gives up.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.tree, text = _parsed(text)
+        lines = LINE.findall(text)
+        self.places: dict[str, Place] = {}
+        self.lines = len(lines)
+        waiting: list[tuple[str, Kind, ast.Module | Definition]] = [(MODULE, "module", self.tree)]
+        while waiting:
+            name, kind, node = waiting.pop()
+            inner = [] if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) else list(_definitions(node.body))
+            count, free = 1, name
+            while free in self.places:
+                count += 1
+                free = f"{name}#{count}"
+            self.places[free] = Place(kind, node, own_lines(node, inner, lines), kind == "method")
+            prefix = "" if kind == "module" else f"{name}."
+            waiting += [(prefix + one.name, _kind(one, kind), one) for one in inner][::-1]
+        self.origins = dict(_origins(self.tree))
+
+    @property
+    def identifiers(self) -> frozenset[str]:
+        """Every name that stands anywhere in the source: of variables, attributes, parameters, definitions."""
+        found: set[str] = set()
+        for node in ast.walk(self.tree):
+            match node:
+                case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name):
+                    found.add(name)
+                case ast.keyword(arg=str(name)):
+                    found.add(name)
+                case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                    found.add(node.name)
+                case ast.alias():
+                    found.add(node.asname or node.name.rpartition(".")[2])
+        return frozenset(found)
+
+    @property
+    def bound(self) -> frozenset[str]:
+        """Names that the source itself gives to something: definitions, variables, attributes, parameters."""
+        found: set[str] = set()
+        for node in ast.walk(self.tree):
+            match node:
+                case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()) | ast.arg(arg=name):
+                    found.add(name)
+                case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                    found.add(node.name)
+        return frozenset(found)
+
+    @property
+    def read(self) -> frozenset[str]:
+        """Names that the source reads, or lists in ``__all__``."""
+        found: set[str] = set()
+        for node in ast.walk(self.tree):
+            match node:
+                case ast.Name(id=name, ctx=ast.Load()):
+                    found.add(name)
+                case ast.Assign(targets=[ast.Name(id="__all__")], value=value):
+                    found.update(str(one.value) for one in ast.walk(value) if isinstance(one, ast.Constant))
+        return frozenset(found)
+
+
+def _parsed(text: str) -> tuple[ast.Module, str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # An invalid escape in somebody's source is not our caller's warning.
+        try:
+            return ast.parse(text), text
+        except IndentationError:
+            text = textwrap.dedent(text.lstrip("\n"))
+            return ast.parse(text), text
+
+
+def _definitions(body: list[ast.stmt]) -> Iterator[Definition]:
+    """Definitions of a module or class body, those in its branches included, in the order of the source."""
+    for statement in body:
+        if isinstance(statement, DEFINITIONS):
+            yield statement
+            continue
+        for field in ("body", "handlers", "orelse", "finalbody", "cases"):
+            for inner in getattr(statement, field, ()):
+                yield from _definitions(
+                    inner.body if isinstance(inner, (ast.ExceptHandler, ast.match_case)) else [inner]
+                )
+
+
+def _kind(node: Definition, holder: Kind) -> Kind:
+    if isinstance(node, ast.ClassDef):
+        return "class"
+    return "method" if holder == "class" else "function"
+
+
+def _origins(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                name = alias.name if alias.asname else alias.name.partition(".")[0]
+                yield alias.asname or name, origin(name)
+        elif isinstance(node, ast.ImportFrom) and node.module != "__future__":
+            module = "." * node.level + (node.module or "")
+            for alias in node.names:
+                full = f"{module}{'' if module.endswith('.') else '.'}{alias.name}"
+                yield alias.asname or alias.name, origin(full)
+
+
+def origin(name: str) -> str:
+    """Gives the name by which something imported is known, wherever it was moved to."""
+    head, _, last = name.rpartition(".")
+    if head in {"typing", "typing_extensions", "collections"} and last in _FROM_TYPING:
+        return f"collections.abc.{last}"
+    for old, new in _MOVED.items():
+        if name == old or name.startswith(f"{old}."):
+            return new + name.removeprefix(old)
+    return name

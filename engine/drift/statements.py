@@ -1,0 +1,142 @@
+"""Statements in one form: what can be said in one statement or in two is said in the same number on both sides."""
+
+from __future__ import annotations
+
+import ast
+from typing import Final
+
+from .calls import dotted
+from .conditions import condition
+from .strings import is_text, joined
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+_PURE: Final = (ast.Name, ast.Constant)
+
+
+def taken_apart(node: ast.stmt, in_class: bool) -> list[ast.stmt]:
+    """Gives the statements that one statement stands for: none for one without effect.
+
+    Args:
+        node: a statement whose expressions are in their form already.
+        in_class: whether it stands in a class body, where annotations may be read.
+    """
+    match node:
+        case ast.Pass() | ast.Expr(value=ast.Constant()):
+            return []
+        case ast.If() if (known := _known(node.test)) is not None:
+            return node.body if known else node.orelse
+        case ast.While() if _known(node.test) is False:
+            return node.orelse
+        case ast.If(test=ast.NamedExpr() | ast.Compare(left=ast.NamedExpr())):
+            return _hoisted(node)
+        case ast.AnnAssign(value=None) if not in_class:
+            return []
+        case ast.AnnAssign(target=target, value=ast.expr() as value) if not in_class:
+            return taken_apart(ast.Assign([target], value), in_class)
+        case ast.Assign():
+            return _assigned(node)
+        case ast.AugAssign(target=target, op=ast.Add(), value=value) if is_text(value):
+            return [ast.Assign([target], joined(ast.BinOp(_loaded(target), ast.Add(), value)))]
+        case ast.Return(value=ast.IfExp(test=test, body=body, orelse=orelse)):
+            return [ast.If(test, [ast.Return(body)], [ast.Return(orelse)])]
+        case ast.Expr(value=ast.IfExp(test=test, body=body, orelse=orelse)):
+            return [ast.If(test, [ast.Expr(body)], [ast.Expr(orelse)])]
+        case ast.Return(value=ast.Constant(value=None)):
+            return [ast.Return(None)]
+        case ast.For(target=ast.Name(id=a), body=[ast.Expr(value=ast.Yield(value=ast.Name(id=b)))], orelse=[]):
+            return [ast.Expr(ast.YieldFrom(node.iter))] if a == b else [node]
+        case ast.With(items=[item], body=body) if _is_suppress(item):
+            assert isinstance(item.context_expr, ast.Call)
+            kinds = item.context_expr.args
+            kind = kinds[0] if len(kinds) == 1 else ast.Tuple(kinds, ast.Load())
+            return [ast.Try(body, [ast.ExceptHandler(kind, None, [])], [], [])]
+        case ast.With(body=[ast.With(items=inner, body=body)]):
+            return [ast.With([*node.items, *inner], body)]
+        case ast.While(test=ast.Constant(value=True), body=[ast.If(body=[ast.Break()], orelse=[]) as first, *rest]):
+            return [ast.While(_not(first.test), rest, node.orelse)] if not node.orelse else [node]
+        case ast.Delete(targets=[_, _, *_] as targets):
+            return [ast.Delete([target]) for target in targets]
+    return [node]
+
+
+def _known(test: ast.expr) -> bool | None:
+    """Says which way a condition goes that does not depend on the run; a type checker's own branch is never taken."""
+    if isinstance(test, ast.Constant):
+        return bool(test.value)
+    return False if dotted(test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"} else None
+
+
+def _not(test: ast.expr) -> ast.expr:
+    return condition(ast.UnaryOp(ast.Not(), test))
+
+
+def _hoisted(node: ast.If) -> list[ast.stmt]:
+    """`if (x := f()) > 1` is `x = f()`, then `if x > 1`."""
+    test = node.test
+    walrus = test.left if isinstance(test, ast.Compare) else test
+    assert isinstance(walrus, ast.NamedExpr)
+    name = ast.Name(walrus.target.id, ast.Load())
+    left = ast.Compare(name, test.ops, test.comparators) if isinstance(test, ast.Compare) else name
+    assign = ast.Assign([ast.Name(walrus.target.id, ast.Store())], walrus.value)
+    return [assign, ast.If(left, node.body, node.orelse)]
+
+
+def _assigned(node: ast.Assign) -> list[ast.stmt]:
+    targets, value = node.targets, node.value
+    match targets, value:
+        case [ast.Name(id="__all__") as names], ast.List(elts=items) | ast.Tuple(elts=items):
+            told = ast.Tuple(sorted(items, key=ast.dump), ast.Load())
+            return [node] if ast.dump(told) == ast.dump(value) else [ast.Assign([names], told)]
+        case [ast.Tuple(elts=names) | ast.List(elts=names)], ast.Tuple(elts=values) | ast.List(elts=values) if len(
+            names
+        ) == len(values) and _are_independent(names, values):
+            return [ast.Assign([name], one) for name, one in zip(names, values, strict=True)]
+        case [_, _, *_], ast.Constant():
+            return [ast.Assign([target], value) for target in targets]
+        case [target], ast.IfExp(test=test, body=body, orelse=orelse):
+            return [ast.If(test, [ast.Assign([target], body)], [ast.Assign([target], orelse)])]
+        case [target], ast.BinOp(left=left, op=op, right=right) if _same(target, left):
+            return [ast.AugAssign(target, op, right)]
+        case [ast.Name(id=name)], ast.Lambda(args=arguments, body=body):
+            return [_defined(name, arguments, body)]
+    return [node]
+
+
+def _are_independent(names: list[ast.expr], values: list[ast.expr]) -> bool:
+    """Says whether assignments give the same one after the other as at once."""
+    if not all(isinstance(name, ast.Name) for name in names):
+        return False
+    bound = {name.id for name in names if isinstance(name, ast.Name)}
+    used = {one.id for value in values[1:] for one in ast.walk(value) if isinstance(one, ast.Name)}
+    starred = any(isinstance(one, ast.Starred) for one in (*names, *values))
+    return not bound & used and not starred
+
+
+def _defined(name: str, arguments: ast.arguments, body: ast.expr) -> Function:
+    return ast.FunctionDef(name=name, args=arguments, body=[ast.Return(body)], decorator_list=[], type_params=[])
+
+
+def _same(target: ast.expr, value: ast.expr) -> bool:
+    """Says whether a target and a value are the same place."""
+    return ast.dump(_loaded(target)) == ast.dump(value)
+
+
+def _loaded(target: ast.expr) -> ast.expr:
+    match target:
+        case ast.Name(id=name):
+            return ast.Name(name, ast.Load())
+        case ast.Attribute(value=value, attr=attr):
+            return ast.Attribute(value, attr, ast.Load())
+        case ast.Subscript(value=value, slice=index):
+            return ast.Subscript(value, index, ast.Load())
+    return target
+
+
+def _is_suppress(item: ast.withitem) -> bool:
+    call = item.context_expr
+    return (
+        isinstance(call, ast.Call)
+        and item.optional_vars is None
+        and bool(call.args)
+        and dotted(call.func) in {"contextlib.suppress", "suppress"}
+    )

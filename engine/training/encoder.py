@@ -1,0 +1,180 @@
+"""Texts to unit vectors in a training: tokens and frozen layers are computed once, the layers that learn each time.
+
+The lowest layers do not change in a training, and the same texts come again every epoch: what those layers make of each
+text is computed before the first step and kept. All of it is computed then, in one order, so that a resumed training
+begins with the same bits; where it does not fit ``BYTES_MAX`` nothing of it is kept.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instar.engine.embedder import prepare
+
+from .layers import anatomy
+
+if TYPE_CHECKING:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+logger = logging.getLogger("instar.engine")
+
+BYTES_MAX = 1 << 30
+"""Of what the frozen layers made of all texts."""
+_CHUNK = 64
+_PART = 32
+_ROWS, _LENGTH = 8, 4
+"""What a part's number of texts and its length are rounded up to: kernels are made anew for each shape that comes."""
+_AGREES = 1e-2
+_PROBES = ("a text of several words, to compare two ways through the same layers", "short")
+
+
+class Encoder:
+    """Encodes texts with a model that learns.
+
+    Args:
+        model: on the device where it learns.
+        frozen: how many of the lowest layers do not learn; below 0 the embeddings learn too.
+        tokens_max: where a text is cut.
+    """
+
+    def __init__(self, model: SentenceTransformer, *, frozen: int, tokens_max: int) -> None:
+        self._model = model
+        self.device = next(model.parameters()).device
+        getattr(model, "tokenizer").padding_side = "right"  # noqa: B009 — its type does not say so
+        model.max_seq_length = min(tokens_max, model.max_seq_length or tokens_max)
+        self._frozen = max(0, frozen) if frozen >= 0 else -1
+        self._tokens: dict[str, dict[str, torch.Tensor]] = {}
+        self._kept: dict[str, torch.Tensor] = {}
+        self._given: Any = None
+
+    def prepare(self, texts: Iterable[str]) -> None:
+        """Computes, once and before anything is learnt, what does not change in the training.
+
+        Args:
+            texts: every text that will come.
+        """
+        import torch
+
+        order = sorted(set(texts), key=lambda text: (len(text), text))
+        self._tokenize(order)
+        order.sort(key=lambda text: (self._length(text), text))
+        dim = self._model.get_embedding_dimension() or 0
+        size = sum(self._length(text) for text in order) * dim * 4
+        if self._frozen < 0 or not order or size > BYTES_MAX:
+            return
+        inner, holder, name, stack = anatomy(self._model)
+        if not hasattr(inner, "embeddings"):
+            return
+        with torch.no_grad():
+            whole = self._through(list(_PROBES)).float()
+            setattr(holder, name, stack[: self._frozen])
+            lower = self._lower(inner, [*_PROBES, *order])
+        setattr(holder, name, stack[self._frozen :])
+        embeddings, self._given = inner.embeddings, _given()
+        inner.embeddings = self._given
+        self._kept = lower
+        with torch.no_grad():
+            apart = float((self._through(list(_PROBES)).float() - whole).abs().max())
+        if not apart < _AGREES:  # some other kind of model: its layers cannot be taken apart like this
+            logger.warning("the frozen layers are computed at every step: taken apart they are off by %.2g", apart)
+            setattr(holder, name, stack)
+            inner.embeddings, self._given, self._kept = embeddings, None, {}
+
+    def encode(self, texts: Sequence[str]) -> torch.Tensor:
+        """Gives unit vectors that can be learnt from, (texts, dim), in the order of the texts."""
+        import torch
+
+        once = sorted(dict.fromkeys(texts), key=lambda text: (self._length(text), text))
+        place = {text: number for number, text in enumerate(once)}
+        parts = [once[at : at + _PART] for at in range(0, len(once), _PART)]
+        vectors = torch.cat([self._through(part) for part in parts])  # by length, so that little is padding
+        return vectors[torch.tensor([place[text] for text in texts], device=self.device)]
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Gives unit vectors as they are now, (texts, dim) float32."""
+        import torch
+
+        if not texts:
+            return np.zeros((0, self._model.get_embedding_dimension() or 0), np.float32)
+        learning = self._model.training
+        self._model.eval()
+        with torch.no_grad():
+            once = sorted(set(texts), key=lambda text: (self._length(text), text))
+            parts = [self._through(once[at : at + _CHUNK]).float().cpu() for at in range(0, len(once), _CHUNK)]
+        self._model.train(learning)
+        place = {text: number for number, text in enumerate(once)}
+        found: NDArray[np.float32] = torch.cat(parts).numpy()
+        return found[[place[text] for text in texts]]
+
+    def _through(self, texts: Sequence[str]) -> torch.Tensor:
+        import torch
+
+        filled = [*texts, *[texts[0]] * (-len(texts) % _ROWS)]
+        found: torch.Tensor = self._model(self._features(filled))["sentence_embedding"]
+        return torch.nn.functional.normalize(found[: len(texts)].float(), dim=1)
+
+    def _features(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Gives the model's input, padded to the longest text; or what the frozen layers made of it."""
+        from torch.nn.utils.rnn import pad_sequence
+
+        self._tokenize(texts)
+        tokens = [self._tokens[text] for text in texts]
+        features = {name: _longer(pad_sequence([one[name] for one in tokens], batch_first=True)) for name in tokens[0]}
+        if self._given is not None:
+            self._given.hidden = _longer(pad_sequence([self._kept[text] for text in texts], batch_first=True))
+        return {name: value.to(self.device) for name, value in features.items()}
+
+    def _lower(self, inner: Any, texts: list[str]) -> dict[str, torch.Tensor]:
+        """Runs the lowest layers alone; gives (tokens, dim) for each text."""
+        kept: dict[str, torch.Tensor] = {}
+        for start in range(0, len(texts), _CHUNK):
+            part = texts[start : start + _CHUNK]
+            features = self._features(part)
+            hidden = inner(**features).last_hidden_state
+            for text, row in zip(part, hidden, strict=True):
+                kept[text] = row[: self._length(text)].clone()
+        return kept
+
+    def _tokenize(self, texts: Iterable[str]) -> None:
+        new = [text for text in dict.fromkeys(texts) if text not in self._tokens]
+        # Before 5.4 the method has another name.
+        preprocess = getattr(self._model, "preprocess", None) or self._model.tokenize
+        for start in range(0, len(new), _CHUNK):
+            part = new[start : start + _CHUNK]
+            features: dict[str, Any] = preprocess([prepare(text) for text in part])
+            rows = {name: value for name, value in features.items() if hasattr(value, "shape") and value.ndim == 2}
+            for number, text in enumerate(part):
+                length = int(rows["attention_mask"][number].sum())
+                self._tokens[text] = {name: value[number][:length].cpu() for name, value in rows.items()}
+
+    def _length(self, text: str) -> int:
+        if text not in self._tokens:
+            self._tokenize([text])
+        return len(self._tokens[text]["attention_mask"])
+
+
+def _longer(rows: torch.Tensor) -> torch.Tensor:
+    """Pads (texts, tokens, …) with zeros to a length that comes often."""
+    import torch
+
+    absent = -rows.shape[1] % _LENGTH
+    return torch.nn.functional.pad(rows, (0, 0) * (rows.ndim - 2) + (0, absent)) if absent else rows
+
+
+def _given() -> Any:
+    """Makes a module that stands where the embeddings stood, and gives what the frozen layers made of a batch."""
+    import torch
+
+    class Given(torch.nn.Module):
+        hidden: torch.Tensor
+
+        def forward(self, *_positional: object, **_named: object) -> torch.Tensor:
+            return self.hidden
+
+    return Given()

@@ -1,0 +1,107 @@
+"""The losses: what belongs together is drawn together, what is known stays where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from instar.engine.contrast import Batch, Group
+from instar.engine.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+Encode = Callable[[Sequence[str]], "torch.Tensor"]
+"""Texts to unit vectors that can be learnt from, (texts, dim)."""
+
+GENERAL = 8
+"""General texts at each step."""
+_STRUCTURE = 100.0
+"""Brings the mean square of a difference of cosines to about the size of the other losses."""
+
+
+class Kept(NamedTuple):
+    """Where texts lay under the base, on the device of the training.
+
+    ``place`` gives the row in ``vectors``, (texts, dim), of each text that is learnt; ``general`` texts and their
+    vectors belong together by number.
+    """
+
+    place: dict[str, int]
+    vectors: torch.Tensor
+    general: list[str]
+    general_vectors: torch.Tensor
+
+
+def loss_of(batch: Batch | Group, done: int, kept: Kept, recipe: Recipe, encode: Encode) -> torch.Tensor:
+    """Gives the whole loss of a batch.
+
+    Args:
+        batch: what is learnt.
+        done: the number of steps before this one: general texts take turns.
+        kept: where texts lay under the base.
+        recipe: the weights of the losses.
+        encode: gives the vectors as they are now.
+    """
+    general = _turn(kept.general, done) if recipe.general else []
+    vectors = encode([*batch.texts, *(kept.general[number] for number in general)])
+    learnt = vectors[: len(batch.texts)]
+    loss = neighbours(learnt, batch, recipe) if isinstance(batch, Group) else pairs(learnt, batch, recipe)
+    if recipe.structure:
+        was = kept.vectors[[kept.place[text] for text in batch.texts]]
+        moved = (learnt - was) @ kept.vectors.T  # (texts, all texts): how much each cosine to the base's space changed
+        loss = loss + recipe.structure * _STRUCTURE * (moved**2).mean()
+    if general:
+        now, was = vectors[len(batch.texts) :], kept.general_vectors[general]
+        loss = loss + recipe.general * (1.0 - (now * was).sum(dim=1)).mean()
+    return loss
+
+
+def neighbours(vectors: torch.Tensor, group: Group, recipe: Recipe) -> torch.Tensor:
+    """Gives the negative log of the share that each text's own answer has in the vote of the others.
+
+    Neighbourhood components analysis (Goldberger et al. 2004), within a batch. A text that is alone counts only for the
+    others.
+    """
+    import torch
+
+    count = len(group.texts)
+    same = torch.zeros((count, count), dtype=torch.bool)
+    for row, columns in enumerate(group.together):
+        same[row, columns] = True
+    anchors = same.any(dim=1).nonzero()[:, 0].to(vectors.device)
+    if not len(anchors):
+        return vectors.sum() * 0.0
+    same = same.to(vectors.device)
+    logits = vectors @ vectors.T * recipe.scale  # (texts, texts)
+    logits = logits.masked_fill(torch.eye(count, dtype=torch.bool, device=vectors.device), float("-inf"))
+    own = logits.masked_fill(~same, float("-inf"))[anchors].logsumexp(dim=1)
+    return (logits[anchors].logsumexp(dim=1) - own).mean()
+
+
+def pairs(vectors: torch.Tensor, batch: Batch, recipe: Recipe) -> torch.Tensor:
+    """Gives the cross-entropy of each input's document among all of its batch, and of the other way round."""
+    import torch
+
+    inputs, documents = vectors[: len(batch.inputs)], vectors[len(batch.inputs) :]
+    logits = inputs @ documents.T * recipe.scale  # (inputs, documents)
+    if batch.masked:
+        rows, columns = zip(*batch.masked, strict=True)
+        mask = torch.zeros_like(logits, dtype=torch.bool)
+        mask[list(rows), list(columns)] = True
+        logits = logits.masked_fill(mask, float("-inf"))
+    positives = torch.tensor(batch.positives, device=logits.device)
+    loss = torch.nn.functional.cross_entropy(logits, positives)
+    if not recipe.symmetric:
+        return loss
+    # Row i: the document of input i against every input; where it is the document of others too, those are masked.
+    reverse = logits.T[positives]  # (inputs, inputs)
+    same = positives[:, None] == positives[None, :]
+    same.fill_diagonal_(fill_value=False)
+    reverse = reverse.masked_fill(same, float("-inf"))
+    other = torch.nn.functional.cross_entropy(reverse, torch.arange(len(reverse), device=reverse.device))
+    return (loss + recipe.symmetric * other) / (1.0 + recipe.symmetric)
+
+
+def _turn(texts: Sequence[str], done: int) -> list[int]:
+    return [(done * GENERAL + number) % len(texts) for number in range(min(GENERAL, len(texts)))]

@@ -1,0 +1,122 @@
+"""EIO, ENOSPC and EACCES at every system call that changes a folder: a clear error, nothing lost, and a way on."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.crash.forked import Ended, Forked, Site
+from tests.crash.syscalls import why_not
+from tests.crash.tree_scenes import MEMORY, SCENES, Scene, rolling_back, spread
+
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
+
+ERRORS = ("EIO", "ENOSPC", "EACCES")
+ONCE, FROM_THEN_ON = "", "+"
+BORNE = (
+    *("stat-cache", "log.db", ".lock", "rmdir", "AT_REMOVEDIR", "rename(", "unlink("),
+    *("sync_file_range(", "fdatasync("),
+)
+"""Calls whose failure may be borne in silence: a cache is disposable, SQLite ends the rest when it is next opened (and
+says nothing of a folder that it could not sync), an early start of writing is a hint, an emptied folder may be left.
+What the log says afterwards answers for all of them."""
+
+
+@dataclass
+class Faults:
+    """What was made to fail, and how it ended."""
+
+    at: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    ends: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        places = ", ".join(f"{name} {count}" for name, count in self.at.most_common())
+        errors = ", ".join(f"{name} {count}" for name, count in sorted(self.errors.items()))
+        ends = ", ".join(f"{count} {name}" for name, count in sorted(self.ends.items()))
+        return f"{self.at.total()} faults ({errors}; {places}): {ends}; nothing lost"
+
+
+@pytest.fixture(scope="module")
+def forked() -> Iterator[Forked]:
+    with Forked() as server:
+        yield server
+
+
+def fail_everywhere(
+    scene: Scene, forked: Forked, root: Path, faults: Iterable[tuple[Site, str, str]], *, back: int
+) -> Faults:
+    """Lets one call fail, or it and all of its kind after it; then the next command runs without a fault.
+
+    Args:
+        scene: what is run.
+        forked: where.
+        root: where the scene's workspace is copied to.
+        faults: each a call, an error and whether it lasts.
+        back: after each of so many faults, the way to the new tree and back to the old one is gone as well.
+    """
+    counted = Faults()
+    for number, (site, error, lasting) in enumerate(faults, 1):
+        scene.copy(root)
+        ended = scene.run(forked, root, f"{site.name}:error={error}:when={site.number}{lasting}")
+        try:
+            _told_clearly(ended)
+            assert not scene.half_way(root)
+            outcome = scene.outcome(forked, root)
+            assert ended.code != 0 or outcome == "new", "it was said to be done and is not"
+            assert ended.code != 0 or any(one in site.what for one in BORNE), "nobody was told"
+            if number % back == 0:
+                scene.there_and_back(forked, root, outcome)
+        except Exception as problem:
+            said = f"{scene.name}, {error}{lasting} at {site}, said {ended}: {problem}"
+            raise AssertionError(said) from problem
+        counted.at[site.name] += 1
+        counted.errors[error] += 1
+        counted.ends[f"{'done in spite of it' if ended.code == 0 else 'told'}, then wholly {outcome}"] += 1
+        shutil.rmtree(root)
+    return counted
+
+
+def _told_clearly(ended: Ended) -> None:
+    """An error is one sentence of ours, with an exit code that the documentation names; no bug's traceback."""
+    assert ended.code in (0, 1, 3, 4)
+    assert "Traceback" not in ended.said
+    assert "This should not happen" not in ended.said
+    assert ended.code == 0 or ended.said.startswith("instar: ")
+
+
+def test_call_of_each_kind_that_fails_is_told_and_loses_nothing(forked: Forked, tmp_path: Path) -> None:
+    scene = rolling_back(tmp_path, forked)
+    root = tmp_path / "tried"
+    chosen = spread(scene.sites(forked, root), 1000)
+    faults = [(site, error, ONCE) for site, error in zip(chosen, itertools.cycle(ERRORS), strict=False)]
+    counted = fail_everywhere(scene, forked, root, faults, back=1000)
+    assert set(counted.errors) == set(ERRORS)
+    assert any(end.startswith("told") for end in counted.ends)
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("error", [*ERRORS, FROM_THEN_ON])
+@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.__name__)
+def test_every_call_that_fails_is_told_and_loses_nothing(
+    scene: Callable[[Path, Forked], Scene], error: str, forked: Forked
+) -> None:
+    """Each error once at each call; then, as on a disk that stays full, an error at each call and all after it."""
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as place:
+        prepared = scene(Path(place), forked)
+        sites = prepared.sites(forked, Path(place) / "tried")
+        errors = ERRORS if error == FROM_THEN_ON else (error,)
+        faults = [
+            (site, one, FROM_THEN_ON if error == FROM_THEN_ON else ONCE)
+            for site, one in zip(sites, itertools.cycle(errors), strict=False)
+        ]
+        counted = fail_everywhere(prepared, forked, Path(place) / "tried", faults, back=8)
+    print(f"\n{prepared.name}: {counted}")

@@ -1,0 +1,156 @@
+"""Pairs that are learnt at once, by another recipe, cancelled, and asked for again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from instar import Checkpoint, Engine
+from instar.engine.cancelling import NAME, ask_to_cancel
+from instar.engine.learning import outcome_of
+from instar.engine.probes import parse_probes
+from instar.engine.recipe import parse_recipe
+from instar.engine.replay import replay
+from instar.engine.tool_executor import execute
+from instar.engine.worker import Worker
+from instar.fsm.errors import ConfigError, InputRefused
+from instar.fsm.events import CheckpointTrained, EffectFailed, TaskQueued
+from instar.fsm.words import Seq, State
+from tests.crash.lessons import rows
+from tests.engine.agents import agent_folder, code_only, instar
+
+SETTINGS = """
+[policy]
+retrain = { rows_min = 8 }
+gate = { gain_min = -1.0, heldout_min = 2, forgetting_max = 1.0 }
+[training]
+threads = 1
+probes = "probes.jsonl"
+[training.recipe]
+epochs = 2
+batch = 16
+tokens_max = 32
+frozen_layers = 4
+general = 0.0
+"""
+PAIRS = [{"input": row["input"], "output": row["reference"], "group": row.get("group")} for row in rows(24)]
+
+
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Engine, Checkpoint]:
+    root = agent_folder(tmp_path_factory.mktemp("learn") / "agent")
+    (root / "instar.toml").write_text(SETTINGS)
+    (root / "probes.jsonl").write_text('{"input": "hello", "output": "hi", "ability": "greetings"}\n')
+    engine = Engine(root, worker=False).start()
+    return engine, engine.learn(PAIRS, recipe={"epochs": 1, "mix": 1}, note="a first lesson")
+
+
+@pytest.mark.model
+def test_pairs_are_learnt_by_the_ordered_recipe_and_judged(learnt: tuple[Engine, Checkpoint]) -> None:
+    engine, found = learnt
+    assert found.promoted, found.reason
+    assert found.trained is not None
+    assert engine.space == found.checkpoint
+    trained = engine.runtime.reader.get(found.trained).event
+    assert isinstance(trained, CheckpointTrained)
+    assert (trained.recipe["epochs"], trained.recipe["mix"], trained.recipe["batch"]) == (1, 1.0, 16)
+    assert {one.name for one in found.abilities} >= {"general", "greetings"}
+    task = engine.runtime.reader.get(found.task).event
+    assert isinstance(task, TaskQueued)
+    assert (task.recipe, task.note) == ({"epochs": 1, "mix": 1}, "a first lesson")
+    assert len([one for one in engine.events() if isinstance(one.event, CheckpointTrained)]) == 1
+    assert replay(engine.runtime.reader).events == engine.runtime.state.head
+
+
+@pytest.mark.model
+def test_why_leads_from_the_checkpoint_to_each_pair(learnt: tuple[Engine, Checkpoint]) -> None:
+    engine, found = learnt
+    why = engine.why(f"checkpoint:{found.checkpoint[:12]}" if found.checkpoint else "")
+    told = {int(pair) for pair in range(found.task + 1, found.task + 1 + len(PAIRS))}
+    assert told <= {node.seq for node in why.nodes}
+
+
+@pytest.mark.model
+def test_cancelled_training_is_recorded_and_can_be_ordered_again(learnt: tuple[Engine, Checkpoint]) -> None:
+    engine, _ = learnt
+    runtime = engine.runtime
+    before = runtime.state.checkpoint
+
+    def cancel(effect: str, step: int, steps: int, note: str) -> None:
+        if effect == "train" and step == 1:
+            ask_to_cancel(runtime.workspace, runtime.state)
+
+    runtime.progress.listen(cancel)
+    ordered = execute(runtime, {"type": "self_train", "recipe": {"epochs": 3}}, source="test")
+    Worker(runtime).run_once()
+    found = outcome_of(runtime.reader, Seq(ordered.event))
+    assert found.verdict == "failed"
+    assert found.reason.startswith("cancelled on request after step 1 of ")
+    failures = [one.event for one in engine.events() if isinstance(one.event, EffectFailed)]
+    assert [failure.cancelled for failure in failures] == [True]
+    assert (runtime.state.machine, runtime.state.waiting, runtime.state.checkpoint) == (State.IDLE, (), before)
+    assert not (runtime.workspace.home / NAME).exists()
+    assert not list(runtime.workspace.scratch.glob("train-*"))
+    runtime.progress.listen(lambda effect, step, steps, note: None)
+    again = engine.learn(PAIRS[:1], recipe={"epochs": 1})
+    assert again.trained is not None
+    assert replay(runtime.reader).events == runtime.state.head
+
+
+def test_order_that_cannot_be_followed_is_refused_and_nothing_recorded(tmp_path: Path) -> None:
+    runtime = code_only(tmp_path / "agent")
+    head = runtime.state.head
+    engine = Engine(tmp_path / "agent", worker=False).start()
+    for pairs, recipe, told in (
+        ([], {}, "no pair"),
+        ([("a", "")], {}, "output is empty"),
+        ([("", "b")], {}, "input is empty"),
+        ([("a", "b", "c")], {}, "pair 0"),
+        ([{"input": "a"}], {}, "pair 0"),
+        ([{"input": "a", "output": "b", "negative": "c"}], {}, "pair 0"),
+        ([("a", "b")], {"epoch": 3}, "recipe"),
+        ([("a", "b")], {"rate": -1}, "rate"),
+    ):
+        with pytest.raises(InputRefused, match=told):
+            engine.learn(pairs, recipe=recipe)  # type: ignore[arg-type]
+    assert runtime.state.head == head
+    with pytest.raises(ConfigError, match="no training is in progress"):
+        ask_to_cancel(runtime.workspace, runtime.state)
+    found = engine.learn([("a", "b")])
+    assert (found.verdict, found.reason) == ("not trained", "this workspace has no model")
+    engine.stop()
+    runtime.close()
+
+
+def test_recipe_is_read_from_text_and_files(tmp_path: Path) -> None:
+    expected = {"epochs": 3, "rate": 1e-4, "loss": "pairs"}
+    assert parse_recipe("epochs=3, rate=1e-4,loss=pairs") == expected
+    (tmp_path / "r.toml").write_text('epochs = 3\nrate = 1e-4\nloss = "pairs"\n')
+    assert parse_recipe(str(tmp_path / "r.toml")) == expected
+    (tmp_path / "r.json").write_text('{"epochs": 3, "rate": 1e-4, "loss": "pairs"}')
+    assert parse_recipe(str(tmp_path / "r.json")) == expected
+    assert parse_recipe("") == {}
+    for wrong in ("epochs", str(tmp_path / "none.toml")):
+        with pytest.raises(ValueError, match=r"epochs|cannot be read"):
+            parse_recipe(wrong)
+
+
+def test_probes_that_cannot_be_used_are_refused() -> None:
+    found = parse_probes(b'{"input":"a","output":"b"}\n\n{"input":"c","output":"d","ability":"x"}\n', "p")
+    assert {name: len(pairs) for name, pairs in found.items()} == {"probes": 1, "x": 1}
+    for line in (b'{"input":"a"}', b"[]", b"\xff", b'{"input":"a","output":"b","ability":"own"}'):
+        with pytest.raises(ConfigError, match="line 1 of p"):
+            parse_probes(line, "p")
+
+
+def test_command_line_refuses_a_recipe_that_cannot_be_used(tmp_path: Path) -> None:
+    code_only(tmp_path / "agent").close()
+    run = instar("train", "--recipe", "rate=fast", "--queue", cwd=tmp_path / "agent")
+    assert run.returncode != 0
+    assert b"rate" in run.stderr
+    queued = instar("train", "--recipe", "epochs=3", "--queue", "--json", cwd=tmp_path / "agent")
+    assert queued.returncode == 0, queued.stderr
+    cancelled = instar("train", "--cancel", cwd=tmp_path / "agent")
+    assert cancelled.returncode != 0
+    assert b"no training is in progress" in cancelled.stderr

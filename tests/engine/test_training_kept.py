@@ -1,0 +1,149 @@
+"""What a training leaves as it was: texts of any kind, old abilities, the bytes of the base; and what LoRA stores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from instar.engine.ports import Pair, TrainOutcome, TrainRequest
+from instar.engine.recipe import Recipe
+from instar.engine.trainer import MiniLMTrainer
+from instar.engine.training.general import likenesses, rank_correlation
+from instar.engine.training.measuring import Old
+from instar.store.checkpoints import (
+    TensorFile,
+    hash_folder,
+    import_checkpoint,
+    import_products,
+    materialize,
+    read_manifest,
+)
+from tests.engine.test_trainer import pairs, request, silent
+from tests.store.memory_blobs import MemoryBlobs
+
+SMALL = Recipe(epochs=2, batch=16, frozen_layers=4, tokens_max=32, general=0.0)
+ODD = [
+    Pair("", "nothing was asked"),
+    Pair("\0\0", "zero bytes"),
+    Pair("a" * 1_000_000, "a long text"),
+    Pair("🙂👩‍👩‍👧‍👦", "faces"),
+    Pair("שלום עולם", "مرحبا بالعالم"),
+    Pair("two answers", "one"),
+    Pair("two answers", "other"),
+    Pair("the same", "the same"),
+]
+
+
+def train(scratch: Path, **changed: Any) -> tuple[TrainRequest, TrainOutcome]:
+    asked = request(scratch, **{"recipe": SMALL, "heldout": [], "corpus": [], **changed})
+    return asked, MiniLMTrainer(threads=1, device="cpu").train(asked, silent)
+
+
+@pytest.mark.model
+def test_texts_of_any_kind_are_learnt(tmp_path: Path) -> None:
+    for loss in ("nca", "pairs"):
+        recipe = replace(SMALL, loss=loss, patience=5)
+        _, outcome = train(tmp_path, rows=ODD, heldout=ODD, validation=ODD, recipe=recipe)
+        assert len(outcome.losses) == outcome.steps == 2
+        assert np.isfinite(outcome.losses).all()
+        assert outcome.after.pairs == len(ODD)
+        assert outcome.temperature is not None
+        assert len(outcome.validated) == 3
+
+
+@pytest.mark.model
+def test_one_pair_or_pairs_all_alike_are_learnt_without_harm(tmp_path: Path) -> None:
+    for rows in ([Pair("ask", "answer")], [Pair("ask", "answer")] * 3):
+        _, outcome = train(tmp_path, rows=rows)
+        assert outcome.losses[0] == pytest.approx(0.0, abs=1e-6)  # nothing stands against it
+
+
+@pytest.mark.model
+def test_training_stops_when_validation_no_longer_gains(tmp_path: Path) -> None:
+    rows = pairs()
+    asked, outcome = train(
+        tmp_path / "early",
+        rows=rows,
+        validation=[Pair(row.input, rows[n - 1].output) for n, row in enumerate(rows)],  # learning makes it worse
+        recipe=replace(SMALL, epochs=6, rate=1e-3, patience=1),
+    )
+    assert len(outcome.validated) - 1 < 6
+    assert outcome.steps < 6 * 3
+    best = max(range(1, len(outcome.validated)), key=lambda epoch: (outcome.validated[epoch], -epoch))
+    assert outcome.epochs == best
+    assert len(outcome.validated) - 1 == best + 1
+    shorter = replace(asked, scratch=tmp_path / "short", validation=[], recipe=asked.recipe)
+    shorter.scratch.mkdir()
+    whole = MiniLMTrainer(threads=1, device="cpu").train(shorter, silent)
+    assert whole.steps > outcome.steps
+
+
+@pytest.mark.model
+def test_old_abilities_are_measured_before_and_after(tmp_path: Path) -> None:
+    memory = [Pair(f"question {n} about {row.input}", row.output) for n, row in enumerate(pairs() * 3)]
+    probes = {"greetings": [Pair("hello", "hi"), Pair("goodbye", "farewell")]}
+    own = Old.of(memory).own
+    assert 0 < len(own) < len(memory) / 3
+    heldout = [Pair(f"please {row.input} now", row.output) for row in pairs()]
+    _, outcome = train(tmp_path, rows=pairs(), memory=memory, probes=probes, heldout=heldout)
+    found = {one.name: one for one in outcome.abilities}
+    assert {name: one.pairs for name, one in found.items()} == {
+        "own": len(own),
+        "remembered": len(heldout),
+        "greetings": 2,
+        "general": len(likenesses()),
+    }
+    for one in outcome.abilities:
+        assert 0.0 < one.before <= 1.0
+        assert one.change.mean == pytest.approx(one.after - one.before, abs=1e-5)
+        assert one.change.low <= one.change.mean <= one.change.high
+
+
+@pytest.mark.model
+def test_lora_stores_its_products_alone(tmp_path: Path) -> None:
+    asked, outcome = train(
+        tmp_path / "lora", rows=pairs(), recipe=replace(SMALL, tuning="lora", frozen_layers=0, mix=0.7)
+    )
+    assert outcome.adapter is not None
+    blobs = MemoryBlobs()
+    base = import_checkpoint(blobs, asked.base)
+    full = sum(len(content) for content in blobs.contents.values())
+    digest = import_products(blobs, outcome.folder, base, outcome.adapter)
+    added = sum(len(content) for content in blobs.contents.values()) - full
+    assert added <= 0.03 * full
+    made = [
+        tensor
+        for file in read_manifest(blobs, digest).files
+        if isinstance(file, TensorFile)
+        for tensor in file.tensors
+        if tensor.products
+    ]
+    assert len(made) == 6 * 6  # query, key, value, output and two of the feed-forward part, in each layer
+    assert hash_folder(materialize(blobs, digest, tmp_path / "out")) == hash_folder(outcome.folder)
+    assert hash_folder(outcome.folder) != hash_folder(asked.base)
+
+
+def test_everyday_sentences_are_the_same_always_and_graded() -> None:
+    assert likenesses() == likenesses()
+    known = np.array([likeness for _, _, likeness in likenesses()])
+    assert known.min() == 0.0
+    assert known.max() == 1.0
+    assert len(set(known)) == 9
+    words = np.array([_shared(one, other) for one, other, _ in likenesses()])
+    assert abs(rank_correlation(words, known)) < 0.2  # counting words tells nothing: it takes their meaning
+
+
+def _shared(one: str, other: str) -> float:
+    a, b = set(one.lower().split()), set(other.lower().split())
+    return len(a & b) / len(a | b)
+
+
+def test_rank_correlation_is_of_ranks_with_ties_shared() -> None:
+    assert rank_correlation(np.array([1.0, 2, 3]), np.array([10.0, 100, 1000])) == pytest.approx(1.0)
+    assert rank_correlation(np.array([1.0, 2, 3]), np.array([3.0, 2, 1])) == pytest.approx(-1.0)
+    assert rank_correlation(np.array([1.0, 1, 2]), np.array([1.0, 2, 3])) == pytest.approx(0.866025, abs=1e-6)
+    assert rank_correlation(np.ones(3), np.array([1.0, 2, 3])) == 0.0

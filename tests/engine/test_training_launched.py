@@ -1,0 +1,90 @@
+"""Several processes that train together hold the same weights, and come to the same ones twice."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from instar.engine.ports import TrainOutcome
+from instar.engine.recipe import Recipe
+from instar.engine.trainer import MiniLMTrainer
+from instar.fsm.errors import EffectFailedError
+from instar.store.checkpoints import hash_folder
+from tests.engine.test_trainer import pairs, request, silent
+
+SMALL = Recipe(epochs=2, batch=16, frozen_layers=4, tokens_max=32, general=0.0)
+PROCESSES = [
+    [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"],
+    [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu"],
+]
+_RANK = """
+import json, os, sys
+from pathlib import Path
+import torch
+from instar.engine.trainer import MiniLMTrainer
+from instar.engine.training.shards import Shards
+from instar.store.checkpoints import hash_folder
+from tests.engine.test_training_launched import SMALL
+from tests.engine.test_trainer import pairs, request, silent
+torch.distributed.init_process_group("gloo")
+rank = torch.distributed.get_rank()
+class Both(Shards):
+    first = True  # both write, so that both can be compared
+scratch = Path(sys.argv[1]) / str(rank)
+asked = request(scratch, rows=pairs(), heldout=[], corpus=[], recipe=SMALL)
+trainer = MiniLMTrainer(threads=1, device="cpu", shards=Both(rank, 2))
+trainer.train(asked, silent)
+torch.distributed.destroy_process_group()
+"""
+
+
+def launched(scratch: Path, command: list[str]) -> TrainOutcome:
+    asked = request(scratch, rows=pairs(), heldout=[], corpus=[], recipe=SMALL)
+    seen: list[int] = []
+    trainer = MiniLMTrainer(threads=1, device="cpu", launcher=" ".join(command))
+    outcome = trainer.train(asked, lambda step, steps, loss: seen.append(step))
+    assert seen == list(range(1, outcome.steps + 1))
+    return outcome
+
+
+@pytest.mark.model
+@pytest.mark.torture
+@pytest.mark.parametrize("command", PROCESSES, ids=["torchrun", "accelerate"])
+def test_launched_training_comes_to_the_same_bytes_twice(tmp_path: Path, command: list[str]) -> None:
+    one, two = (launched(tmp_path / name, command) for name in ("one", "two"))
+    assert hash_folder(one.folder) == hash_folder(two.folder)
+    assert one.environment is not None
+    assert one.environment.processor.startswith("2 processes")
+    asked = request(tmp_path / "alone", rows=pairs(), heldout=[], corpus=[], recipe=SMALL)
+    alone = MiniLMTrainer(threads=1, device="cpu").train(asked, silent)
+    assert alone.losses == pytest.approx(one.losses, rel=0.02)  # the same steps, summed in another order
+
+
+@pytest.mark.model
+@pytest.mark.torture
+def test_each_process_holds_the_same_weights(tmp_path: Path) -> None:
+    script = tmp_path / "rank.py"
+    script.write_text(_RANK)
+    command = [*PROCESSES[0], str(script), str(tmp_path)]
+    project = Path(__file__).parents[2]
+    run = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False, env=_environ(project))
+    assert run.returncode == 0, run.stderr
+    assert hash_folder(tmp_path / "0" / "model") == hash_folder(tmp_path / "1" / "model")
+
+
+def _environ(project: Path) -> dict[str, str]:
+    import os
+
+    return {**os.environ, "PYTHONPATH": str(project), "HF_HUB_OFFLINE": "1"}
+
+
+@pytest.mark.model
+def test_launcher_that_fails_says_why(tmp_path: Path) -> None:
+    asked = request(tmp_path, heldout=[], recipe=SMALL)
+    with pytest.raises(EffectFailedError, match=r"training\.launcher cannot be run"):
+        MiniLMTrainer(launcher="no-such-program").train(asked, silent)
+    with pytest.raises(EffectFailedError, match="code 1"):
+        MiniLMTrainer(launcher="false").train(asked, silent)

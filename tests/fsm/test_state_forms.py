@@ -1,0 +1,43 @@
+"""A state is written in every form that logs hold digests of; an old one leaves out what it did not know."""
+
+from __future__ import annotations
+
+import msgspec
+from immutables import Map
+
+from instar.fsm.events import Ability, Interval
+from instar.fsm.state import FORM, AgentState, Candidate, Cycle, decode_state, encode_state, form_of, state_digest
+from instar.fsm.values import Span
+from instar.fsm.words import Digest, Seq, digest_of
+
+
+def full() -> AgentState:
+    change = Interval(-0.01, -0.02, 0.0)
+    candidate = Candidate(Seq(9), Digest("c"), change, 8, (Ability("own", 30, 0.9, 0.89, change),), 0.04)
+    cycle = Cycle(number=1, started=Seq(2), entry="signals", span=Span(Seq(2), Seq(2)), count=1, candidate=candidate)
+    return AgentState(head=Seq(9), cycle=cycle, calibrations=Map({"a": 0.05, "b": 0.04}))
+
+
+def test_present_form_comes_back_whole() -> None:
+    state = full()
+    assert decode_state(encode_state(state)) == state
+    assert form_of(state_digest(state)) == FORM
+    assert state_digest(state) == f"{FORM}:{digest_of(encode_state(state))}"
+
+
+def test_form_1_leaves_out_what_came_later() -> None:
+    state = full()
+    plain = msgspec.structs.replace(state, calibrations=Map())
+    assert state.cycle is not None
+    assert state.cycle.candidate is not None
+    bare = msgspec.structs.replace(state.cycle.candidate, abilities=None, temperature=None)
+    plain = msgspec.structs.replace(plain, cycle=msgspec.structs.replace(state.cycle, candidate=bare))
+    assert state_digest(state, 1) == state_digest(plain, 1)
+    assert state_digest(state, 2) != state_digest(plain, 2)
+    assert form_of(state_digest(state, 1)) == 1
+
+
+def test_calibrations_are_digested_alike_in_any_order() -> None:
+    one = AgentState(calibrations=Map({"a": 0.05, "b": 0.04}))
+    other = AgentState(calibrations=Map().set("b", 0.04).set("a", 0.05))
+    assert state_digest(one) == state_digest(other)
