@@ -139,7 +139,7 @@ def _usearch(held: Rows) -> Peer:
     index.add(np.arange(len(held), dtype=np.uint64), held)
 
     def widen(width: int) -> None:
-        index.expansion_search = width
+        index.expansion_search = width  # type: ignore[misc]  # the checker misses its setter
 
     return Peer(widen, lambda query: index.search(query, K, threads=1), lambda all: index.search(all, K).keys)
 

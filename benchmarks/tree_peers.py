@@ -255,6 +255,8 @@ def _compare(peers: list[Peer]) -> None:
     for work in _STEPS:
         ways = {peer.name: _bound(works[work], peer) for peer in peers}
         medians[work] = compare_seconds(f"{work}, with backup tools", ways, rounds=1 if work == "full restore" else 3)
+    for peer in peers:
+        peer.close()  # what a log holds beside the database goes into it
     table = Table(title="Instar against backup tools: time and bytes, as ratios", title_justify="left")
     for column in ("against", *_STEPS, "bytes"):
         table.add_column(column, justify="left" if column == "against" else "right")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 from typing import TypeVar
 
@@ -114,11 +114,11 @@ def checkpoint_row() -> Row:
         with fresh(base) as folder:
             runtime, weights = two_checkpoints(folder / "agent")
             targets = [1, int(runtime.reader.head())]
-            turns = count()
+            turns = cycle(targets)
             only: tuple[Part, ...] = ("checkpoint",)
 
-            def back(runtime: Runtime = runtime, targets: list[int] = targets, only: tuple[Part, ...] = only) -> float:
-                target = targets[next(turns) % 2]
+            def back(runtime: Runtime = runtime, turns: Iterator[int] = turns, only: tuple[Part, ...] = only) -> float:
+                target = next(turns)
                 return _timed(lambda: roll_back(runtime, target, only=only))[1]
 
             def copied(weights: Path = weights, copy: Path = folder / "copy") -> float:

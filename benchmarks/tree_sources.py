@@ -17,7 +17,7 @@ from typing import NamedTuple
 from instar.engine.mounts import file_system
 
 FILES = 10_000
-TMPFS = Path("/dev/shm")  # noqa: S108 - a tmpfs is the point
+TMPFS = Path("/dev/shm")
 _ROOM_BYTES = 4 << 30
 
 
@@ -60,7 +60,7 @@ def chosen(count: int = FILES) -> tuple[tuple[Path, str], ...]:
     """Chooses real ``.py`` files of this environment, spread over all of its packages; the same at every call.
 
     Returns:
-        Each file, and the path that it gets. Where there are too few, the same files come again below a numbered folder.
+        Each file, and the path that it gets. Where there are too few, the same come again below a numbered folder.
     """
     homes = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib")]
     found: dict[str, Path] = {}

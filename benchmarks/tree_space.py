@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
-from instar.engine.changes import observed
+from instar.engine.changes import Judged, observed
 from instar.engine.housekeeping import look, sweep
 from instar.engine.initialize import initialize
 from instar.engine.runtime import Runtime
@@ -104,7 +104,7 @@ def _snapshot(runtime: Runtime, number: int, paths: list[Path]) -> None:
     found = changed(runtime.capture.nodes, runtime.state.tree, tree)
 
     def decide(state: AgentState) -> list[Pending]:
-        monitored, judged = state.policy.monitored, set(state.judged)
+        monitored, judged = state.policy.monitored, Judged(state)
         return [
             Pending(observed(change.path, change.before, change.after, tree, monitored, judged))
             for change in found.changes

@@ -17,8 +17,6 @@ Key = tuple[Place, str, os.stat_result]
 
 _BATCH_BYTES = 512 * 1024
 _BATCH_FILES = 64
-_ALONE_MAX = 32
-"""So many files are stored at once by whoever reads them; starting threads for fewer does not pay."""
 _AHEAD = 4
 """Batches that may wait for a thread: what bounds the memory."""
 
@@ -35,18 +33,13 @@ class Intake:
         self.blobs = blobs
         self._stored = stored
         self._threads: ThreadPoolExecutor | None = None
-        self._count = 0
         self._bytes = 0
         self._contents: list[bytes] = []
         self._keys: list[Key] = []
         self._running: deque[tuple[list[Key], Future[list[Digest]]]] = deque()
 
     def add(self, content: bytes, key: Key) -> None:
-        """Stores a content, now or before ``drain`` returns."""
-        self._count += 1
-        if self._count <= _ALONE_MAX:
-            self._stored(key, self.blobs.put(content))
-            return
+        """Stores a content before ``drain`` returns."""
         self._contents.append(content)
         self._keys.append(key)
         self._bytes += len(content)
@@ -60,6 +53,9 @@ class Intake:
             InstarError, OSError: something could not be stored.
         """
         try:
+            if self._threads is None:  # less than a batch: starting threads for it does not pay
+                self._tell(self._keys, self.blobs.put_many(self._contents))
+                self._contents, self._keys, self._bytes = [], [], 0
             self._send()
             while self._running:
                 self._collect()
@@ -84,5 +80,8 @@ class Intake:
 
     def _collect(self) -> None:
         keys, digests = self._running.popleft()
-        for key, digest in zip(keys, digests.result(), strict=True):
+        self._tell(keys, digests.result())
+
+    def _tell(self, keys: list[Key], digests: list[Digest]) -> None:
+        for key, digest in zip(keys, digests, strict=True):
             self._stored(key, digest)

@@ -14,6 +14,7 @@ from msgspec import Struct
 from instar.fsm.errors import InputRefused
 from instar.fsm.events import (
     Ability,
+    AnyEvent,
     CheckpointTrained,
     CycleStarted,
     DatasetGenerated,
@@ -99,7 +100,7 @@ def tell(
         for row in rows
         for wrong in (row.negatives or [""])
     ]
-    events = [training_task(source=source, note=note, recipe=recipe), *feedback]
+    events: list[AnyEvent] = [training_task(source=source, note=note, recipe=recipe), *feedback]
     recorded = runtime.log.transact(lambda _: [Pending(event) for event in events])
     return Told(recorded[0].seq, [record.seq for record in recorded[1:]])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from .plan import Plan, Step
 
 NAMED_MAX = 3
 LINK_BYTES_MAX = 4095
+_CAME_OR_WENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL}
+"""The last is what a link says that is none any more."""
 
 
 def check_plan(root: Path, plan: Plan, blobs: Blobs, *, contents: bool = True) -> None:
@@ -52,6 +55,8 @@ def check_plan(root: Path, plan: Plan, blobs: Blobs, *, contents: bool = True) -
             check.step(step)
         for folder in plan.make:
             check.folder(folder)
+        for folder in plan.unmake:
+            check.folder(parent_of(folder))
     check.report(
         RollbackRefused, check.refused, "Move it away, or change the rules that leave it out; then plan again."
     )
@@ -78,11 +83,11 @@ def checked_content(blobs: Blobs, path: str, target: Entry) -> bytes:
 def _explained(root: Path) -> Iterator[None]:
     try:
         yield
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise Diverged(
-            f"something in {root} came or went while it was looked at ({error}). Nothing was moved; plan again."
-        ) from error
     except OSError as error:
+        if error.errno in _CAME_OR_WENT:
+            raise Diverged(
+                f"something in {root} came or went while it was looked at ({error}). Nothing was moved; plan again."
+            ) from error
         raise EffectFailedError(
             f"{root} cannot be looked at before the restore: {error}. Nothing was moved; mend this, then plan again."
         ) from error

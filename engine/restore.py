@@ -8,6 +8,7 @@ the kernel, so every path is wholly old or wholly new, and nothing is dropped th
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from .bytecode import forget
 from .plan import Plan, Step, make_plan, read_plan, write_plan
 from .plan_check import check_plan
 from .staging import ATTEMPTS, Staging, fill, slot
+
+_NOT_EMPTY = {errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, errno.ENOTDIR, errno.ENOENT}
 
 __all__ = [
     "Plan",
@@ -214,8 +217,11 @@ class _Run:
         with suppress(FileNotFoundError, NotADirectoryError), self.beneath.folder(folder) as fd:
             status = os.stat(name, dir_fd=fd, follow_symlinks=False)
             if stat.S_ISDIR(status.st_mode):
-                with suppress(OSError):  # not empty: what is left in it was never captured
+                try:
                     os.rmdir(name, dir_fd=fd)
+                except OSError as error:
+                    if error.errno not in _NOT_EMPTY:  # what is left in it was never captured
+                        raise
 
     def _place_all(self, fd: int, folder: str, steps: list[tuple[int, Step, bytes]]) -> None:
         self.beneath.touched.add(folder)

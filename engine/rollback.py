@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from instar.fsm.decisions import Return, return_to, tree_at
-from instar.fsm.errors import ConfigError, Diverged
+from instar.fsm.errors import BlobMissing, ConfigError, Diverged, PositionConflict
 from instar.fsm.events import PARTS, Part, RollbackFinished, Span
 from instar.fsm.record import Recorded
 from instar.fsm.retention import SAFETY
@@ -256,7 +256,12 @@ def carry_out(
         content = write_plan(runtime.blobs, planned.plan)
         fresh = stage(workspace.root, workspace.staging / content, planned.plan, runtime.blobs)
         failpoint("rollback.staged")
-        begun = _begin(runtime, planned, content)
+        try:
+            begun = _begin(runtime, planned, content)
+        except PositionConflict as error:
+            if isinstance(error.__cause__, BlobMissing):  # collected, while this process remembered what it held
+                raise error.__cause__ from error
+            raise
         failpoint("rollback.started")
         records = _roll_forward(runtime, fresh=fresh)
     finished = records[0].event

@@ -16,7 +16,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from instar.fsm.errors import ConfigError
-from instar.fsm.policy import CapturePolicy, Policy
+from instar.fsm.policy import Policy
 from instar.fsm.retention import Retention
 
 from .left_out import in_force
@@ -128,6 +128,8 @@ def load_settings(root: Path, environ: Mapping[str, str] | None = None, **flags:
     named = {key: value for key, value in named.items() if PREFIX + key.upper() not in _NOT_SETTINGS}
     for name, value in [*named.items(), *((key, value) for key, value in flags.items() if value is not None)]:
         _put(content, name.split("__"), value)
+    if not whole and "capture" in (content.get("policy") or {}):
+        raise ConfigError("policy.capture cannot be set: it follows from watch.ignore, watch.cap_bytes and [paths]")
     try:
         settings = msgspec.convert(content, Settings, strict=False)
     except msgspec.ValidationError as error:
@@ -137,16 +139,10 @@ def load_settings(root: Path, environ: Mapping[str, str] | None = None, **flags:
 
 
 def with_rules(settings: Settings) -> Settings:
-    """Completes the policy by what is left out of every tree, which follows from other settings.
-
-    Raises:
-        ConfigError: it was set as something else.
-    """
+    """Completes the policy by what is left out of every tree, which follows from other settings."""
     paths, watch = settings.paths, settings.watch
     own = (paths.retrain_trigger, paths.active_checkpoint, paths.dataset, paths.audit, paths.logs, paths.audit_log)
     rules = in_force(watch.ignore, own, watch.cap_bytes)
-    if settings.policy.capture not in (CapturePolicy(), rules):
-        raise ConfigError("policy.capture cannot be set: it follows from watch.ignore, watch.cap_bytes and [paths]")
     return replace(settings, policy=replace(settings.policy, capture=rules))
 
 
@@ -184,6 +180,8 @@ def check_bounds(settings: Settings) -> None:
     """
     bounds = {
         "policy.drift.threshold": (settings.policy.drift.threshold, 0.0, 1.0),
+        "policy.drift.window": (settings.policy.drift.window, 8, 4096),
+        "policy.drift.p_max": (settings.policy.drift.p_max, 0.0, 1.0),
         "policy.reward.threshold": (settings.policy.reward.threshold, 0.0, 1.0),
         "policy.reward.smoothing": (settings.policy.reward.smoothing, 1e-6, 1.0),
         "policy.retrain.heldout_share": (settings.policy.retrain.heldout_share, 0.0, 0.9),

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -340,15 +340,16 @@ def settled(seed: int, threads: int) -> Iterator[None]:
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
-    fills = torch.utils.deterministic.fill_uninitialized_memory
+    switches: Any = torch.utils.deterministic  # not declared by the library
+    fills = switches.fill_uninitialized_memory
     # What cuBLAS asks for to be repeatable; it reads it when it is first used.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     with torch.random.fork_rng(devices=[]), threads_of(threads):
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it did not write
+        switches.fill_uninitialized_memory = False  # nothing here reads what it did not write
         try:
             yield
         finally:
-            torch.utils.deterministic.fill_uninitialized_memory = fills
+            switches.fill_uninitialized_memory = fills
             torch.use_deterministic_algorithms(strict, warn_only=warn)

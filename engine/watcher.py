@@ -17,7 +17,7 @@ from instar.fsm.words import Digest
 from instar.store.log import Pending
 from instar.store.tree_changes import changed
 
-from .changes import observed
+from .changes import Judged, observed
 from .mounts import tells_changes
 from .runtime import Runtime
 from .tree_watch import TreeWatch
@@ -64,7 +64,7 @@ def _differences(runtime: Runtime, state: AgentState, tree: Digest) -> list[Pend
     if state.restoring or state.tree == tree:
         return []
     found = changed(runtime.capture.nodes, state.tree, tree)
-    judged = set(state.judged)
+    judged = Judged(state)
     monitored = state.policy.monitored
     pending = [
         Pending(observed(change.path, change.before, change.after, tree, monitored, judged)) for change in found.changes

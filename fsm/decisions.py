@@ -7,6 +7,7 @@ decision.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from itertools import islice
 from typing import Any, Final
@@ -19,6 +20,7 @@ from .events import (
     ChangeObserved,
     CycleStarted,
     EffectFailed,
+    EmbeddedItem,
     FeedbackReceived,
     InputSkipped,
     MutationAccepted,
@@ -99,6 +101,22 @@ def trigger_content(triggers: tuple[Trigger, ...], time: str) -> bytes:
 def seed_of(asked: Digest) -> int:
     """Derives the seed of a training run from the hash of the event that asks for it: 31 bits."""
     return int(asked[:8], 16) & 0x7FFFFFFF
+
+
+def windows_due(state: AgentState, items: Iterable[EmbeddedItem]) -> tuple[str, ...]:
+    """Names the task types of which a cycle's outcomes fill another window, after a first one, in order.
+
+    Outcomes of earlier cycles are counted by the standings, so each window is tested once.
+    """
+    size = state.policy.drift.window
+    new = Counter(item.task_type for item in items if item.task_type is not None and item.outcome is not None)
+    due = []
+    for task_type, count in sorted(new.items()):
+        standing = state.standings.get(task_type)
+        before = standing.count if standing else 0
+        if (before + count) // size > before // size and before + count >= 2 * size:
+            due.append(task_type)
+    return tuple(due)
 
 
 def lineage_of(name: str, base: Digest, epochs: int, before: Retrieval, after: Retrieval) -> Lineage:

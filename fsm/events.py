@@ -30,6 +30,7 @@ from .values import (
     Reward,
     Span,
     Trigger,
+    WindowDrift,
 )
 from .words import Digest, Seq
 
@@ -76,6 +77,7 @@ __all__ = [
     "TaskQueued",
     "TreeCaptured",
     "Trigger",
+    "WindowDrift",
     "WorkspaceInitialized",
 ]
 
@@ -254,6 +256,8 @@ class SignalEmbedded(Event, frozen=True, kw_only=True):
     environment: Environment | None = None
     restored: tuple[Seq, ...] | None = None
     """The changes among the signals that a restore made: our own doing, they raise no flag. None before version 3."""
+    windows: tuple[WindowDrift, ...] | None = None
+    """Tests of outcomes against earlier ones, where another window of a task type is full. None before version 3."""
 
 
 class RetrainFlagged(Event, frozen=True, kw_only=True):
@@ -265,7 +269,7 @@ class RetrainFlagged(Event, frozen=True, kw_only=True):
 
 
 class DatasetGenerated(Event, frozen=True, kw_only=True):
-    """The training set stands: ``train`` rows to learn from, ``heldout`` pairs to judge by, and how many of other kinds."""
+    """The training set stands: ``train`` rows to learn from, ``heldout`` pairs to judge by, others counted below."""
 
     VERSION: ClassVar[int] = 3
 
@@ -281,7 +285,7 @@ class DatasetGenerated(Event, frozen=True, kw_only=True):
     memory: int = 0
     """Old pairs that went well, for rehearsal."""
     grouping: dict[str, Literal["answer", "input"]] | None = None
-    """By what the rows of each task type are grouped; later data sets keep what was trained on. None before version 3."""
+    """What the rows of each task type are grouped by; later data sets keep what was trained. None before version 3."""
     space: Digest | None = None
     """The checkpoint that made the vectors."""
     vectors: Digest | None = None

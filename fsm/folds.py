@@ -170,9 +170,7 @@ def _dataset_generated(state: AgentState, event: e.DatasetGenerated, at: Moment)
 
 
 def _checkpoint_trained(state: AgentState, event: e.CheckpointTrained, at: Moment) -> dict[str, Any]:
-    candidate = Candidate(
-        at.seq, event.checkpoint, event.gain, event.after.pairs, event.abilities, event.temperature
-    )
+    candidate = Candidate(at.seq, event.checkpoint, event.gain, event.after.pairs, event.abilities, event.temperature)
     cycle = replace(_cycle(state), candidate=candidate)
     changed: dict[str, Any] = {"cycle": cycle, "trained": event.dataset, "trained_rows": cycle.rows}
     if event.base_temperature is not None:

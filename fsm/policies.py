@@ -38,6 +38,7 @@ def triggers(state: AgentState, event: SignalEmbedded) -> tuple[Trigger, ...]:
         found = (
             _code_mutation(event.items),
             _semantic_drift(event, state.policy),
+            _drift_over_time(event, state.policy),
             _feedback(event.items, state),
         )
         asked = _decided = (state, event, tuple(trigger for trigger in found if trigger))
@@ -84,6 +85,22 @@ def _semantic_drift(event: SignalEmbedded, policy: Policy) -> Trigger | None:
     value = min(score for score, _ in low)
     note = f"{len(moved)} units drifted, {len(unsure)} answers unsure"
     return Trigger("semantic_drift", value, threshold, _seqs(item for _, item in low), note)
+
+
+def _drift_over_time(event: SignalEmbedded, policy: Policy) -> Trigger | None:
+    """Trigger 2, of what comes in: outcomes of a task type are no longer what they were.
+
+    The threshold is shared by the tests of a cycle (Bonferroni), lest many task types make one drift by chance.
+    """
+    tests = event.windows or ()
+    threshold = policy.drift.p_max / max(1, len(tests))
+    found = sorted((test for test in tests if test.p_value < threshold), key=lambda test: test.p_value)
+    if not found:
+        return None
+    events = tuple(sorted({seq for test in found for seq in test.farthest}))
+    names = ", ".join(f"{test.task_type} ({test.effect:.1f} deviations)" for test in found[:5])
+    note = f"outcomes are not what the {found[0].size} before them were: {names}"
+    return Trigger("semantic_drift", found[0].p_value, threshold, events, note)
 
 
 def _alike(item: EmbeddedItem) -> float | None:

@@ -10,9 +10,15 @@ from msgspec import Struct, field
 
 
 class DriftPolicy(Struct, frozen=True, forbid_unknown_fields=True):
-    """When meaning moved: ``threshold`` is SEED's 0.70, for embedding similarity and for confidence alike."""
+    """When meaning moved: ``threshold`` is SEED's 0.70, for the similarity of code, 1 − drift, and for confidence.
+
+    Each time that ``window`` more outcomes of a task type came, they are tested against the ``window`` before them;
+    they drifted where chance gives that in less than ``p_max`` of all cases, over all tests of a cycle together.
+    """
 
     threshold: float = 0.70
+    window: int = 64
+    p_max: float = 0.01
 
 
 class RewardPolicy(Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,8 +60,8 @@ class CyclePolicy(Struct, frozen=True, forbid_unknown_fields=True):
 class GatePolicy(Struct, frozen=True, forbid_unknown_fields=True):
     """What a promotion needs.
 
-    The lower end of the interval of the held-out gain must exceed ``gain_min``, over at least ``heldout_min`` pairs, and
-    no old ability that was measured on at least ``forgetting_min`` cases may fall by more than ``forgetting_max``.
+    The lower end of the interval of the held-out gain must exceed ``gain_min``, over at least ``heldout_min`` pairs,
+    and no old ability that was measured on at least ``forgetting_min`` cases may fall by more than ``forgetting_max``.
     """
 
     gain_min: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import msgspec
@@ -159,12 +160,21 @@ _NEW_IN_2 = (
     ("cycle", "again"),
     ("waiting", "*", "again"),
 )
-"""The fields that form 1 did not know, by the way to them."""
+_NEW_IN_3 = (("policy", "drift", "window"), ("policy", "drift", "p_max"))
+"""The fields that earlier forms did not know, by the way to them."""
 
 
 def _encode_form_1(state: AgentState) -> bytes:
+    return _encode_without(state, (*_NEW_IN_2, *_NEW_IN_3))
+
+
+def _encode_form_2(state: AgentState) -> bytes:
+    return _encode_without(state, _NEW_IN_3)
+
+
+def _encode_without(state: AgentState, fields: Iterable[tuple[str, ...]]) -> bytes:
     content = msgspec.json.decode(encode_state(state))
-    for *way, name in _NEW_IN_2:
+    for *way, name in fields:
         inner: list[Any] = [content]
         for step in way:
             inner = [part for one in inner for part in (one if step == "*" else [one[step]]) if part is not None]
@@ -173,10 +183,10 @@ def _encode_form_1(state: AgentState) -> bytes:
     return msgspec.json.encode(content, order="sorted")
 
 
-FORM = 2
+FORM = 3
 """The present form of a state's canonical JSON. A changed shape of the state gets the next number."""
 
-_FORMS = {1: _encode_form_1, 2: encode_state}
+_FORMS = {1: _encode_form_1, 2: _encode_form_2, 3: encode_state}
 """How to write a state in each form that logs hold digests of; an old form leaves out what it did not know."""
 
 

@@ -123,6 +123,29 @@ class EmbeddedItem(Struct, frozen=True, gc=False, kw_only=True):
     failure: str | None = None
 
 
+class WindowDrift(Struct, frozen=True, gc=False, kw_only=True):
+    """What a two-sample test found between two windows of outcomes of one task type, ``size`` rows of memory each.
+
+    ``p_value`` is the chance of as large a discrepancy were both from one source, ``effect`` the discrepancy in
+    standard deviations of that chance (Gretton et al. 2012).
+    """
+
+    task_type: str
+    size: int
+    reference: Span
+    """The signals of the earlier window lie here, from the first to the last."""
+    current: Span
+    mmd2: float
+    p_value: float
+    effect: float
+    bandwidth: float
+    seed: int
+    permutations: int
+    farthest: tuple[Seq, ...]
+    """Signals of the later window that the earlier one explains least."""
+    nearest: tuple[Seq, ...]
+
+
 class Retrieval(Struct, frozen=True, gc=False):
     """Retrieval quality over ``pairs`` held-out pairs: recall@1, mean reciprocal rank, mean confidence."""
 

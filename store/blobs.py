@@ -47,6 +47,7 @@ class BlobStore:
         self._losses = 0
         """How often blobs were collected."""
         self._lock = threading.Lock()
+        self._emptying = threading.Lock()
         self._collections = Collections(reader, self.get)
 
     def put(self, content: bytes) -> Digest:
@@ -92,8 +93,11 @@ class BlobStore:
         for digest, content in new.items():
             if digest not in small:
                 self._put_new(digest, content)
-        if self._waiting_bytes > WAITING_BYTES_MAX:
-            self.on_full()
+        if self._waiting_bytes > WAITING_BYTES_MAX and self._emptying.acquire(blocking=False):
+            try:
+                self.on_full()  # one thread does, the others go on
+            finally:
+                self._emptying.release()
         return digests
 
     def put_parts(self, parts: Iterator[bytes], size: int) -> Digest:

@@ -11,7 +11,7 @@ ITEM_BITS = 20
 """An event holds at most 2^20 rows of memory."""
 
 
-class MemoryRow(Struct, frozen=True, kw_only=True):
+class MemoryRow(Struct, frozen=True, gc=False, kw_only=True):
     """One row of memory: item ``item`` of the SignalEmbedded at ``seq``; ``signal`` is what it stands for.
 
     ``at_us`` is when the row was recorded, microseconds since 1970 UTC.
@@ -34,7 +34,7 @@ class MemoryRow(Struct, frozen=True, kw_only=True):
         return self.seq << ITEM_BITS | self.item
 
 
-class Hit(Struct, frozen=True):
+class Hit(Struct, frozen=True, gc=False):
     """A row and its cosine similarity to what was asked."""
 
     row: MemoryRow

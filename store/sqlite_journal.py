@@ -77,7 +77,10 @@ class SqliteJournal:
         self._engine = create_engine(
             f"sqlite:///{path}", poolclass=StaticPool, connect_args={"check_same_thread": False}
         )
-        self._pooled = self._engine.raw_connection()
+        try:
+            self._pooled = self._engine.raw_connection()
+        except sqlite3.Error as error:
+            raise self._wrapped(error) from error
         driver = self._pooled.driver_connection
         assert isinstance(driver, sqlite3.Connection)
         self._driver = driver

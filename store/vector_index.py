@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from usearch.index import Index, MetricKind
+from usearch.index import Index, Matches
 from usearch.index import search as compare_all
 
 EXACT_ROWS_MAX = 20_000
@@ -28,7 +28,35 @@ CONNECTIVITY: Final = 16
 EXPANSION_ADD: Final = 128
 WIDTH: Final = 64
 """How many candidates a search of the graph keeps, until that is fitted."""
-WIDTHS: Final = (16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 512, 768, 1024)
+WIDTHS: Final = (
+    10,
+    12,
+    14,
+    16,
+    20,
+    24,
+    28,
+    32,
+    40,
+    48,
+    56,
+    64,
+    80,
+    96,
+    112,
+    128,
+    160,
+    192,
+    224,
+    256,
+    320,
+    384,
+    512,
+    768,
+    1024,
+)
+_METRIC = "ip"
+"""Of unit rows the inner product is the cosine."""
 _LINKED_MAX = 2048
 _PROBES = 512
 _PROBES_MIN = 48
@@ -60,9 +88,8 @@ class VectorIndex:
         self.fitted = 0
         """How many vectors there were when the width was fitted; 0 if it never was."""
         self._matrix: Halves = np.zeros((_FIRST_CAPACITY, dim), np.float16)  # (capacity, dim)
-        # Of unit rows the inner product is the cosine.
         self._graph = Index(
-            ndim=dim, metric=MetricKind.IP, dtype="bf16", connectivity=CONNECTIVITY, expansion_add=EXPANSION_ADD
+            ndim=dim, metric=_METRIC, dtype="bf16", connectivity=CONNECTIVITY, expansion_add=EXPANSION_ADD
         )
         self._linked = 0
         self._stale: list[int] = []
@@ -103,13 +130,13 @@ class VectorIndex:
             among: places in ascending order.
 
         Returns:
-            Places, of any type of integer, and cosines, both (queries, k), the nearest first. With ``among`` they are exact up to half floats,
-            and so they are without it up to ``EXACT_ROWS_MAX`` vectors.
+            Places, of any type of integer, and cosines, both (queries, k), the nearest first. They are exact up to half
+            floats with ``among``, and without it up to ``EXACT_ROWS_MAX`` vectors.
         """
         if among is None and self.count > EXACT_ROWS_MAX and self.behind <= LINKED_AT_ONCE_MAX:
             found = self._by_graph(queries, k)
             if found is not None:
-                return found[0], found[1] / _lengths(queries)
+                return found
         return self._compared(unit_rows(queries).astype(np.float16), k, among)
 
     def link(self, wanted: Callable[[], bool] = lambda: True) -> None:
@@ -132,11 +159,11 @@ class VectorIndex:
             ValueError: it holds something else.
         """
         made = cls(dim)
-        restored = Index.restore(graph)
         made._matrix = np.frombuffer(vectors, np.float16).reshape(-1, dim).copy()
         made.count = made._linked = len(made._matrix)
-        fits = restored is not None and (restored.ndim, restored.dtype) == (dim, made._graph.dtype)
-        if not fits or len(restored) != made.count:
+        restored = Index.restore(graph)
+        wanted = (dim, made._graph.dtype, made.count)
+        if restored is None or (restored.ndim, restored.dtype, len(restored)) != wanted:
             raise ValueError("the graph holds other vectors")
         made._graph, made.width, made.fitted = restored, width, fitted
         return made
@@ -148,7 +175,7 @@ class VectorIndex:
         try:
             if self.behind:
                 self._link()
-            return self._proposed(queries, k, max(self.width, 2 * k if k > _NEAREST else 0))
+            return self._proposed(queries, k, self.width if k <= _NEAREST else max(self.width, 2 * k))
         finally:
             self._linking.release()
 
@@ -187,12 +214,20 @@ class VectorIndex:
         self.width, self.fitted = WIDTHS[low], len(members) + len(probes)
 
     def _proposed(self, queries: Rows | Halves, k: int, width: int) -> tuple[Places, Rows] | None:
-        self._graph.expansion_search = width
+        """Gives places and cosines; None where a query finds fewer than ``k``."""
+        if self._graph.expansion_search != width:
+            self._graph.expansion_search = width  # type: ignore[misc]  # the checker misses its setter
         found = self._graph.search(queries, k, threads=_threads(queries))
-        keys, products = found.keys, 1.0 - found.distances
-        if len(queries) == 1:
-            return (keys[None], products[None]) if len(keys) == k else None
-        return (keys, products) if bool((found.counts == k).all()) else None
+        if isinstance(found, Matches):
+            if len(found) != k:
+                return None
+            keys, products = found.keys[None], 1.0 - found.distances[None]
+        elif (found.counts == k).all():
+            keys, products = found.keys, 1.0 - found.distances
+        else:
+            return None
+        cosines: Rows = (products / _lengths(queries)).astype(np.float32, copy=False)
+        return keys, cosines
 
     def _compared(self, queries: Halves, k: int, among: Places | None) -> tuple[Places, Rows]:
         """Compares with every candidate, some thousands at a time, so that they are not copied all at once."""
@@ -202,7 +237,7 @@ class VectorIndex:
             places = np.arange(start, min(start + _CHUNK, total)) if among is None else among[start : start + _CHUNK]
             stretch = self._matrix[places[0] : places[-1] + 1]
             rows = stretch if len(stretch) == len(places) else self._matrix[places]
-            found = compare_all(rows, queries, min(k, len(rows)), MetricKind.IP, exact=True, threads=_threads(queries))
+            found = compare_all(rows, queries, min(k, len(rows)), _METRIC, exact=True, threads=_threads(queries))
             keys, distances = np.atleast_2d(found.keys), np.atleast_2d(found.distances)
             near, cosines = np.hstack([best[0], places[keys]]), np.hstack([best[1], 1.0 - distances])
             order = np.lexsort((near, -cosines), axis=1)[:, :k]
@@ -227,6 +262,6 @@ def unit_rows(vectors: Rows) -> Rows:
     return rows
 
 
-def _lengths(vectors: Rows) -> Rows:
+def _lengths(vectors: Rows | Halves) -> Rows:
     lengths: Rows = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float32))[:, None]
     return lengths

@@ -109,10 +109,10 @@ class VectorSpace:
         if count == 0 or len(queries) == 0:
             return [[] for _ in queries]
         places, cosines = self._index.nearest(queries, min(k, count), among)
-        rows = self.rows
+        row = self.rows.__getitem__
         return [
-            [Hit(rows[place], cosine) for place, cosine in zip(of_query, similar, strict=True)]
-            for of_query, similar in zip(places.tolist(), cosines.tolist(), strict=True)
+            list(map(Hit, map(row, near), cosine))
+            for near, cosine in zip(places.tolist(), cosines.tolist(), strict=True)
         ]
 
     def last_of_unit(self, unit: str, wanted: RowFilter = EVERYTHING) -> NDArray[np.float32] | None:
@@ -121,7 +121,8 @@ class VectorSpace:
         if self._index is None or not len(places):
             return None
         latest = max(places.tolist(), key=lambda place: self.rows[place].key)
-        return self._index.at(np.array([latest]))[0]
+        vector: NDArray[np.float32] = self._index.at(np.array([latest]))[0]
+        return vector
 
     def vectors(self, wanted: RowFilter = EVERYTHING) -> tuple[list[MemoryRow], NDArray[np.float32]]:
         """Gives the admitted rows in the order of the log, and their vectors, (rows, dim) float32 of length one."""

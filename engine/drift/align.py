@@ -76,7 +76,17 @@ def _moved(old: Forms, new: Forms, gone: list[str], fresh: list[str]) -> list[Al
             if name not in found and other not in taken:
                 found[name] = other
                 taken.add(other)
+    for name, other in _holders(found):
+        if name in left and other in right and name not in found and other not in taken:
+            found[name] = other
+            taken.add(other)
     return [Aligned(name, other) for name, other in found.items()]
+
+
+def _holders(found: dict[str, str]) -> list[tuple[str, str]]:
+    """Classes whose methods were paired: too small by themselves to be known again."""
+    pairs = [(name.rpartition("."), other.rpartition(".")) for name, other in found.items()]
+    return [(a[0], b[0]) for a, b in pairs if a[0] and b[0] and a[2] == b[2]]
 
 
 def _likely(old: Forms, new: Forms, left: list[str], right: list[str]) -> list[tuple[float, str, str]]:

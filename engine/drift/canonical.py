@@ -17,6 +17,7 @@ from .calls import dotted
 from .expressions import rewrite
 from .flow import flow, function_tail
 from .inline import mark_uses, merge_copies
+from .source import origins_of
 from .unique import uniquely_named
 
 ROUNDS: Final = 2
@@ -43,7 +44,8 @@ def canonical(node: ast.Module | Definition, origins: Mapping[str, str]) -> ast.
         if isinstance(one, (ast.Name, ast.arg))
         for name in [one.arg if isinstance(one, ast.arg) else one.id if isinstance(one.ctx, ast.Store) else ""]
     }
-    known = {name: origin for name, origin in origins.items() if name not in shadowed}
+    within = _taken_imports(whole)
+    known = {name: origin for name, origin in {**origins, **within}.items() if name not in shadowed}
     if isinstance(whole, ast.Module):
         whole.body = [one for one in whole.body if not isinstance(one, (ast.Import, ast.ImportFrom))]
     uniquely_named(whole)
@@ -76,6 +78,22 @@ def weakened(whole: ast.Module | Definition, *, annotations: bool, messages: boo
     return copy
 
 
+def _taken_imports(whole: ast.Module | Definition) -> dict[str, str]:
+    """Takes the imports out of the bodies of functions: when a module is first read is not told."""
+    found: dict[str, str] = {}
+    waiting: list[ast.AST] = [whole] if isinstance(whole, (ast.FunctionDef, ast.AsyncFunctionDef)) else []
+    while waiting:
+        node = waiting.pop()
+        for field in ("body", "orelse", "finalbody"):
+            body = getattr(node, field, None)
+            if not isinstance(body, list) or isinstance(node, (ast.Try, ast.TryStar, ast.ClassDef)):
+                continue
+            found.update(origins_of(body))
+            setattr(node, field, [one for one in body if not isinstance(one, (ast.Import, ast.ImportFrom))])
+            waiting += getattr(node, field)
+    return found
+
+
 def _copied(node: ast.AST, *, whole: bool) -> ast.AST:
     """Copies a tree without its places in the text; unless ``whole``, definitions inside keep no body."""
     fields: dict[str, object] = {}
@@ -93,7 +111,7 @@ def _copied(node: ast.AST, *, whole: bool) -> ast.AST:
 def _inner(node: ast.AST, whole: bool) -> ast.AST:
     if whole or not isinstance(node, DEFINITIONS):
         return _copied(node, whole=whole)
-    return ast.ClassDef(node.name, [], [], [], [], **({"type_params": []} if hasattr(node, "type_params") else {}))
+    return ast.ClassDef(name=node.name, bases=[], keywords=[], body=[], decorator_list=[])
 
 
 def _strip(whole: ast.AST) -> None:

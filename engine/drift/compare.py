@@ -7,7 +7,7 @@ import posixpath
 from typing import Final
 
 from . import prose, python, tokens
-from .result import Drift
+from .result import Drift, How
 
 PYTHON_SUFFIXES: Final = (".py", ".pyi", ".pyw")
 PYTHON_CHARS_MAX: Final = 4 * 1024 * 1024
@@ -25,7 +25,7 @@ def compare(path: str, before: str, after: str) -> Drift:
     """
     suffix = posixpath.splitext(path.replace("\\", "/"))[1].lower()
     if before == after:
-        how = "syntax" if suffix in PYTHON_SUFFIXES else "tokens" if suffix in tokens.SUFFIXES else "text"
+        how: How = "syntax" if suffix in PYTHON_SUFFIXES else "tokens" if suffix in tokens.SUFFIXES else "text"
         return Drift(drift=0.0, similarity=1.0, changed=False, how=how, because=("no difference",))
     if suffix in PYTHON_SUFFIXES:
         if max(len(before), len(after)) > PYTHON_CHARS_MAX:

@@ -72,11 +72,11 @@ _MARKED: Final = re.compile(rf"{MARK}\d+")
 
 def facets(root: ast.Module | Definition) -> Counter[Facet]:
     """Lists what a definition does: pairs of a kind and what stands there, each as often as it does."""
-    scope = [root] if isinstance(root, (ast.FunctionDef, ast.AsyncFunctionDef)) else []
     locals_: set[str] = set()
-    for node in [*scope, *(one for one in ast.walk(root) if isinstance(one, (ast.FunctionDef, ast.AsyncFunctionDef)))]:
-        locals_.update(bound(node.body))
-        locals_.update(argument.arg for argument in ast.walk(node.args) if isinstance(argument, ast.arg))
+    for one in ast.walk(root):
+        if isinstance(one, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            locals_.update(bound(one.body))
+            locals_.update(argument.arg for argument in ast.walk(one.args) if isinstance(argument, ast.arg))
     found: Counter[Facet] = Counter()
     for node in ast.walk(root):
         found.update(_told(node, locals_))

@@ -23,6 +23,7 @@ class Forms:
     def __init__(self, source: Source) -> None:
         self.source = source
         self._labels: dict[tuple[str, str], list[str]] = {}
+        self._facets: dict[str, Counter[Facet]] = {}
         self._trees: dict[tuple[str, bool, bool], ast.Module | Definition] = {}
 
     def plain(self, name: str) -> list[str]:
@@ -43,7 +44,9 @@ class Forms:
 
     def facets(self, name: str) -> Counter[Facet]:
         """What a definition does, piece by piece."""
-        return facets(self._tree(name, self.source.places[name], True, True))
+        if name not in self._facets:
+            self._facets[name] = facets(self._tree(name, self.source.places[name], True, True))
+        return self._facets[name]
 
     def reordered(self, name: str, other: Forms, new_name: str) -> bool:
         """Whether a module or class only holds its statements in another order in the other version."""

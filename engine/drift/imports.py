@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from .result import WEAK, UnitDrift
+from .result import WEAK, UnitDrift, What
 from .source import Source
 
 IMPORTED_LEAST = 0.38
@@ -38,7 +38,7 @@ def imports(before: Source, after: Source) -> UnitDrift | None:
     else:
         return None
     share = len(changed) / max(1, len(after.origins))
-    what = "changed" if changed else "imports"
+    what: What = "changed" if changed else "imports"
     return UnitDrift(name=IMPORTS, what=what, drift=drift, share=round(share, 6), because=tuple(told[:LINES_MAX]))
 
 

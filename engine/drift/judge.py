@@ -24,6 +24,13 @@ _WEAKER: Final[tuple[tuple[What, bool, bool], ...]] = (
 """Forms that leave something out: what differs only there, whether annotations count, whether messages do."""
 
 
+_SEEN: Final[dict[What, frozenset[str]]] = {
+    "messages": frozenset({"text"}),
+    "annotations": frozenset({"text", "name", "attribute", "constant", "operator"}),
+}
+"""Kinds of what code does that a difference of that sort can touch: where another differs, it is no such difference."""
+
+
 def judged(old: Forms, new: Forms, pair: Aligned, names: Mapping[str, str]) -> UnitDrift | None:
     """Compares two definitions that correspond; None where neither their lines nor their names differ.
 
@@ -46,10 +53,14 @@ def judged(old: Forms, new: Forms, pair: Aligned, names: Mapping[str, str]) -> U
         return _rewritten(old, new, pair, names)
     if old.reordered(was, new, name):
         return _kept(pair, "rewritten", "statements in another order, none of which touches what another gives")
+    before, after = old.facets(was), new.facets(name)
+    differing = {kind for kind, _ in (before - after) + (after - before)}
     for what, typed, messages in _WEAKER:
+        if not differing <= _SEEN[what]:
+            continue
         one = renamed(old.told(was, annotations=typed, messages=messages), names)
         if one == new.told(name, annotations=typed, messages=messages):
-            return _kept(pair, what, *explained(old.facets(was), new.facets(name)))
+            return _kept(pair, what, *explained(before, after))
     plain = renamed(old.plain(was), names), new.plain(name)
     if difference(*plain)[1] < difference(left, right)[1]:
         left, right = plain[0], plain[1]

@@ -87,4 +87,5 @@ def difference(before: Sequence[str], after: Sequence[str]) -> tuple[float, floa
 
 def graded(gravest: float, share: float) -> float:
     """Gives the score of a changed definition: never under its gravest part, 1 when all of it changed."""
-    return round(gravest + (1.0 - gravest) * min(1.0, share) ** EXPONENT, 6)
+    part: float = min(1.0, share) ** EXPONENT
+    return round(gravest + (1.0 - gravest) * part, 6)

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from instar.engine.units import MODULE
+
 from .align import aligned
 from .forms import Forms
 from .imports import imports
@@ -75,7 +77,9 @@ def _lines_of(unit: UnitDrift, before: Source, after: Source) -> int:
 
 def _told(units: list[UnitDrift]) -> tuple[str, ...]:
     """One line for each reason, the gravest definitions first."""
-    lines = [f"{unit.name}: {reason}" for unit in units for reason in unit.because]
+    several = len(units) > 1
+    told = [unit for unit in units if not (several and unit.name == MODULE and unit.what == "layout")]
+    lines = [f"{unit.name}: {reason}" for unit in told for reason in unit.because]
     if not lines:
         return ("no difference that is read",)
     more = len(lines) - LINES_MAX

@@ -29,30 +29,28 @@ def renames(before: Source, after: Source, pairs: Iterable[tuple[Labels, Labels]
         after: the new version.
         pairs: normal forms of definitions that correspond.
     """
-    old_names, new_names = before.identifiers, after.identifiers
-    gone = (before.bound & old_names) - new_names
-    new = (after.bound & new_names) - old_names
-    if not gone or not new:
-        return {}
     votes: Counter[tuple[str, str]] = Counter()
     for left, right in pairs:
         for change in sequence_diff.changes(left, right):
             if change.a_high - change.a_low == change.b_high - change.b_low:
-                old = left[change.a_low : change.a_high]
-                votes.update(_named(old, right[change.b_low : change.b_high], gone, new))
+                votes.update(_named(left[change.a_low : change.a_high], right[change.b_low : change.b_high]))
+    if not votes:
+        return {}  # before the whole of both sources is searched for names
+    gone = before.bound - after.identifiers
+    new = after.bound - before.identifiers
     found: dict[str, str] = {}
     for (name, other), _ in votes.most_common():
-        if name not in found and other not in found.values():
+        if name in gone and other in new and name not in found and other not in found.values():
             found[name] = other
     return found
 
 
-def _named(left: Labels, right: Labels, gone: frozenset[str], new: frozenset[str]) -> Iterable[tuple[str, str]]:
+def _named(left: Labels, right: Labels) -> Iterable[tuple[str, str]]:
     for old, now in zip(left, right, strict=True):
         for prefix in _PREFIXES:
             if old.startswith(prefix) and now.startswith(prefix):
                 name, other = old.removeprefix(prefix).strip("'"), now.removeprefix(prefix).strip("'")
-                if name in gone and other in new:
+                if name != other:
                     yield name, other
 
 

@@ -48,7 +48,7 @@ def shifted(found: Drift, before: str, after: str, embed: Embed) -> Drift:
         replace(unit, drift=with_shift(unit.drift, cosine)) for unit, cosine in zip(found.units, cosines, strict=True)
     )
     lowest = min(cosine for cosine in cosines if cosine is not None)
-    drift = max(found.drift, *(unit.drift for unit in told))
+    drift = max(with_shift(found.drift, lowest), *(unit.drift for unit in told))
     return replace(_told(found, drift, [f"embedding: lowest cosine of a changed definition {lowest:.3f}"]), units=told)
 
 

@@ -67,7 +67,7 @@ class Source:
             self.places[free] = Place(kind, node, own_lines(node, inner, lines), kind == "method")
             prefix = "" if kind == "module" else f"{name}."
             waiting += [(prefix + one.name, _kind(one, kind), one) for one in inner][::-1]
-        self.origins = dict(_origins(self.tree))
+        self.origins = dict(origins_of(self.tree.body))
 
     @property
     def identifiers(self) -> frozenset[str]:
@@ -139,8 +139,9 @@ def _kind(node: Definition, holder: Kind) -> Kind:
     return "method" if holder == "class" else "function"
 
 
-def _origins(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    for node in tree.body:
+def origins_of(body: list[ast.stmt]) -> Iterator[tuple[str, str]]:
+    """Gives the names that the imports of a body bind, each with the dotted name that it stands for."""
+    for node in body:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 name = alias.name if alias.asname else alias.name.partition(".")[0]

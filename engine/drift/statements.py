@@ -95,7 +95,9 @@ def _assigned(node: ast.Assign) -> list[ast.stmt]:
             return [ast.Assign([target], value) for target in targets]
         case [target], ast.IfExp(test=test, body=body, orelse=orelse):
             return [ast.If(test, [ast.Assign([target], body)], [ast.Assign([target], orelse)])]
-        case [target], ast.BinOp(left=left, op=op, right=right) if _same(target, left):
+        case [ast.Name() | ast.Attribute() | ast.Subscript() as target], ast.BinOp(left=left, op=op, right=right) if (
+            _same(target, left)
+        ):
             return [ast.AugAssign(target, op, right)]
         case [ast.Name(id=name)], ast.Lambda(args=arguments, body=body):
             return [_defined(name, arguments, body)]
@@ -113,7 +115,7 @@ def _are_independent(names: list[ast.expr], values: list[ast.expr]) -> bool:
 
 
 def _defined(name: str, arguments: ast.arguments, body: ast.expr) -> Function:
-    return ast.FunctionDef(name=name, args=arguments, body=[ast.Return(body)], decorator_list=[], type_params=[])
+    return ast.FunctionDef(name=name, args=arguments, body=[ast.Return(body)], decorator_list=[])
 
 
 def _same(target: ast.expr, value: ast.expr) -> bool:

@@ -37,6 +37,7 @@ from instar.fsm.words import Digest, Seq
 from instar.store.log import Pending
 
 from .signals import current, signals_of
+from .windows import windows
 
 TEXT_CHARS = 8000
 
@@ -70,7 +71,13 @@ def embedded(bench: Bench, state: AgentState, answers: Seq) -> SignalEmbedded:
     if state.checkpoint is None:
         items = tuple(replace(draft.item, failure="no model") for draft in drafts)
         return SignalEmbedded(
-            space=Digest(""), items=items, vectors=None, dim=0, environment=of_text(), restored=restored
+            space=Digest(""),
+            items=items,
+            vectors=None,
+            dim=0,
+            environment=of_text(),
+            restored=restored,
+            windows=(),
         )
     space = active_space(state)
     bench.memory.catch_up(bench.reader, bench.blobs, to=answers)
@@ -83,6 +90,7 @@ def embedded(bench: Bench, state: AgentState, answers: Seq) -> SignalEmbedded:
         replace(_shifted(draft.item, shifts.get(row)), row=position.get(row), failure=failures[row])
         for row, draft in enumerate(drafts)
     )
+    asked = bench.reader.get(answers).hash
     return SignalEmbedded(
         space=space,
         items=items,
@@ -91,6 +99,7 @@ def embedded(bench: Bench, state: AgentState, answers: Seq) -> SignalEmbedded:
         texts=bench.blobs.put(msgspec.json.encode([texts[row] for row in kept])) if kept else None,
         environment=bench.models.environment(space),
         restored=restored,
+        windows=windows(bench, state, asked, space, items, vectors),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from instar.engine.changes import observed
+from instar.engine.changes import Judged, observed
 from instar.engine.restore import read_plan, roll_forward
 from instar.engine.runtime import Runtime
 from instar.fsm.decisions import finish_of, restored_key
@@ -46,7 +46,7 @@ def _own_changes(runtime: Runtime, state: AgentState, tree: Digest) -> list[Pend
     """Records what the restore changed, each change caused by the event that finished it."""
     if state.tree is None:
         return []
-    judged = set(state.judged)
+    judged = Judged(state)
     pending = []
     for distance, change in enumerate(changed(runtime.capture.nodes, state.tree, tree).changes, 1):
         event = observed(change.path, change.before, change.after, tree, state.policy.monitored, judged)

@@ -34,7 +34,10 @@ class Embeddings(Subject):
         else:
             with threads_of(_threads(record.event)):
                 again = embedded(bench, state, state.since)
-        return again if record.event.restored is not None else replace(again, restored=None)
+        assert isinstance(again, SignalEmbedded)
+        if record.event.restored is None:
+            again = replace(again, restored=None)
+        return again if record.event.windows is not None else replace(again, windows=None)
 
     def rests_on(self, _record: Recorded, state: AgentState) -> list[Span]:
         """Names the signals of the cycle and their differences; earlier vectors are blobs."""
@@ -42,7 +45,7 @@ class Embeddings(Subject):
 
     def rounds(self, field: str) -> bool:
         """Says that vectors and the cosines between them can be rounded otherwise."""
-        return field == "vectors" or field.endswith(".similarity")
+        return field == "vectors" or field.endswith((".similarity", ".drift")) or field.startswith("windows[")
 
     def explain(self, blobs: Blobs, recorded: AnyEvent, again: AnyEvent, found: list[Mismatch]) -> Explained:
         """Measures how far the vectors lie apart."""

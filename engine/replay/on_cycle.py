@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from instar.fsm import events as e
-from instar.fsm.decisions import restored_among, take_up
+from instar.fsm.decisions import restored_among, seed_of, take_up, windows_due
 from instar.fsm.erasure import ERASED
 from instar.fsm.errors import ReplayDiverged
 from instar.fsm.react import react
@@ -104,6 +104,7 @@ def _embedded(decider: Decider, before: AgentState, fact: Fact, event: e.SignalE
     if event.restored is not None:  # an older version did not say
         restored = restored_among((signal.seq, signal.cause, signal.event) for signal in signals)
         compare(fact.seq, restored, event.restored, "restored")
+    _check_windows(decider, before, fact, event)
     _check_vectors(fact, event)
     decider.taken["rows of memory"] += len(event.items)
 
@@ -136,6 +137,19 @@ def _units(
         expected = unit_row(whole, name, "", diff.drifts.get(name), item.similarity)
         compare(fact.seq, _measured(expected, item, signal), item, f"items[{place}]")
     return None
+
+
+def _check_windows(decider: Decider, before: AgentState, fact: Fact, event: e.SignalEmbedded) -> None:
+    """Windows are tested where another one is full, under the seed of the asking event; what was measured is taken."""
+    if event.windows is None:  # an older version tested none
+        return
+    due = windows_due(before, event.items) if event.space else ()
+    tested = [test.task_type for test in event.windows]
+    compare(fact.seq, [name for name in due if name in tested], tested, "windows")
+    seed = seed_of(decider.facts.at(fact.cause or fact.seq, fact.seq).hash)
+    for place, test in enumerate(event.windows):
+        compare(fact.seq, (before.policy.drift.window, seed), (test.size, test.seed), f"windows[{place}]")
+    decider.taken["windows"] += len(tested)
 
 
 def _check_vectors(fact: Fact, event: e.SignalEmbedded) -> None:

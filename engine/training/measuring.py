@@ -96,7 +96,8 @@ class Measure:
         for name, pairs in self._request.probes.items():
             corpus = Corpus.of([(pair.output, pair.output) for pair in pairs])
             abilities[name] = _ask(embed, pairs, corpus, embed(corpus.texts)).reciprocal
-        one, other = (embed([pair[side] for pair in likenesses()]) for side in (0, 1))
+        one = embed([text for text, _, _ in likenesses()])
+        other = embed([text for _, text, _ in likenesses()])
         return Measured(
             _ask(embed, self._request.heldout, self._corpus, vectors),
             abilities,

@@ -50,5 +50,7 @@ class Weights:
         import torch
 
         if self._small:
+            used: list[torch.Tensor] = list(self._used)
+            masters: list[torch.Tensor] = list(self.masters)
             with torch.no_grad():
-                torch._foreach_copy_(self._used, self.masters)
+                torch._foreach_copy_(used, masters)

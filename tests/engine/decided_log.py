@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from instar.engine.changes import observed
+from instar.engine.changes import Judged, observed
 from instar.engine.diff_engine import diff_output
 from instar.engine.planner_agent import BuiltinPlanner
 from instar.engine.reward_model import BuiltinRewardModel
@@ -24,6 +24,7 @@ from instar.fsm import events as e
 from instar.fsm.chain import GENESIS, link
 from instar.fsm.codec import decode_event
 from instar.fsm.decisions import (
+    Return,
     finish_of,
     lineage_of,
     restored_key,
@@ -93,7 +94,7 @@ class Story:
     def change(self, path: str, before: str, after: str, tree: str = "t1") -> e.ChangeObserved:
         entries = [Entry("file", 0o644, digest_of(text.encode()), len(text)) for text in (before, after)]
         monitored = self.state.policy.monitored
-        return observed(path, entries[0], entries[1], digest_of(tree.encode()), monitored, set(self.state.judged))
+        return observed(path, entries[0], entries[1], digest_of(tree.encode()), monitored, Judged(self.state))
 
     def start(self) -> None:
         run = self.state.waiting[0]
@@ -268,7 +269,9 @@ class Story:
         self.log.transact(lambda _: [done, own])
 
     def roll_back(self, target: Seq) -> None:
-        event = return_to(self.log.reader.state_at(target), digest_of(b"plan"), "asked for")
+        event = return_to(
+            self.log.reader.state_at(target), self.log.state, Return(reason="asked for"), digest_of(b"plan")
+        )
         assert event is not None
         head = self.state.head
         started = self.log.append(event, cause=head).seq
@@ -301,7 +304,6 @@ def decided_log(folder: Path) -> EventLog:
     story.log.append(failed, cause=queued, key=shell_key(queued))
     skipped = e.InputSkipped(source="logs", subject="data/logs/x.log", reason="no text")
     story.log.append(skipped, key=skipped_key(skipped))
-    story.outside(e.TreeCaptured(tree=digest_of(b"with an empty folder")))
     story.start()
     story.settle()
     for accepted in (True, False):
@@ -320,6 +322,7 @@ def decided_log(folder: Path) -> EventLog:
     while story.state.waiting:
         story.start()
         story.settle()
+    story.outside(e.TreeCaptured(tree=digest_of(b"with an empty folder")))
     return story.log
 
 

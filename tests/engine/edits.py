@@ -31,5 +31,5 @@ def remove(place: Path) -> None:
     """Removes a file, a link, or a folder with all that is in it."""
     if place.is_dir() and not place.is_symlink():
         shutil.rmtree(place)
-    else:
+    elif place.parent.is_dir():
         place.unlink(missing_ok=True)

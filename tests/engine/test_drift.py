@@ -187,7 +187,9 @@ def test_name_that_is_exchanged_everywhere_is_no_change(old: str, new: str, what
 
 
 def test_method_moved_to_another_class_is_recognised() -> None:
-    body = textwrap.indent("def step(self, values):\n    total = 0\n    for one in values:\n        total += one\n", " " * 4)
+    body = textwrap.indent(
+        "def step(self, values):\n    total = 0\n    for one in values:\n        total += one\n", " " * 4
+    )
     found = compare("x.py", f"class A:\n{body}\nclass B:\n    x = 1\n", f"class A: pass\nclass B:\n    x = 1\n\n{body}")
     moved = {unit.name: (unit.was, unit.what) for unit in found.units}
     assert moved["B.step"] == ("A.step", "moved")
@@ -204,7 +206,7 @@ def test_definition_added_or_removed_is_a_change() -> None:
     more = WHOLE + "\n\ndef other(x):\n    return [x, x + 1, x + 2]\n"
     for before, after, what in ((WHOLE, more, "added"), (more, WHOLE, "removed")):
         found = compare("x.py", before, after)
-        assert [unit.what for unit in found.units] == [what]
+        assert [unit.what for unit in found.units if unit.what != "layout"] == [what]
         assert BOUNDARY < found.drift < 0.6
 
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from instar.engine.drift.windows import _mmd2, compare_windows
+from instar.engine.loop import Loop
+from instar.engine.replay import Level, replay
+from instar.fsm.events import FeedbackReceived, PolicyChanged, RetrainFlagged, SignalEmbedded
+from instar.fsm.policy import DriftPolicy, Policy
+from tests.engine.agents import with_model
 
 
 def window(seed: int, rows: int = 64, dim: int = 32, shift: float = 0.0) -> np.ndarray:
@@ -39,10 +46,9 @@ def test_window_of_another_source_is_found() -> None:
 
 
 def test_rows_from_elsewhere_are_the_examples() -> None:
-    current = window(2)
-    current[[5, 9, 11]] = np.eye(32, dtype=np.float32)[0] * 1.0
-    current[[5, 9, 11], 1] = [0.01, 0.02, 0.03]
-    assert set(compare_windows(window(1), current, seed=3).farthest) == {5, 9, 11}
+    current = window(2, shift=4.0)
+    current[[5, 9, 11]] *= -1
+    assert set(compare_windows(window(1, shift=4.0), current, seed=3).farthest) == {5, 9, 11}
 
 
 def test_same_windows_and_seed_give_the_same_numbers() -> None:
@@ -60,3 +66,32 @@ def test_windows_that_cannot_be_compared_are_refused(rows: int, dim: int) -> Non
 def test_windows_of_equal_rows_are_no_drift() -> None:
     same = np.ones((8, 4), np.float32)
     assert compare_windows(same, same, seed=1).p_value == 1.0
+
+
+@pytest.mark.model
+def test_outcomes_of_another_kind_raise_a_flag_that_replay_decides_again(tmp_path: Path) -> None:
+    runtime = with_model(tmp_path)
+    runtime.log.append(PolicyChanged(policy=Policy(drift=DriftPolicy(window=12))))
+    chance = np.random.default_rng(1)
+    money = [f"send {amount} euros to {amount * 7}" for amount in chance.integers(100, 999, size=24)]
+    plants = [f"water the roses {often} times before noon" for often in range(12)]
+    for number, text in enumerate([*money, *plants]):
+        runtime.log.append(FeedbackReceived(task_type="ask", input=text, output="done", outcome="pass", confidence=0.9))
+        if number in {11, 23, 35}:
+            Loop(runtime).run_until_idle()
+    tests = [
+        test
+        for record in runtime.reader.read(1, types=[SignalEmbedded])
+        if isinstance(record.event, SignalEmbedded)
+        for test in record.event.windows or ()
+    ]
+    assert [test.size for test in tests] == [12, 12]
+    assert tests[0].p_value > 0.01
+    assert tests[1].p_value < 0.01
+    (flag,) = (record.event for record in runtime.reader.read(1, types=[RetrainFlagged]))
+    assert isinstance(flag, RetrainFlagged)
+    assert flag.triggers[0].policy == "semantic_drift"
+    told = [runtime.reader.get(seq).event for seq in flag.triggers[0].events]
+    assert all(isinstance(event, FeedbackReceived) and "roses" in event.input for event in told)
+    assert replay(runtime.reader, level=Level.DECISIONS).decisions["windows"] == 2
+    runtime.close()

@@ -24,7 +24,7 @@ from instar.engine.snapshot import take_snapshot
 from instar.engine.state_diff import StateDiff, compare_states
 from instar.engine.tree_diff import compare_code
 from instar.fsm.events import FeedbackReceived, PolicyChanged, Span
-from instar.fsm.policy import DriftPolicy, Policy
+from instar.fsm.policy import DriftPolicy
 from instar.fsm.words import Digest, Seq
 from instar.store.checkpoints import import_checkpoint
 from instar.store.log import EventLog, Pending
@@ -126,7 +126,8 @@ def test_file_whose_bytes_are_gone_is_still_named(edited: Runtime) -> None:
 
 def test_policy_waiting_and_budgets_are_compared_by_name(tmp_path: Path) -> None:
     runtime = code_only(tmp_path / "agent")
-    runtime.log.append(PolicyChanged(policy=Policy(drift=DriftPolicy(threshold=0.6), monitored=("a.py",))))
+    other = replace(runtime.state.policy, drift=DriftPolicy(threshold=0.6), monitored=("a.py",))
+    runtime.log.append(PolicyChanged(policy=other))
     feedback = FeedbackReceived(task_type="t", input="i")
     runtime.log.transact(lambda _: [Pending(feedback), Pending(feedback)])
     found = between(runtime, 1, runtime.state.head)

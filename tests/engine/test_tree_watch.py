@@ -207,7 +207,7 @@ def test_overflow_is_answered_by_a_look_at_everything(watched: tuple[Runtime, Wa
     try:
         for number in range(int(QUEUE_MAX.read_text()) // 2 + 200):
             os.close(os.open(runtime.workspace.root / f"{number % 50}.pyc", os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
-            os.unlink(runtime.workspace.root / f"{number % 50}.pyc")
+            (runtime.workspace.root / f"{number % 50}.pyc").unlink()
         notes.write_text("changed while nobody listened\n")
     finally:
         watcher._watch._lock.release()

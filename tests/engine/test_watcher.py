@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from instar.engine.initialize import initialize
+from instar.engine.replay import replay
 from instar.engine.rollback import roll_back
 from instar.engine.runtime import Runtime
-from instar.engine.settings import load_settings
+from instar.engine.settings import Settings, load_settings
 from instar.engine.watcher import Watcher, rescan
 from instar.fsm.errors import ConfigError
 from instar.fsm.events import ChangeObserved, InputSkipped
-from tests.engine.agents import code_only
+from instar.fsm.policy import CyclePolicy, Policy
+from tests.engine.agents import agent_folder, code_only, contents
 
 
 @pytest.fixture
@@ -119,10 +122,10 @@ def test_failed_store_is_an_error_and_never_an_old_tree(runtime: Runtime, monkey
     tree = runtime.state.tree
     (runtime.workspace.root / "notes.txt").write_text("changed\n")
 
-    def full(_content: bytes) -> None:
+    def full(_contents: list[bytes]) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(runtime.blobs, "put", full)
+    monkeypatch.setattr(runtime.blobs, "put_many", full)
     with pytest.raises(OSError, match="No space left"):
         rescan(runtime)
     assert runtime.state.tree == tree
@@ -168,3 +171,21 @@ def test_rules_cannot_be_set_as_policy(tmp_path: Path) -> None:
     settings = load_settings(tmp_path / "agent", policy__capture__cap_bytes="1")
     with pytest.raises(ConfigError, match=r"watch\.ignore"):
         Runtime(tmp_path / "agent", actor="test", settings=settings)
+
+
+def test_change_that_the_window_drops_within_one_scan_is_new_again(tmp_path: Path) -> None:
+    settings = Settings(policy=Policy(cycle=CyclePolicy(judged_max=3)))
+    root = agent_folder(tmp_path / "agent")
+    initialize(root, settings=settings, with_model=False)
+    runtime = Runtime(root, actor="test", settings=settings)
+    for text in ("one", "two", "one"):
+        (root / "z.py").write_text(text)
+        rescan(runtime)
+    for name in ("a.py", "b.py", "c.py", "d.py"):
+        (root / name).write_text(name)
+    (root / "z.py").write_text("two")
+    assert len(rescan(runtime)) == 5
+    roll_back(runtime, 1)
+    assert contents(root).keys() == {"heuristics.py", "notes.txt"}
+    assert replay(runtime.reader).state == runtime.state
+    runtime.close()

@@ -26,8 +26,8 @@ ENDS = {
         "1:ac2ec60db633e41dd971117ffdfa83db5def7fed7a278300a2d02949349e7ed0",
     ),
     "schema_0003.db": (
-        "dc9980fb0eb04bad8b5c6756e489e732ecb1b8eb90be7531997113994f9bbd47",
-        "2:113f5233eac87b53e402308ccfcbddae6fa21846b2707dea65dc74578ae13d13",
+        "31540599d9f7db50f8eb7b4fb1b4f28ffca59bb5f2ed56820fb35dd768955968",
+        "3:490cb051a59cc7b376f8e9781e6db102850e19c82d6b749c0301632348a68696",
     ),
 }
 _SINCE_3 = {"BlobsCollected", "TreeCaptured"}
