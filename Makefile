@@ -36,7 +36,7 @@ check: lint types imports
 
 # With a PostgreSQL server of its own where one is installed; the tests that need it skip elsewhere, with a reason.
 test: check
-	tools/with_postgres $(BIN)/python -m pytest
+	tools/with_postgres $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # `make bench BENCHMARKS=log` runs the named ones alone.
 bench: $(VENV)/.bench

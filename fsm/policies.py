@@ -75,9 +75,7 @@ def _semantic_drift(event: SignalEmbedded, policy: Policy) -> Trigger | None:
         and item.seq not in restored
     ]
     unsure = [
-        (item.confidence, item)
-        for item in event.items
-        if item.confidence is not None and item.confidence < threshold
+        (item.confidence, item) for item in event.items if item.confidence is not None and item.confidence < threshold
     ]
     low = moved + unsure
     if not low:

@@ -49,9 +49,7 @@ def held_out(group: str, share: float = 0.2) -> bool:
     return _position(group) < share
 
 
-def split_of(
-    group: str, heldout_share: float, validation_share: float
-) -> Literal["train", "validation", "heldout"]:
+def split_of(group: str, heldout_share: float, validation_share: float) -> Literal["train", "validation", "heldout"]:
     """Says what a whole group is for: to learn from, to choose and calibrate by, or to judge by.
 
     Args:

@@ -46,7 +46,8 @@ def windows(
         signals = [*(rows[place].signal for place in before), *(items[place].seq for place in now)]
         if len(signals) < 2 * size:
             continue  # some could not be embedded, or were rolled back
-        sample = np.concatenate([known[before], vectors[now]])[-2 * size :]
+        # In the first cycle of all, memory has no vectors and knows no dimension.
+        sample = (np.concatenate([known[before], vectors[now]]) if before else vectors[now])[-2 * size :]
         found.append(_tested(task_type, signals[-2 * size :], sample, size, seed_of(asked)))
     return tuple(found)
 

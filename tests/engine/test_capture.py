@@ -19,8 +19,8 @@ from instar.engine import scan as scan_module
 from instar.engine import settled
 from instar.engine.capture import Capture
 from instar.engine.ignore import Ignore
-from instar.engine.settled import read_settled
 from instar.engine.places import Place, Seen
+from instar.engine.settled import read_settled
 from instar.engine.stat_cache import StatCache, is_settled
 from instar.fsm.errors import ConfigError, LogUnavailable
 from instar.fsm.words import Digest, digest_of

@@ -95,3 +95,16 @@ def test_outcomes_of_another_kind_raise_a_flag_that_replay_decides_again(tmp_pat
     assert all(isinstance(event, FeedbackReceived) and "roses" in event.input for event in told)
     assert replay(runtime.reader, level=Level.DECISIONS).decisions["windows"] == 2
     runtime.close()
+
+
+@pytest.mark.model
+def test_first_cycle_of_all_may_hold_two_windows(tmp_path: Path) -> None:
+    runtime = with_model(tmp_path)
+    runtime.log.append(PolicyChanged(policy=Policy(drift=DriftPolicy(window=4))))
+    for number in range(8):
+        runtime.log.append(FeedbackReceived(task_type="ask", input=f"request {number}", output="done", outcome="pass"))
+    Loop(runtime).run_until_idle()
+    (embedded,) = (record.event for record in runtime.reader.read(1, types=[SignalEmbedded]))
+    assert isinstance(embedded, SignalEmbedded)
+    assert [test.size for test in embedded.windows or ()] == [4]
+    runtime.close()

@@ -19,13 +19,15 @@ from instar.engine.provenance.taint import taint
 from instar.engine.provenance.tree import render
 from instar.engine.provenance.walk import back, forward, taken
 from instar.engine.provenance.why import trace, why
+from instar.engine.rollback import roll_back
+from instar.engine.undo import undo
 from instar.fsm import events as e
 from instar.fsm.codec import TYPES
 from instar.fsm.errors import ConfigError
 from instar.fsm.policy import CyclePolicy, Policy
 from instar.fsm.words import Seq, digest_of
 from instar.store.reader import LogReader
-from tests.engine.agents import PROJECT
+from tests.engine.agents import PROJECT, code_only
 from tests.engine.provenance_edges import EDGES
 from tests.engine.provenance_log import (
     BASE,
@@ -76,8 +78,17 @@ def test_story_has_every_event_type_and_every_edge(reader: LogReader) -> None:
     assert {type(record.event).__name__ for record in reader.read()} == set(TYPES)
     assert set(TYPES.values()) == set(_HANDLERS)
     told = {name for edges in EDGES.values() for name in edges}
-    # Those who give a cause that the engine gives none; and the one edge that only a row of memory has.
-    assert set(NAMES) - told == {"answers", "difference in"}
+    # Those who give a cause that the engine gives none; the one edge that only a row of memory has; that of an undo.
+    assert set(NAMES) - told == {"answers", "difference in", "takes back"}
+
+
+def test_undo_rests_on_the_rollback_that_it_takes_back(tmp_path: Path) -> None:
+    runtime = code_only(tmp_path / "agent")
+    (runtime.workspace.root / "notes.txt").write_text("other\n")
+    rolled = roll_back(runtime, 1)
+    taken_back = undo(runtime)
+    graph = Graph(runtime.reader, runtime.reader.head())
+    assert (rolled.started, "takes back") in list(graph.edges(taken_back.started))
 
 
 def test_audit_page_names_every_edge_by_its_kind() -> None:

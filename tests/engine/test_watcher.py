@@ -167,10 +167,8 @@ def test_rollback_spares_what_the_rules_of_then_left_out(tmp_path: Path) -> None
 
 
 def test_rules_cannot_be_set_as_policy(tmp_path: Path) -> None:
-    code_only(tmp_path / "agent").close()
-    settings = load_settings(tmp_path / "agent", policy__capture__cap_bytes="1")
     with pytest.raises(ConfigError, match=r"watch\.ignore"):
-        Runtime(tmp_path / "agent", actor="test", settings=settings)
+        load_settings(tmp_path, policy__capture__cap_bytes="1")
 
 
 def test_change_that_the_window_drops_within_one_scan_is_new_again(tmp_path: Path) -> None:

@@ -506,9 +506,7 @@ def test_graph_finds_enough_of_the_nearest_and_a_filter_all_of_them(
     rare = [n for n in range(4800) if n % 50 == 7]
     for query in held[4800:4820]:
         hits = memory.search(A, query, 10, kinds=["rare"])
-        np.testing.assert_allclose(
-            [hit.similarity for hit in hits], np.sort(held[rare] @ query)[::-1][:10], atol=2e-3
-        )
+        np.testing.assert_allclose([hit.similarity for hit in hits], np.sort(held[rare] @ query)[::-1][:10], atol=2e-3)
 
 
 def test_row_that_is_replaced_is_found_by_its_new_vector_in_the_graph(
