@@ -18,6 +18,7 @@ from instar.fsm.rows import outcome_diff
 from instar.fsm.words import Seq
 
 from . import sequence_diff
+from .byte_likeness import SAME, likeness
 from .drift import Drift
 from .drift.python import compare_or_none as python_drift
 from .drift.result import KEPT
@@ -242,32 +243,15 @@ def _cut(text: str, chars: int) -> str:
 
 def _binary(seq: Seq, path: str, before: bytes | None, after: bytes | None) -> tuple[DiffItem, str]:
     """Compares bytes: similarity is the share, of both sides together, that lies in the common ends."""
-    old, new = before or b"", after or b""
-    same = before is not None and before == after
-    shared = _common(old, new)
-    shared += _common(old[shared:][::-1], new[shared:][::-1])
-    total = len(old) + len(new)
-    alike = 2 * shared / total if total and before is not None and after is not None else 0.0
+    alike = 0.0 if before is None or after is None else likeness(before, after)
     item = DiffItem(
         seq=seq,
         kind="binary_diff",
         subject=path,
-        similarity=1.0 if same else round(min(alike, 0.999999), 6),
-        meaning_changed=not same,
+        similarity=alike,
+        meaning_changed=alike < SAME,
     )
     return item, f"{path}: binary, {_size(before)} before, {_size(after)} after\n"
-
-
-def _common(left: bytes, right: bytes) -> int:
-    """Counts the equal bytes at the start, by halving: comparing slices is far faster than comparing bytes."""
-    low, high = 0, min(len(left), len(right))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if left[low:middle] == right[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def _size(content: bytes | None) -> str:

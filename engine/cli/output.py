@@ -68,13 +68,6 @@ def stderr_console() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def stdout_console() -> Console:
-    """Gives the console for tables; as wide as it takes when nobody's terminal limits it."""
-    from rich.console import Console
-
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-
-
 def workspace_at(root: Path | None) -> Workspace:
     """Finds the workspace that a command means."""
     import os

@@ -6,6 +6,8 @@ import codecs
 import io
 import tokenize
 
+from instar.engine.byte_likeness import likeness
+
 from .compare import PYTHON_SUFFIXES
 from .result import Drift
 
@@ -35,20 +37,6 @@ def compare_bytes(before: bytes, after: bytes) -> Drift:
     """Says how far bytes drifted: 1 − the share, of both sides together, that lies in the common ends."""
     if before == after:
         return Drift(drift=0.0, similarity=1.0, changed=False, how="binary", because=("no difference",))
-    shared = _common(before, after)
-    shared += _common(before[shared:][::-1], after[shared:][::-1])
-    alike = min(2 * shared / max(1, len(before) + len(after)), 0.999999)
+    alike = likeness(before, after)
     told = f"binary: {len(before)} bytes before, {len(after)} after"
-    return Drift(drift=round(1.0 - alike, 6), similarity=round(alike, 6), changed=True, how="binary", because=(told,))
-
-
-def _common(left: bytes, right: bytes) -> int:
-    """Counts the equal bytes at the start, by halving: comparing slices is far faster than comparing bytes."""
-    low, high = 0, min(len(left), len(right))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if left[low:middle] == right[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    return Drift(drift=round(1.0 - alike, 6), similarity=alike, changed=True, how="binary", because=(told,))

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from tests.engine.workspaces import Leaf
+from tests.engine.workspaces import Leaf, put_leaf
 
 
 def put(root: Path, path: bytes, leaf: Leaf | None) -> None:
@@ -16,15 +16,7 @@ def put(root: Path, path: bytes, leaf: Leaf | None) -> None:
         if above != root and above.is_relative_to(root) and (above.is_symlink() or above.is_file()):
             above.unlink()
     remove(place)
-    (place if leaf is None else place.parent).mkdir(parents=True, exist_ok=True)
-    if leaf is None:
-        return
-    kind, mode, content = leaf
-    if kind == "link":
-        place.symlink_to(os.fsdecode(content))
-    else:
-        place.write_bytes(content)
-        place.chmod(mode)
+    put_leaf(place, leaf)
 
 
 def remove(place: Path) -> None:

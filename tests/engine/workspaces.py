@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,12 +21,13 @@ from instar.fsm.errors import BlobMissing
 from instar.fsm.words import Digest, digest_of
 from instar.store.ports import BlobIntake
 from instar.store.trees import Tree
+from tests.store.memory_blobs import OneByOne
 
 Leaf = tuple[str, int, bytes]  # kind, permission bits, content or target
 Wanted = dict[bytes, Leaf | None]  # None: an empty folder
 
 
-class FolderBlobs:
+class FolderBlobs(OneByOne):
     """Blobs that a second process can read."""
 
     def __init__(self, folder: Path) -> None:
@@ -46,17 +47,6 @@ class FolderBlobs:
 
     def has(self, digest: Digest) -> bool:
         return (self.folder / digest).exists()
-
-    def put_many(self, contents: Sequence[bytes]) -> list[Digest]:
-        return [self.put(content) for content in contents]
-
-    def put_parts(self, parts: Iterator[bytes], size: int) -> Digest:
-        content = b"".join(parts)
-        assert len(content) == size
-        return self.put(content)
-
-    def lacking(self, digests: Iterable[Digest]) -> set[Digest]:
-        return {digest for digest in digests if not self.has(digest)}
 
 
 class WaitingBlobs(FolderBlobs):
@@ -100,15 +90,20 @@ def build(root: Path, wanted: Wanted) -> None:
     clear(root)
     for path, leaf in sorted(wanted.items()):
         place = at(root, path)
-        (place if leaf is None else place.parent).mkdir(parents=True, exist_ok=True)
-        if leaf is None:
-            continue
-        kind, mode, content = leaf
-        if kind == "link":
-            place.symlink_to(os.fsdecode(content))
-        else:
-            place.write_bytes(content)
-            place.chmod(mode)
+        put_leaf(place, leaf)
+
+
+def put_leaf(place: Path, leaf: Leaf | None) -> None:
+    """Writes a file, a link or (None) an empty folder where nothing stands."""
+    (place if leaf is None else place.parent).mkdir(parents=True, exist_ok=True)
+    if leaf is None:
+        return
+    kind, mode, content = leaf
+    if kind == "link":
+        place.symlink_to(os.fsdecode(content))
+    else:
+        place.write_bytes(content)
+        place.chmod(mode)
 
 
 def clear(root: Path) -> None:

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 
 from instar.fsm.errors import BlobMissing
 from instar.fsm.words import Digest, digest_of
 
 
-class MemoryBlobs:
+class OneByOne(ABC):
+    """What every fake gives in terms of one blob at a time."""
+
+    @abstractmethod
+    def put(self, content: bytes) -> Digest: ...
+
+    @abstractmethod
+    def has(self, digest: Digest) -> bool: ...
+
+    def put_many(self, contents: Sequence[bytes]) -> list[Digest]:
+        return [self.put(content) for content in contents]
+
+    def put_parts(self, parts: Iterator[bytes], size: int) -> Digest:
+        content = b"".join(parts)
+        assert len(content) == size
+        return self.put(content)
+
+    def lacking(self, digests: Iterable[Digest]) -> set[Digest]:
+        return {digest for digest in digests if not self.has(digest)}
+
+
+class MemoryBlobs(OneByOne):
     def __init__(self) -> None:
         self.contents: dict[Digest, bytes] = {}
 
@@ -25,14 +47,3 @@ class MemoryBlobs:
 
     def has(self, digest: Digest) -> bool:
         return digest in self.contents
-
-    def put_many(self, contents: Sequence[bytes]) -> list[Digest]:
-        return [self.put(content) for content in contents]
-
-    def put_parts(self, parts: Iterator[bytes], size: int) -> Digest:
-        content = b"".join(parts)
-        assert len(content) == size
-        return self.put(content)
-
-    def lacking(self, digests: Iterable[Digest]) -> set[Digest]:
-        return {digest for digest in digests if not self.has(digest)}
