@@ -2,39 +2,62 @@
 
 The method is flat combining (Hendler, Incze, Shavit & Tzafrir 2010): a thread leaves its request in a queue; whoever
 gets the turn serves all that wait, and wakes their owners. While it waits for the disk, the next group gathers.
+
+Threads of Python take turns at the interpreter's lock. Were a whole group woken at once, most would wake only to wait
+for that lock, and be woken again: so each of those who were served wakes the next.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from typing import Generic, TypeVar
 
-_PAUSE_S = 50e-6
+_PAUSE_S = 300e-6
 """Long enough for a thread that was woken to come back, short against what a disk takes to sync."""
+_CHAINS = 2
+"""How many threads wake others at a time: while one runs, the next one's processor is on its way."""
 
 
 class Request:
     """What a thread wants done; subclasses hold the work and its outcome."""
 
-    __slots__ = ("_asleep", "done")
+    __slots__ = ("_asleep", "done", "gone", "then")
 
     def __init__(self) -> None:
         self.done = False
+        self.gone = False
+        """Its thread waits no more."""
+        self.then: Request | None = None
+        """Whom its thread wakes."""
+        self._asleep: threading.Lock | None = None
+
+    def queued(self) -> None:
+        """Makes ready to wait; a request that is served at once never needs it."""
         self._asleep = threading.Lock()
         self._asleep.acquire()
 
     def sleep(self) -> None:
         """Waits until somebody wakes this request's thread."""
-        self._asleep.acquire()
+        if self._asleep is not None:
+            self._asleep.acquire()
 
     def wake(self) -> None:
         """Wakes the thread; waking it twice is waking it once."""
-        with suppress(RuntimeError):
-            self._asleep.release()
+        if self._asleep is not None:
+            with suppress(RuntimeError):
+                self._asleep.release()
+
+    def leave(self) -> None:
+        """Goes on to the next one to be woken, past those whose threads an exception took away."""
+        self.gone = True
+        after = self.then if self.done else None
+        while after is not None:
+            after.wake()
+            after = after.then if after.gone else None
 
 
 R = TypeVar("R", bound=Request)
@@ -55,41 +78,77 @@ class Combiner(Generic[R]):
         """How many the last group held."""
         self._turn = threading.Lock()
         self._waiting: deque[R] = deque()
+        self._enough = threading.Lock()
+        """Released when as many wait as the last group held."""
+        self._enough.acquire()
 
     def submit(self, request: R) -> None:
         """Returns when the request was served, by this thread or another."""
+        if self._last == 1 and not self._waiting and self._turn.acquire(blocking=False):
+            self._serve_alone(request)
+            return
+        request.queued()
         self._waiting.append(request)
-        while not request.done:
-            if self._turn.acquire(blocking=False):
-                try:
-                    if not request.done:
-                        self._serve_group()
-                finally:
-                    self._turn.release()
-                    self._wake_next()
-            else:
-                request.sleep()
+        if len(self._waiting) == self._last:
+            self._tell_enough()
+        try:
+            while not request.done:
+                if self._turn.acquire(blocking=False):
+                    try:
+                        if not request.done:
+                            self._serve_group()
+                    finally:
+                        self._turn.release()
+                        self._wake_next()
+                else:
+                    request.sleep()
+        except BaseException:
+            with suppress(ValueError):  # else somebody is serving it
+                self._waiting.remove(request)
+            self._wake_next()  # this thread may have been woken to take the turn
+            raise
+        finally:
+            request.leave()
+
+    def _serve_alone(self, request: R) -> None:
+        """Serves a request that came while nobody else was there."""
+        try:
+            self._serve((request,))
+        finally:
+            self._turn.release()
+            if self._waiting:
+                self._wake_next()
 
     def _serve_group(self) -> None:
         group = self._gather()
         try:
             self._serve(group)
         finally:
+            for first in range(min(_CHAINS, len(group))):
+                for one, after in pairwise(group[first::_CHAINS]):
+                    one.then = after
             for request in group:
                 request.done = True
-                request.wake()
+            for first_woken in group[:_CHAINS]:
+                first_woken.wake()
+                if first_woken.gone:
+                    first_woken.leave()
 
     def _gather(self) -> list[R]:
         """Takes what waits. Where the last group was larger, its threads are on their way: waits while more come."""
-        group: list[R] = []
-        while True:
-            before = len(group)
-            while self._waiting and len(group) < self._group_max:
-                group.append(self._waiting.popleft())
-            if len(group) >= self._last or len(group) == before:
-                self._last = len(group)
-                return group
-            time.sleep(_PAUSE_S)
+        waiting = self._waiting
+        self._enough.acquire(blocking=False)
+        while (count := len(waiting)) < self._last:
+            self._enough.acquire(timeout=_PAUSE_S)
+            if len(waiting) == count:
+                break
+        group = [waiting.popleft() for _ in range(min(len(waiting), self._group_max))]
+        self._last = len(group)
+        return group
+
+    def _tell_enough(self) -> None:
+        with suppress(RuntimeError):
+            self._enough.release()
 
     def _wake_next(self) -> None:
         """Hands the turn on: a request that came after the group was gathered may sleep already."""

@@ -36,36 +36,35 @@ class FileLock:
         Raises:
             LogUnavailable: its file cannot be opened or locked.
         """
-        if not self._threads.acquire(blocking=blocking):
+        if not self._threads.acquire(blocking):
             return False
-        try:
-            if self._depth == 0:
-                self._take(blocking=blocking)
-        except BlockingIOError:
-            self._threads.release()
-            return False
-        except OSError as error:
-            self._threads.release()
-            raise LogUnavailable(
-                f"the lock {self.path} cannot be taken: {error}. Nothing was done; the folder must be writable."
-            ) from error
-        except BaseException:
-            self._threads.release()
-            raise
+        if self._depth == 0:
+            try:
+                self._take(blocking)
+            except BlockingIOError:
+                self._threads.release()
+                return False
+            except OSError as error:
+                self._threads.release()
+                raise LogUnavailable(
+                    f"the lock {self.path} cannot be taken: {error}. Nothing was done; the folder must be writable."
+                ) from error
+            except BaseException:
+                self._threads.release()
+                raise
         self._depth += 1
         return True
 
-    def _take(self, *, blocking: bool) -> None:
+    def _take(self, blocking: bool) -> None:
         while True:
-            self._open()
+            if self._fd < 0 or self._process != os.getpid():
+                self._open()
             fcntl.flock(self._fd, fcntl.LOCK_EX if blocking else fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(self._fd).st_nlink:
                 return
             self.close()  # somebody removed the file: others would lock another one
 
     def _open(self) -> None:
-        if self._fd >= 0 and self._process == os.getpid():
-            return
         self.close()
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._process = os.getpid()

@@ -7,52 +7,33 @@ same time share one commit.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from instar.fsm.chain import GENESIS
-from instar.fsm.errors import ConfigError, InstarError, LogUnavailable, PositionConflict
+from instar.fsm.errors import ConfigError
 from instar.fsm.events import AnyEvent, BlobsCollected, PayloadErased
 from instar.fsm.record import Recorded
-from instar.fsm.state import AgentState, encode_state, state_digest
+from instar.fsm.state import AgentState
 from instar.fsm.words import Digest, Seq
 
+from .appending import SNAPSHOT_EVERY, Appender, Decide
 from .blobs import BlobStore
 from .clock import Clock, SystemClock
-from .collecting import erased_in, freed
-from .combining import Combiner, Request
-from .drafting import DIGEST_EVERY, Draft, Pending
+from .drafting import DIGEST_EVERY, Pending
 from .failpoints import failpoint
 from .follow import Follower, seal
+from .head import Head
 from .migrate import create_log
 from .place import Place, place_of
-from .ports import Batch, Journal, Row
+from .ports import Journal
 from .presence import Presence
-from .reader import LogReader, apply
+from .reader import LogReader
 from .sqlite_source import SCHEMA_HEAD
 
-__all__ = ["DIGEST_EVERY", "SNAPSHOT_EVERY", "Decide", "EventLog", "Pending", "create_log"]
+__all__ = ["DIGEST_EVERY", "SNAPSHOT_EVERY", "Collect", "Decide", "EventLog", "Pending", "create_log"]
 
-SNAPSHOT_EVERY = 256
-
-Decide = Callable[[AgentState], Sequence[Pending]]
 Collect = Callable[[AgentState], tuple[BlobsCollected, Sequence[Digest]] | None]
-
-
-class _Append(Request):
-    """One call of ``transact``, waiting for its turn."""
-
-    __slots__ = ("decide", "error", "expect", "records")
-
-    def __init__(self, decide: Decide, expect: Seq | None) -> None:
-        super().__init__()
-        self.decide, self.expect = decide, expect
-        self.records: list[Recorded] = []
-        self.error: Exception | None = LogUnavailable(
-            "the append was cut off before its end was seen. Read the log, or append again under the same key."
-        )
 
 
 class EventLog:
@@ -83,30 +64,24 @@ class EventLog:
             create_log(self.place)
             self.reader = LogReader(self.place)
         self.blobs = BlobStore(self.path.with_name("blobs"), self.reader)
-        self.blobs.on_full = self._store_waiting
         self._presence = Presence(self.blobs)
-        self._appends: Combiner[_Append] = Combiner(self._serve)
-        self._memory = threading.Lock()
-        self._state, self._hash, self._last_us = AgentState(), GENESIS, 0
+        self._head = Head(self.reader, self._presence)
         try:
             self._journal = _open_journal(self.place)
         except BaseException:
             self.reader.close()
             raise
+        self._appender = Appender(
+            self._journal, self.reader, self.blobs, self._presence, self._head, clock=self._clock, actor=actor
+        )
+        self.blobs.on_full = self._appender.store_waiting
         try:
-            self._fold()
+            self._head.find()
             self._finish_erasures()
             self._finish_collection()
         except BaseException:
             self.close()
             raise
-
-    def _fold(self) -> None:
-        """Brings the state to the head, from the nearest saved one."""
-        self._state = self.reader.state_at()
-        if self._state.head:
-            last = self.reader.get(self._state.head)
-            self._hash, self._last_us = last.hash, last.recorded_at_us
 
     def _finish_erasures(self) -> None:
         """Takes away what a process that died between an erasure and its end has left in files."""
@@ -118,7 +93,7 @@ class EventLog:
 
     def _finish_collection(self) -> None:
         """Removes the files that a process which died in a collection has left; nobody has needed them since."""
-        head = self._state.head
+        head = self._head.state.head
         record = self.reader.get(head) if head else None
         if record is not None and isinstance(record.event, BlobsCollected):
             gone = (digest for digest, seq in self.blobs.collected().items() if seq == head)
@@ -133,23 +108,9 @@ class EventLog:
     @property
     def state(self) -> AgentState:
         """The state at the head of the log."""
-        self._take_in(self.reader.rows(self._state.head + 1))
-        return self._state
-
-    def _take_in(self, rows: Iterable[Row]) -> None:
-        """Folds what was recorded since; by whom does not matter."""
-        with self._memory:
-            state = self._state
-            last: Recorded | None = None
-            for row in rows:
-                if row[0] > state.head:  # else another thread has taken it in
-                    last = self.reader.decode(row)
-                    state = apply(state, last)
-                    if isinstance(last.event, BlobsCollected):
-                        self._presence.noticed(last.event)
-            if last is not None:
-                self._state, self._hash = state, last.hash
-                self._last_us = max(self._last_us, last.recorded_at_us)
+        for rows in self.reader.chunks(self._head.state.head + 1):
+            self._head.take_in(rows)
+        return self._head.state
 
     def follow(self, name: str | None = None, *, start: Seq | None = None) -> Follower:
         """Subscribes to the log, from the durable cursor of that name on.
@@ -161,7 +122,7 @@ class EventLog:
         return Follower(self.reader, name, start=start, record=self._set_cursor)
 
     def _set_cursor(self, name: str, record: Recorded) -> None:
-        with self._held():
+        with self._appender.held():
             self._journal.set_cursor(name, record.seq, seal(name, record.seq, record.hash))
 
     # ---- appending -------------------------------------------------------------------------------------------------
@@ -187,8 +148,7 @@ class EventLog:
             PositionConflict: the head is not ``expect``.
             LogUnavailable: the disk is full or read-only; nothing was recorded.
         """
-        one = (Pending(event, cause, key),)
-        return self.transact(lambda _: one, expect=expect)[0]
+        return self._appender.append(Pending(event, cause, key), expect)
 
     def transact(self, decide: Decide, *, expect: Seq | None = None) -> list[Recorded]:
         """Decides under the lock what to record, and records all of it or nothing.
@@ -203,85 +163,7 @@ class EventLog:
             PositionConflict: the head is not ``expect``.
             LogUnavailable: the disk is full or read-only; nothing was recorded.
         """
-        request = _Append(decide, expect)
-        self._appends.submit(request)
-        if request.error is not None:
-            raise request.error
-        return request.records
-
-    def _serve(self, group: Sequence[_Append]) -> None:
-        """Records what a group of threads wants, in one commit; each has its own outcome."""
-        try:
-            self._commit(group)
-        except Exception as error:
-            if len(group) > 1 and isinstance(error, InstarError):
-                for request in group:  # one may be too large for the disk; the others need not fail with it
-                    self._serve([request])
-                return
-            for request in group:
-                request.error = error
-
-    def _commit(self, group: Sequence[_Append]) -> None:
-        with self._held():
-            failpoint("log.locked")
-            draft = self._draft()
-            failed = {id(request): error for request in group if (error := self._decide(draft, request))}
-            failpoint("log.decided")
-            if draft.rows:
-                self._write(draft)
-        for request in group:
-            request.error = failed.get(id(request))
-
-    def _draft(self) -> Draft:
-        return Draft(
-            self._state,
-            self._hash,
-            self._last_us,
-            now_us=self._clock.now_us,
-            actor=self.actor,
-            known=self.reader.by_key,
-        )
-
-    @contextmanager
-    def _held(self) -> Iterator[None]:
-        """Holds the log against every other writer, with what they recorded taken in."""
-        with self._journal.exclusive(self._state.head) as rows:
-            if rows:
-                self._take_in(rows)
-            yield
-
-    def _decide(self, draft: Draft, request: _Append) -> Exception | None:
-        try:
-            if request.expect is not None and request.expect != draft.state.head:
-                raise PositionConflict(f"the log is at event {draft.state.head}, not at {request.expect}: read again")
-            pending = request.decide(draft.state)
-            self._presence.check(one.event for one in pending)
-            request.records = draft.add_all(pending)
-        except Exception as error:
-            return error
-        return None
-
-    def _store_waiting(self) -> None:
-        """Makes blobs durable ahead of the event that will name them: a whole tree need not be in memory at once."""
-        with self._held():
-            waiting = self.blobs.waiting()
-            if waiting:
-                self._journal.write(Batch((), [(digest, *content) for digest, content in waiting.items()], None))
-                self.blobs.settled(list(waiting))
-
-    def _write(self, draft: Draft, doomed: Sequence[Digest] = ()) -> None:
-        waiting = self.blobs.waiting()
-        state = draft.state
-        snapshot = None
-        if self._state.head // SNAPSHOT_EVERY != state.head // SNAPSHOT_EVERY:
-            snapshot = (state.head, state_digest(state), encode_state(state).decode())
-        blobs = [(digest, *content) for digest, content in waiting.items()]
-        rewritten = freed(self.reader, self.blobs, erased_in(draft.rows).union(doomed))
-        self._journal.write(Batch(draft.rows, blobs, snapshot, rewritten, doomed))
-        self.blobs.settled(list(waiting))
-        with self._memory:
-            if state.head > self._state.head:  # else a reader has caught up meanwhile
-                self._state, self._hash, self._last_us = state, draft.digest, draft.last_us
+        return self._appender.transact(decide, expect)
 
     def erase(self, erasures: Sequence[PayloadErased]) -> list[Recorded]:
         """Records erasures; in the same transaction the payloads and blobs that they name are gone.
@@ -304,14 +186,14 @@ class EventLog:
         Raises:
             LogUnavailable: nothing is gone.
         """
-        with self._held():
-            decided = decide(self._state)
+        with self._appender.held():
+            decided = decide(self._head.state)
             if decided is None:
                 return None
             collection, digests = decided
-            draft = self._draft()
+            draft = self._appender.draft()
             (record,) = draft.add_all([Pending(collection)])
-            self._write(draft, digests)
+            self._appender.write(draft, digests)
             self._presence.noticed(collection)
         failpoint("log.collected")
         self.blobs.forget(digest for digest in digests if self.blobs.is_file(digest))
@@ -320,7 +202,7 @@ class EventLog:
     @contextmanager
     def upkeep(self) -> Iterator[Journal]:
         """Holds the log against every other writer for work that appends nothing."""
-        with self._held():
+        with self._appender.held():
             yield self._journal
 
     def vacuum(self) -> None:

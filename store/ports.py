@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -30,6 +30,23 @@ class Blobs(Protocol):
 
     def has(self, digest: Digest) -> bool:
         """Says whether something is stored under this name."""
+
+
+@runtime_checkable
+class ManyBlobs(Protocol):
+    """Gives many at once quicker than one by one."""
+
+    def get_many(self, digests: Sequence[Digest], /) -> list[bytes]:
+        """Returns the bytes of each, as ``Blobs.get`` does."""
+
+
+def contents_of(blobs: Blobs, digests: Sequence[Digest]) -> list[bytes]:
+    """Returns the bytes of several blobs, in the way that suits the store.
+
+    Raises:
+        BlobMissing, BlobCorrupt: as ``Blobs.get``.
+    """
+    return blobs.get_many(digests) if isinstance(blobs, ManyBlobs) else [blobs.get(each) for each in digests]
 
 
 class BlobIntake(Blobs, Protocol):
@@ -81,6 +98,12 @@ class Batch(Struct, frozen=True):
     """Stored form and digest of blobs that refer to one that goes: from here on they do not."""
     doomed: Sequence[Digest] = ()
     """Blobs that the last event collects."""
+    erases: bool = False
+    """An event among them erases a payload."""
+
+
+STAGED = 250
+"""Events that are staged at once."""
 
 
 class Journal(Protocol):
@@ -97,6 +120,25 @@ class Journal(Protocol):
 
         Raises:
             LogUnavailable: it cannot be had.
+        """
+
+    def append(self, row: Row) -> bool:
+        """Makes one event durable that follows the head as this process knows it, if that can be done in one step.
+
+        Returns:
+            False if nothing was recorded, and the log is to be held and looked at first.
+
+        Raises:
+            LogUnavailable: the disk is full or read-only; nothing was recorded.
+        """
+
+    def stage(self, rows: Sequence[Row]) -> bool:
+        """Begins to write ``STAGED`` events while the next are drafted; only to be called while the log is held.
+
+        The next ``write``, which is not given them again, makes them durable; if none comes, they are gone.
+
+        Returns:
+            False if they are to be given to ``write``, as all others.
         """
 
     def write(self, batch: Batch) -> None:

@@ -85,6 +85,14 @@ class PostgresJournal:
         connection = self._connection
         return not connection.closed and connection.info.transaction_status != 0  # 0: IDLE
 
+    def append(self, _row: Row) -> bool:
+        """Does nothing: between two appends the stream is anybody's, so it is held and looked at."""
+        return False
+
+    def stage(self, _rows: Sequence[Row]) -> bool:
+        """Does nothing: the driver sends the rows of a batch in a stream of its own."""
+        return False
+
     def write(self, batch: Batch) -> None:
         """Commits a batch; the server's ``fsync`` and ``synchronous_commit`` make it durable."""
         try:

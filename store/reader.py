@@ -113,6 +113,13 @@ class LogReader:
         self, first: int = 1, last: int | None = None, types: Sequence[str] = (), *, chunk_max: int = CHUNK
     ) -> Iterator[Row]:
         """Yields raw rows in order of position, in chunks, so that no read transaction stays open."""
+        for chunk in self.chunks(first, last, types, chunk_max=chunk_max):
+            yield from chunk
+
+    def chunks(
+        self, first: int = 1, last: int | None = None, types: Sequence[str] = (), *, chunk_max: int = CHUNK
+    ) -> Iterator[list[Row]]:
+        """Yields raw rows as ``rows`` does, ``chunk_max`` at a time; the last chunk may hold fewer, none is empty."""
         where = f" AND type IN ({', '.join('?' * len(types))})" if types else ""
         upper = last if last is not None else 2**62
         while True:
@@ -120,7 +127,8 @@ class LogReader:
                 f"SELECT {COLUMNS} FROM events WHERE seq >= ? AND seq <= ?{where} ORDER BY seq LIMIT {chunk_max}",
                 (first, upper, *types),
             )
-            yield from chunk
+            if chunk:
+                yield chunk
             if len(chunk) < chunk_max:
                 return
             first = chunk[-1][0] + 1
@@ -220,6 +228,14 @@ class LogReader:
         rows = self._all("SELECT content FROM blobs WHERE digest = ?", (digest,))
         return rows[0][0] if rows else None
 
+    def blobs(self, digests: Sequence[Digest]) -> dict[Digest, bytes]:
+        """Gives the stored form of those of some blobs that are kept in the database."""
+        found: dict[Digest, bytes] = {}
+        for first in range(0, len(digests), _ASKED_MAX):
+            asked = digests[first : first + _ASKED_MAX]
+            found.update(self._all(f"SELECT digest, content FROM blobs WHERE digest IN ({_marks(asked)})", asked))
+        return found
+
     def blob_known(self, digest: str) -> bool:
         """Says whether a blob is kept in the database."""
         return bool(self._all("SELECT 1 FROM blobs WHERE digest = ?", (digest,)))
@@ -229,7 +245,7 @@ class LogReader:
         known: set[Digest] = set()
         for first in range(0, len(digests), _ASKED_MAX):
             asked = digests[first : first + _ASKED_MAX]
-            rows = self._all(f"SELECT digest FROM blobs WHERE digest IN ({', '.join('?' * len(asked))})", asked)
+            rows = self._all(f"SELECT digest FROM blobs WHERE digest IN ({_marks(asked)})", asked)
             known.update(row[0] for row in rows)
         return known
 
@@ -278,6 +294,10 @@ class LogReader:
         for record in self.read(state.head + 1, target):
             state = apply(state, record)
         return state
+
+
+def _marks(asked: Sequence[object]) -> str:
+    return ", ".join("?" * len(asked))
 
 
 def _open(place: Place) -> Source:

@@ -17,14 +17,18 @@ from instar.fsm.errors import LogCorrupt, LogUnavailable, PositionConflict
 from instar.fsm.words import Digest, Seq
 
 from .failpoints import failpoint
+from .inserting import Inserter
 from .lock import FileLock
-from .ports import Batch, Row
+from .ports import STAGED, Batch, Row
 from .schema import blobs, events, newer, state_snapshots
+from .sqlite_rights import authorize, authorize_upkeep
 
 WAL_BYTES_MAX = 32 << 20
 """Past this size the write-ahead log is copied into the database and cut to nothing, readers permitting."""
 _LOOK_EVERY = 64
 """Commits between two looks at the size of the write-ahead log."""
+_SHARED_FOR = 256
+"""Appends after one of another process in which to expect more of them."""
 _CHUNK = 40
 """Rows in one statement: fewer calls of the driver, and the interpreter is free for other threads in each."""
 
@@ -32,6 +36,7 @@ _DIALECT = sqlite.dialect()
 # Built by Core from the tables, once; run by the driver, which takes rows as tuples in the order of the columns.
 _INSERT_EVENT = str(insert(events).compile(dialect=_DIALECT))
 _INSERT_CHUNK = _INSERT_EVENT + f", ({', '.join('?' * len(events.columns))})" * (_CHUNK - 1)
+_INSERT_ROWS = _INSERT_EVENT + f", ({', '.join('?' * len(events.columns))})" * (STAGED - 1)
 _INSERT_BLOB = str(insert(blobs).prefix_with("OR IGNORE").compile(dialect=_DIALECT))
 _INSERT_BLOBS = _INSERT_BLOB + ", (?, ?, ?)" * (_CHUNK - 1)
 _INSERT_SNAPSHOT = str(insert(state_snapshots).prefix_with("OR IGNORE").compile(dialect=_DIALECT))
@@ -53,14 +58,6 @@ _PRAGMAS = (
     "trusted_schema=OFF",
     "cache_size=-16384",
 )
-_ALLOWED = {
-    sqlite3.SQLITE_SELECT,
-    sqlite3.SQLITE_READ,
-    sqlite3.SQLITE_INSERT,
-    sqlite3.SQLITE_TRANSACTION,
-    sqlite3.SQLITE_FUNCTION,
-    sqlite3.SQLITE_RECURSIVE,
-}
 
 
 class SqliteJournal:
@@ -88,6 +85,9 @@ class SqliteJournal:
         self._process = os.getpid()
         self._version = -1
         self._commits = 0
+        self._inserter: Inserter | None = None
+        self._shared = 0
+        """Appends for which a look at what others recorded comes first."""
         try:
             with self._held():
                 for pragma in _PRAGMAS:
@@ -95,33 +95,71 @@ class SqliteJournal:
         except BaseException as error:
             self._pooled.close()
             raise self._wrapped(error) if isinstance(error, sqlite3.Error) else error from error
-        self._driver.set_authorizer(_authorize)
+        self._driver.set_authorizer(authorize)
 
-    @contextmanager
-    def exclusive(self, head: Seq) -> Iterator[Sequence[Row]]:
+    def exclusive(self, head: Seq) -> _Turn:
         """Holds the file's lock and a transaction; gives what other connections committed after ``head``."""
+        return _Turn(self, head)
+
+    def begin(self, head: Seq) -> Sequence[Row]:
+        """Takes the lock and begins a transaction; gives what other connections committed after ``head``."""
+        self._acquire()
+        driver = self._driver
+        try:
+            driver.execute("BEGIN IMMEDIATE")
+            if self._shared or self._others_wrote():
+                return driver.execute(_SELECT_NEW, (head,)).fetchall()
+            return ()
+        except BaseException as error:
+            self.end(failed=True)
+            raise self._wrapped(error) if isinstance(error, sqlite3.Error) else error from error
+
+    def end(self, *, failed: bool) -> None:
+        """Ends the transaction, if it was not committed, and gives the lock back."""
+        if failed:
+            self._version = -1  # what was given may not have been taken in: give it again
+            if self._inserter is not None:
+                with suppress(sqlite3.Error):
+                    self._inserter.finish()
+        if self._driver.in_transaction:  # nothing was written, or it was refused
+            self._driver.execute("ROLLBACK")
+        self._lock.release()
+
+    def append(self, row: Row) -> bool:
+        """Commits one event that was drafted from the head as this process knows it.
+
+        SQLite's own check of the row against the head, by trigger, stands in for a look at what others recorded: one
+        statement instead of four. Where others append too, that look comes first for a while.
+
+        Returns:
+            False if the log is to be held and looked at: nothing was recorded.
+        """
+        if self._shared:
+            self._shared -= 1
+            return False
+        self._acquire()
+        try:
+            if self._driver.in_transaction:
+                return False
+            failpoint("log.locked")
+            self._driver.execute(_INSERT_EVENT, row)
+        except sqlite3.Error as error:
+            wrapped = self._wrapped(error)
+            if not isinstance(wrapped, PositionConflict):
+                raise wrapped from error
+            self._shared = _SHARED_FOR
+            return False
+        finally:
+            self._lock.release()
+        self._committed()
+        return True
+
+    def _acquire(self) -> None:
         if os.getpid() != self._process:
             raise LogUnavailable(
                 f"the event log {self._path} was opened before this process was forked off: open it again here, "
                 "a connection of SQLite cannot be shared"
             )
-        self._acquire()
-        try:
-            try:
-                self._driver.execute("BEGIN IMMEDIATE")
-                rows = self._driver.execute(_SELECT_NEW, (head,)).fetchall() if self._others_wrote() else ()
-            except sqlite3.Error as error:
-                raise self._wrapped(error) from error
-            yield rows
-        except BaseException:
-            self._version = -1  # what was given may not have been taken in: give it again
-            raise
-        finally:
-            if self._driver.in_transaction:  # nothing was written, or it was refused
-                self._driver.execute("ROLLBACK")
-            self._lock.release()
-
-    def _acquire(self) -> None:
         try:
             self._lock.acquire()
         except LogUnavailable as error:
@@ -142,17 +180,29 @@ class SqliteJournal:
         before, self._version = self._version, version
         return bool(before != version)
 
+    def stage(self, rows: Sequence[Row]) -> bool:
+        """Begins to insert rows in the transaction, in a thread of its own; ``write`` waits for it."""
+        if self._inserter is None:
+            self._inserter = Inserter(self._driver, _INSERT_ROWS)
+        self._inserter.begin(rows)
+        return True
+
     def write(self, batch: Batch) -> None:
         """Commits a batch with ``synchronous=FULL``."""
         self._commit(lambda: self._insert(batch))
+        self._committed()
+        if batch.erases:
+            self.checkpoint()  # what was erased must not stay in the write-ahead log
+
+    def _committed(self) -> None:
         failpoint("log.committed")
         self._commits += 1
-        if any(row[1] == "PayloadErased" for row in batch.events):
-            self.checkpoint()  # what was erased must not stay in the write-ahead log
-        elif self._commits % _LOOK_EVERY == 0 and self._wal_bytes() > WAL_BYTES_MAX:
+        if self._commits % _LOOK_EVERY == 0 and self._wal_bytes() > WAL_BYTES_MAX:
             self.checkpoint()
 
     def _insert(self, batch: Batch) -> None:
+        if self._inserter is not None:
+            self._inserter.finish()
         if batch.rewritten:
             with self._upkeep():
                 self._driver.executemany(_REWRITE, batch.rewritten)
@@ -210,11 +260,11 @@ class SqliteJournal:
     @contextmanager
     def _upkeep(self) -> Iterator[None]:
         """Lets our connection store a blob in another form and delete saved states, which are copies of the fold."""
-        self._driver.set_authorizer(_authorize_upkeep)
+        self._driver.set_authorizer(authorize_upkeep)
         try:
             yield
         finally:
-            self._driver.set_authorizer(_authorize)
+            self._driver.set_authorizer(authorize)
 
     def vacuum(self) -> None:
         """Writes the file anew, on a connection of its own, while the lock keeps every other writer out."""
@@ -250,6 +300,8 @@ class SqliteJournal:
     def close(self) -> None:
         """Closes the connection; then the database alone holds all that was appended, readers permitting."""
         with suppress(LogUnavailable), self._held():
+            if self._inserter is not None:
+                self._inserter.close()
             with suppress(sqlite3.Error):
                 self._driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             self._pooled.close()
@@ -267,23 +319,16 @@ class SqliteJournal:
         )
 
 
-def _authorize(action: int, first: str | None, _second: str | None, _database: str | None, trigger: str | None) -> int:
-    """Allows our own connection to append, to erase and to collect by trigger, to move a cursor, and nothing else."""
-    if action in _ALLOWED:
-        return sqlite3.SQLITE_OK
-    if action == sqlite3.SQLITE_UPDATE and (first == "cursors" or trigger == "events_erased"):
-        return sqlite3.SQLITE_OK
-    if action == sqlite3.SQLITE_DELETE and trigger in {"events_erased", "blobs_collected"} and first == "blobs":
-        return sqlite3.SQLITE_OK
-    if action == sqlite3.SQLITE_PRAGMA and first in {"data_version", "wal_checkpoint", "busy_timeout"}:
-        return sqlite3.SQLITE_OK
-    return sqlite3.SQLITE_DENY
+class _Turn:
+    """The log held against every other writer, for the length of a ``with`` block."""
 
+    __slots__ = ("_head", "_journal")
 
-def _authorize_upkeep(action: int, first: str | None, second: str | None, database: str | None, by: str | None) -> int:
-    """Allows to store a blob in another form, whose name is verified at each reading, and to thin saved states."""
-    if action == sqlite3.SQLITE_UPDATE and (first, second) == ("blobs", "content"):
-        return sqlite3.SQLITE_OK
-    if action == sqlite3.SQLITE_DELETE and first == "state_snapshots":
-        return sqlite3.SQLITE_OK
-    return _authorize(action, first, second, database, by)
+    def __init__(self, journal: SqliteJournal, head: Seq) -> None:
+        self._journal, self._head = journal, head
+
+    def __enter__(self) -> Sequence[Row]:
+        return self._journal.begin(self._head)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._journal.end(failed=kind is not None)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from hashlib import sha256
-from itertools import islice
 from operator import itemgetter, le
 
 from instar.fsm.chain import GENESIS, link
@@ -55,10 +54,8 @@ def place_before(reader: LogReader, first: Seq) -> Place:
 
 
 def chunks(reader: LogReader, first: Seq, last: Seq) -> Iterator[list[Row]]:
-    """Yields the rows from ``first`` to ``last``, both included, some hundreds at a time."""
-    rows = reader.rows(first, last)
-    while chunk := list(islice(rows, CHUNK)):
-        yield chunk
+    """Gives the rows from ``first`` to ``last``, both included, some hundreds at a time."""
+    return reader.chunks(first, last, chunk_max=CHUNK)
 
 
 def whole(rows: list[Row], place: Place) -> list[bytes | None] | None:

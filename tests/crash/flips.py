@@ -21,8 +21,7 @@ from instar.fsm.codec import encode_event
 from instar.fsm.erasure import remains_of
 from instar.fsm.errors import InstarError
 from instar.fsm.events import PayloadErased, TaskQueued
-from instar.store import drafting
-from instar.store import log as store_log
+from instar.store import appending, drafting
 from instar.store.blobs import FILE_BYTES_MIN, BlobStore
 from instar.store.log import EventLog, Pending, create_log
 from instar.store.reader import LogReader
@@ -78,14 +77,14 @@ class Count:
 
 def small_log(folder: Path) -> Path:
     """Writes a log with keys, causes, blobs of both kinds, an erasure, a cursor, state digests and saved states."""
-    every = drafting.DIGEST_EVERY, store_log.SNAPSHOT_EVERY
-    drafting.DIGEST_EVERY = store_log.SNAPSHOT_EVERY = 4
+    every = drafting.DIGEST_EVERY, appending.SNAPSHOT_EVERY
+    drafting.DIGEST_EVERY = appending.SNAPSHOT_EVERY = 4
     try:
         create_log(folder / "log.db")
         log = EventLog(folder / "log.db")
         _fill(log)
     finally:
-        drafting.DIGEST_EVERY, store_log.SNAPSHOT_EVERY = every
+        drafting.DIGEST_EVERY, appending.SNAPSHOT_EVERY = every
     log.close()
     settle(folder / "log.db")
     return folder / "log.db"
@@ -181,7 +180,8 @@ class Flipped:
 
     def _content(self) -> object:
         """Gives all that can be read; None where something cannot."""
-        with suppress(sqlite3.Error, InstarError, OSError, UnicodeError, MemoryError, OverflowError):
+        # The last one: a column that holds another type than it was given.
+        with suppress(sqlite3.Error, InstarError, OSError, UnicodeError, MemoryError, OverflowError, TypeError):
             with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as connection:
                 rows = [connection.execute(table).fetchall() for table in TABLES]
                 settings = [connection.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "encoding")]
@@ -197,12 +197,18 @@ class Flipped:
         return None
 
 
-def flip_all(source: Path, folder: Path, file: Path, offsets: Iterable[int], *, anchored: bool = False) -> Count:
-    """Flips one random bit, and then all eight, of each byte in turn; ``file`` is a path within the log's folder."""
+def flip_all(
+    source: Path, folder: Path, file: Path, offsets: Iterable[int], *, anchored: bool = False, both: bool = True
+) -> Count:
+    """Flips one random bit, and then all eight, of each byte in turn; ``file`` is a path within the log's folder.
+
+    Without ``both`` every other byte has one bit flipped, the rest all eight: half the time.
+    """
     flipped = Flipped(source, folder, anchored=anchored)
     count = Count()
     for offset in offsets:
-        for mask in (1 << random.Random(offset).randrange(8), 0xFF):
+        masks = 1 << random.Random(offset).randrange(8), 0xFF
+        for mask in masks if both else masks[offset // 2 % 2 :][:1]:
             try:
                 outcome = flipped.flip(flipped.path.parent / file, offset, mask)
             except Exception as error:  # a fault that is no InstarError: the user would see a traceback

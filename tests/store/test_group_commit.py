@@ -12,7 +12,7 @@ from instar.fsm.errors import IllegalTransition, LogUnavailable, PositionConflic
 from instar.fsm.events import DiffComputed
 from instar.fsm.words import Seq
 from instar.store.log import EventLog, Pending
-from instar.store.ports import Batch
+from instar.store.ports import Batch, Row
 from instar.store.sqlite_journal import SqliteJournal
 from tests.store.logs import feedback, fresh_log
 
@@ -24,18 +24,26 @@ class _Held:
         self.sizes: list[int] = []
         self.go = threading.Event()
         self.entered = threading.Event()
-        write = SqliteJournal.write
+        write, append = SqliteJournal.write, SqliteJournal.append
 
         def slow(journal: SqliteJournal, batch: Batch) -> None:
-            self.sizes.append(len(batch.events))
-            self.entered.set()
-            self.go.wait(30)
+            self._wait(len(batch.events))
             write(journal, batch)
 
+        def slow_single(journal: SqliteJournal, row: Row) -> bool:
+            self._wait(1)
+            return append(journal, row)
+
         monkeypatch.setattr(SqliteJournal, "write", slow)
+        monkeypatch.setattr(SqliteJournal, "append", slow_single)
         self.first = threading.Thread(target=lambda: log.append(feedback(0)))
         self.first.start()
         self.entered.wait(30)
+
+    def _wait(self, size: int) -> None:
+        self.sizes.append(size)
+        self.entered.set()
+        self.go.wait(30)
 
 
 def run(log: EventLog, held: _Held, *works: object) -> list[object]:
@@ -51,7 +59,7 @@ def run(log: EventLog, held: _Held, *works: object) -> list[object]:
     threads = [threading.Thread(target=call, args=pair) for pair in enumerate(works)]
     for count, thread in enumerate(threads, 1):
         thread.start()
-        while len(log._appends._waiting) < count:  # so that they queue in order
+        while len(log._appender.waiting._waiting) < count:  # so that they queue in order
             pass
     held.go.set()
     for thread in [held.first, *threads]:
