@@ -22,9 +22,9 @@ from instar.fsm.words import Digest, digest_of
 from instar.store.paths import check_path, decode_path, parent_of
 from instar.store.trees import MODE_BITS, Entry
 
-from .flush import WHOLE_FROM, sync_all
+from .flush import WHOLE_FROM, sync_all, sync_each
+from .open_beneath import OPEN_FOLDER, open_beneath
 
-OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 CHUNK_BYTES = 1 << 20
 
@@ -64,7 +64,15 @@ class Beneath:
 
     @contextmanager
     def folder(self, path: str, *, make: bool = False) -> Iterator[int]:
-        """Opens a folder (the root is the empty string) for the time of a ``with``.
+        """Opens a folder for the time of a ``with``; raises as ``opened``."""
+        fd = self.opened(path, make=make)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def opened(self, path: str, *, make: bool = False) -> int:
+        """Opens a folder (the root is the empty string); whoever called closes it.
 
         Args:
             path: the folder's path.
@@ -74,17 +82,22 @@ class Beneath:
             FileNotFoundError: a part of it is missing.
             NotADirectoryError: a part of it is a link, a file or a device; ``filename`` says which part.
         """
-        if path:
-            check_path(path)
+        if not path:
+            return os.dup(self.fd)
+        check_path(path)
+        at_once = open_beneath(self.fd, decode_path(path))
+        if at_once is not None:
+            return at_once
         fd = os.dup(self.fd)
+        names = path.split("/")
         try:
-            names = path.split("/") if path else []
             for depth, name in enumerate(names):
                 here, below = "/".join(names[:depth]), "/".join(names[: depth + 1])
                 fd = self._step(fd, decode_path(name), here if make else None, below)
-            yield fd
-        finally:
+        except BaseException:
             os.close(fd)
+            raise
+        return fd
 
     def _step(self, fd: int, name: bytes, make_in: str | None, path: str) -> int:
         """Opens the folder ``path`` by its name in ``fd``, and closes ``fd`` once that is done."""
@@ -104,14 +117,24 @@ class Beneath:
         os.close(fd)
         return below
 
-    def sync(self) -> None:
-        """Makes the names in every touched folder durable."""
+    def sync(self, also: int) -> None:
+        """Makes the names in every touched folder durable, and those in another open folder of the same file system."""
         if len(self.touched) >= WHOLE_FROM and sync_all(self.fd):
             self.touched.clear()
-        for path in sorted(self.touched):
-            with suppress(FileNotFoundError, NotADirectoryError), self.folder(path) as fd:
-                os.fsync(fd)
+            return
+
+        def sync(path: str | None) -> None:
+            if path is None:
+                os.fsync(also)
+                return
+            self._sync_folder(path)
+
+        sync_each([*sorted(self.touched), None], sync)
         self.touched.clear()
+
+    def _sync_folder(self, path: str) -> None:
+        with suppress(FileNotFoundError, NotADirectoryError), self.folder(path) as fd:
+            os.fsync(fd)
 
 
 def names(fd: int) -> list[bytes]:
@@ -134,7 +157,11 @@ def find(fd: int, name: bytes) -> Entry | Obstacle | None:
             return Entry(kind="link", mode=MODE_BITS, blob=digest_of(target), size=len(target))
         if not stat.S_ISREG(status.st_mode):
             return Obstacle("folder" if stat.S_ISDIR(status.st_mode) else "device, pipe or socket")
-        return _hashed(fd, name)
+        file = os.open(name, OPEN_FILE, dir_fd=fd)
+        try:
+            return hashed(file)
+        finally:
+            os.close(file)
     except FileNotFoundError:
         return None
     except PermissionError:
@@ -152,17 +179,17 @@ def kind_at(fd: int, name: bytes) -> str | Obstacle | None:
     return "link" if stat.S_ISLNK(mode) else Obstacle("folder" if stat.S_ISDIR(mode) else "device, pipe or socket")
 
 
-def _hashed(fd: int, name: bytes) -> Entry:
-    file = os.open(name, OPEN_FILE, dir_fd=fd)
-    try:
-        status = os.fstat(file)
-        digest, size = sha256(), 0
-        while chunk := os.read(file, CHUNK_BYTES):
-            digest.update(chunk)
-            size += len(chunk)
-    finally:
-        os.close(file)
-    return Entry(kind="file", mode=status.st_mode & MODE_BITS, blob=Digest(digest.hexdigest()), size=size)
+def hashed(file: int) -> Entry:
+    """Reads and hashes an open file."""
+    status = os.fstat(file)
+    digest, size = sha256(), 0
+    while True:
+        asked = min(CHUNK_BYTES, max(1, status.st_size + 1 - size))
+        chunk = os.read(file, asked)
+        digest.update(chunk)
+        size += len(chunk)
+        if not chunk or (len(chunk) < asked and size >= status.st_size):
+            return Entry(kind="file", mode=status.st_mode & MODE_BITS, blob=Digest(digest.hexdigest()), size=size)
 
 
 def read(fd: int, name: bytes) -> bytes:

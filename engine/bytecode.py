@@ -11,7 +11,8 @@ import re
 from collections.abc import Collection
 from contextlib import suppress
 
-from .beneath import OPEN_FOLDER, names
+from .beneath import names
+from .open_beneath import OPEN_FOLDER
 
 CACHE = "__pycache__"
 

@@ -15,9 +15,9 @@ from instar.store.ports import BlobIntake
 from instar.store.tree_nodes import Entry, Node, NodeReader, check_names, encode_node
 from instar.store.trees import Tree
 
-from .beneath import OPEN_FOLDER
 from .ignore import Ignore
 from .mounts import file_system
+from .open_beneath import OPEN_FOLDER
 from .places import Place, Seen, every_place
 from .scan import Scan
 from .stat_cache import StatCache
@@ -46,6 +46,7 @@ class Capture:
     Attributes:
         nodes: reads tree nodes; it knows those that were written or read lately.
         root_place: what was last seen.
+        trusted: whether every blob that was seen is certain to be in the store.
         cover: is told of each folder, by its path and a slash, before it is looked at.
     """
 
@@ -62,9 +63,9 @@ class Capture:
         self._rules = f"{ignore.key} {cap_bytes}"
         rules, self.root_place = cache.load()
         self._same_rules = rules == self._rules
-        self._trusted = not self.root_place.names()
-        """Whether every blob that was seen is certain to be in the store."""
+        self.trusted = not self.root_place.names()
         self._unsaved = 0
+        self._save_from = _UNSAVED_MIN
 
     @cached_property
     def trusts_folders(self) -> bool:
@@ -97,17 +98,19 @@ class Capture:
         self._pass(lambda scan: scan.everything(anew=not self._same_rules), full=full)
         self._same_rules = True
         digest = self._write()
-        if not self._trusted and digest != known and self._forget_lost():
+        if not self.trusted and digest != known and self._forget_lost():
             self._pass(lambda scan: scan.everything(anew=False))
             digest = self._write()
-        self._trusted = True
-        if self._unsaved > _UNSAVED_MIN and self._unsaved > len(self._rows()) // 8:
-            self.save()
+        self.trusted = True
+        if self._unsaved > self._save_from:
+            self._save_from = max(_UNSAVED_MIN, len(self._rows()) // 8)
+            if self._unsaved > self._save_from:
+                self.save()
         return digest
 
     def distrust(self) -> None:
         """Takes in that the store may have lost what was seen: the next look asks it for every blob."""
-        self._trusted = False
+        self.trusted = False
 
     def look_at(self, paths: Mapping[str, bool]) -> Digest:
         """Looks at some paths alone; returns the root of the tree, in which all else is as it was seen last.
@@ -119,7 +122,7 @@ class Capture:
         Raises:
             ConfigError, InstarError, OSError: as ``scan``.
         """
-        if self.root_place.node is None or not self._same_rules or not self._trusted:
+        if self.root_place.node is None or not self._same_rules or not self.trusted:
             return self.look()
         self._pass(lambda scan: scan.names(paths))
         return self._write()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,16 +12,16 @@ from instar.fsm.errors import ConfigError, EffectFailedError
 from instar.fsm.words import Digest
 from instar.store.durable import make_folder, sync_folder
 from instar.store.paths import decode_path
-from instar.store.ports import Blobs
 from instar.store.tree_changes import Found
-from instar.store.tree_nodes import Entry, NodeReader
+from instar.store.tree_nodes import NodeReader
 
-from .beneath import OPEN_FOLDER, rename_noreplace
+from .beneath import rename_noreplace
 from .flush import sync_all, sync_names
+from .open_beneath import OPEN_FOLDER
 from .plan_check import checked_content
-from .staging import THREADS_FROM, write_file
+from .writing import Writing, write_all, write_file
 
-_Files = list[tuple[str, bytes, Entry]]
+_Folder = tuple[str, list[Writing]]
 
 
 def copy_out(nodes: NodeReader, found: Found, path: str, place: Path) -> tuple[int, int]:
@@ -88,53 +87,36 @@ def _write(nodes: NodeReader, found: Found, path: str, staged: Path) -> tuple[in
             os.close(fd)
         return 1, found.entry.size
     assert found.folder is not None
-    folders = list(_folders(nodes, found.folder, path, staged, path.count("/") + 1 if path else 0))
-    for folder, _ in folders:
-        folder.mkdir()
-    files: _Files = [one for _, inside in folders for one in inside]
-    _write_files(nodes.blobs, folders, len(files))
-    _sync(staged, folders)
-    return len(files), sum(entry.size for _, _, entry in files)
-
-
-def _folders(nodes: NodeReader, digest: Digest, path: str, place: Path, depth: int) -> Iterator[tuple[Path, _Files]]:
-    """Yields each folder by its new place, outer ones first, with the path, name and entry of what is in it."""
-    node = nodes.get(digest, path, depth)
-    prefix = f"{path}/" if path else ""
-    yield place, [(prefix + name, decode_path(name), entry) for name, entry in node.files.items()]
-    for name, below in node.folders.items():
-        yield from _folders(nodes, below, prefix + name, place / os.fsdecode(decode_path(name)), depth + 1)
-
-
-def _write_files(blobs: Blobs, folders: list[tuple[Path, _Files]], count: int) -> None:
-    def write(part: list[tuple[Path, _Files]]) -> None:
-        for folder, files in part:
-            fd = os.open(folder, OPEN_FOLDER)
-            try:
-                for path, name, entry in files:
-                    write_file(fd, name, entry, checked_content(blobs, path, entry), eager=False)
-            finally:
-                os.close(fd)
-
-    threads = min(4, os.cpu_count() or 1) if count >= THREADS_FROM else 1
-    if threads == 1:
-        write(folders)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(write, folders[number::threads]) for number in range(threads)]:
-            done.result()
-
-
-def _sync(staged: Path, folders: list[tuple[Path, _Files]]) -> None:
+    folders = list(_folders(nodes, found.folder, path, "", path.count("/") + 1 if path else 0))
+    staged.mkdir()
     fd = os.open(staged, OPEN_FOLDER)
     try:
-        if sync_all(fd):
-            return
+        for folder, _ in folders[1:]:
+            os.mkdir(decode_path(folder), dir_fd=fd)
+        places = [place for _, inside in folders for place in inside]
+        write_all(fd, nodes.blobs, places)
+        if not sync_all(fd):
+            _sync_each(fd, folders)
     finally:
         os.close(fd)
-    for folder, files in folders:
-        below = os.open(folder, OPEN_FOLDER)
+    return len(places), sum(place.entry.size for place in places)
+
+
+def _folders(nodes: NodeReader, digest: Digest, path: str, below: str, depth: int) -> Iterator[_Folder]:
+    """Yields each folder by its path below the new place, outer ones first, with what is to be written in it."""
+    node = nodes.get(digest, path, depth)
+    prefix = f"{path}/" if path else ""
+    files = node.files.items()
+    yield below, [Writing(below, decode_path(name), prefix + name, entry) for name, entry in files]
+    inner = f"{below}/" if below else ""
+    for name, digest_below in node.folders.items():
+        yield from _folders(nodes, digest_below, prefix + name, inner + name, depth + 1)
+
+
+def _sync_each(top: int, folders: list[_Folder]) -> None:
+    for folder, places in folders:
+        below = os.open(decode_path(folder), OPEN_FOLDER, dir_fd=top) if folder else os.dup(top)
         try:
-            sync_names(below, [name for _, name, entry in files if entry.kind == "file"])
+            sync_names(below, [place.name for place in places if place.entry.kind == "file"])
         finally:
             os.close(below)

@@ -6,9 +6,12 @@ import errno
 import fcntl
 import os
 import signal
+import stat
 from contextlib import suppress
 
-from .beneath import OPEN_FILE
+from instar.store.tree_nodes import Entry
+
+from .beneath import OPEN_FILE, Obstacle, find, hashed
 
 _F_SETSIG = 10  # linux/fcntl.h
 
@@ -28,6 +31,35 @@ def held_open(fd: int, name: bytes) -> bool:
     except OSError:  # gone, or a link
         return False
     try:
+        return _is_held(file)
+    finally:
+        os.close(file)
+
+
+def look_closely(fd: int, name: bytes, mode: int) -> tuple[Entry | Obstacle | None, bool]:
+    """Says what stands at a name, as ``find`` does, and then whether anybody holds it open, as ``held_open`` does.
+
+    Args:
+        fd: the open folder.
+        name: a name in it.
+        mode: its ``st_mode``.
+    """
+    if not stat.S_ISREG(mode):
+        return find(fd, name), False
+    try:
+        file = os.open(name, OPEN_FILE, dir_fd=fd)
+    except FileNotFoundError:
+        return None, False
+    except PermissionError:
+        return find(fd, name), False
+    try:
+        return hashed(file), _is_held(file)
+    finally:
+        os.close(file)
+
+
+def _is_held(file: int) -> bool:
+    try:
         fcntl.fcntl(file, _F_SETSIG, signal.SIGURG)  # ignored; the default would end this process
         fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         with suppress(OSError):
@@ -35,5 +67,3 @@ def held_open(fd: int, name: bytes) -> bool:
         return False
     except OSError as error:  # others: no leases on this file system, or somebody else's file
         return error.errno == errno.EAGAIN
-    finally:
-        os.close(file)

@@ -17,6 +17,8 @@ Key = tuple[Place, str, os.stat_result]
 
 _BATCH_BYTES = 512 * 1024
 _BATCH_FILES = 64
+_ALONE_BYTES = 4 << 20
+"""What comes first is stored by the thread that reads it: to start others for less does not pay."""
 _AHEAD = 4
 """Batches that may wait for a thread: what bounds the memory."""
 
@@ -33,7 +35,7 @@ class Intake:
         self.blobs = blobs
         self._stored = stored
         self._threads: ThreadPoolExecutor | None = None
-        self._bytes = 0
+        self._bytes = self._sent_bytes = 0
         self._contents: list[bytes] = []
         self._keys: list[Key] = []
         self._running: deque[tuple[list[Key], Future[list[Digest]]]] = deque()
@@ -53,9 +55,6 @@ class Intake:
             InstarError, OSError: something could not be stored.
         """
         try:
-            if self._threads is None:  # less than a batch: starting threads for it does not pay
-                self._tell(self._keys, self.blobs.put_many(self._contents))
-                self._contents, self._keys, self._bytes = [], [], 0
             self._send()
             while self._running:
                 self._collect()
@@ -69,14 +68,19 @@ class Intake:
             self._threads = None
 
     def _send(self) -> None:
-        if not self._keys:
+        keys, contents = self._keys, self._contents
+        if not keys:
+            return
+        self._sent_bytes += self._bytes
+        self._contents, self._keys, self._bytes = [], [], 0
+        if self._sent_bytes < _ALONE_BYTES:
+            self._tell(keys, self.blobs.put_many(contents))
             return
         if self._threads is None:
             self._threads = ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1)), thread_name_prefix="instar-intake")
         while len(self._running) >= _AHEAD:
             self._collect()
-        self._running.append((self._keys, self._threads.submit(self.blobs.put_many, self._contents)))
-        self._contents, self._keys, self._bytes = [], [], 0
+        self._running.append((keys, self._threads.submit(self.blobs.put_many, contents)))
 
     def _collect(self) -> None:
         keys, digests = self._running.popleft()

@@ -141,9 +141,11 @@ class Place(Struct, array_like=True):
 
 def every_place(place: Place, path: str = "") -> Iterator[tuple[str, Place]]:
     """Yields a place and all below it, each with its path and a slash; the root's is empty."""
-    yield path, place
-    for name, below in place.folders.items():
-        yield from every_place(below, f"{path}{name}/")
+    left = [(path, place)]
+    while left:
+        path, place = left.pop()
+        yield path, place
+        left += [(f"{path}{name}/", below) for name, below in place.folders.items()]
 
 
 def raw_name(name: str) -> str:

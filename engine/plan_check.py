@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 
 from instar.fsm.errors import BlobCorrupt, BlobMissing, Diverged, EffectFailedError, InstarError, RollbackRefused
@@ -14,8 +15,9 @@ from instar.store.paths import encode_path, parent_of
 from instar.store.ports import Blobs
 from instar.store.trees import Entry
 
-from .beneath import OPEN_FOLDER, Beneath, Obstacle, find, names, split
+from .beneath import Beneath, Obstacle, find, names, split
 from .bytecode import CACHE, source_of
+from .open_beneath import OPEN_FOLDER
 from .plan import Plan, Step
 
 NAMED_MAX = 3
@@ -51,8 +53,8 @@ def check_plan(root: Path, plan: Plan, blobs: Blobs, *, contents: bool = True) -
             )
     with _explained(root), Beneath(root) as beneath:
         check = _Check(beneath, plan)
-        for step in plan.steps:
-            check.step(step)
+        for path, steps in groupby(plan.steps, lambda step: parent_of(step.path)):
+            check.inside(path, steps)
         for folder in plan.make:
             check.folder(folder)
         for folder in plan.unmake:
@@ -70,13 +72,22 @@ def checked_content(blobs: Blobs, path: str, target: Entry) -> bytes:
         BlobMissing, BlobCorrupt: they are not there, or cannot be what stood there.
     """
     content = blobs.get(target.blob)
+    check_content(content, path, target)
+    return content
+
+
+def check_content(content: bytes, path: str, target: Entry) -> None:
+    """Makes sure that the bytes to restore at ``path`` can be what stood there.
+
+    Raises:
+        BlobCorrupt: they cannot.
+    """
     bad_link = target.kind == "link" and (not content or b"\0" in content or len(content) > LINK_BYTES_MAX)
     if len(content) != target.size or bad_link:
         raise BlobCorrupt(
             f"the recorded {target.kind} {path} does not fit its blob {target.blob} of {len(content)} bytes. "
             "Nothing was moved; run `instar verify` and go to another point of the log."
         )
-    return content
 
 
 @contextmanager
@@ -111,15 +122,23 @@ class _Check:
         more = f"; and {len(found) - NAMED_MAX} more" if len(found) > NAMED_MAX else ""
         raise error(f"the restore of {self.beneath.root} was not begun: {named}{more}. Nothing was moved. {advice}")
 
-    def step(self, step: Step) -> None:
-        folder, name = split(step.path)
-        if not self.folder(folder):
-            found: Entry | Obstacle | None = None
-        else:
-            with self.beneath.folder(folder) as fd:
-                found = find(fd, name)
-                if found == Obstacle("folder") and step.target is not None and self.gives_way(fd, name, step.path):
-                    found = None
+    def inside(self, folder: str, steps: Iterable[Step]) -> None:
+        """Looks at what steps change in one folder."""
+        fd = self.opened(folder)
+        try:
+            for step in steps:
+                self.step(step, fd)
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+    def step(self, step: Step, fd: int | None) -> None:
+        found: Entry | Obstacle | None = None
+        if fd is not None:
+            name = split(step.path)[1]
+            found = find(fd, name)
+            if found == Obstacle("folder") and step.target is not None and self.gives_way(fd, name, step.path):
+                found = None
         if found in (step.target, step.expected):
             return
         what = f"a {found.kind}" if found is not None else "nothing"
@@ -130,14 +149,20 @@ class _Check:
         else:
             self.refused.append(f"{step.path} is occupied by {what} that was not captured")
 
-    def folder(self, path: str) -> bool:
-        """Looks whether names in a folder can be changed; says whether it is there."""
+    def folder(self, path: str) -> None:
+        """Looks whether names in a folder can be changed."""
+        fd = self.opened(path)
+        if fd is not None:
+            os.close(fd)
+
+    def opened(self, path: str) -> int | None:
+        """Opens a folder, and looks whether names in it can be changed; None if it is not there."""
         try:
-            with self.beneath.folder(path) as fd:
-                if path not in self.folders_seen:
-                    self.folders_seen.add(path)
-                    self.writable(fd, path)
-            return True
+            fd = self.beneath.opened(path)
+            if path not in self.folders_seen:
+                self.folders_seen.add(path)
+                self.writable(fd, path)
+            return fd
         except FileNotFoundError:
             self.folder(parent_of(path))
         except NotADirectoryError as error:
@@ -145,7 +170,7 @@ class _Check:
             if above not in self.removed and above not in self.placed and above not in self.folders_seen:
                 self.folders_seen.add(above)
                 self.refused.append(f"{above} should be a folder and is none (a link is not followed)")
-        return False
+        return None
 
     def writable(self, fd: int, path: str) -> None:
         if os.fstat(fd).st_dev != self.device:

@@ -100,8 +100,7 @@ def roll_forward(root: Path, staging: Path, plan: Plan, blobs: Blobs, *, fresh: 
         failpoint("restore.staged")
         run.take_away()
         run.put_in_place()
-        beneath.sync()
-        slots.sync()
+        beneath.sync(slots.fd)
         displaced = slots.kept(plan)
         failpoint("restore.finished")
         if not displaced:

@@ -1,8 +1,7 @@
 """One look at a root: brings what was last seen of it up to date, reading only what may have changed.
 
 A file whose status is as it was keeps its blob, a folder whose status is as it was keeps its names, and neither is
-opened. Statuses are asked for by path: were a folder on the way swapped for a link, the folder's own status would tell.
-Whatever is read is opened name by name from the root, and no link is followed.
+opened (``quick_look``). Whatever is read is opened name by name from the root, and no link is followed.
 """
 
 from __future__ import annotations
@@ -14,12 +13,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from instar.fsm.words import Digest
+from instar.fsm.words import Digest, digest_of
 from instar.store.paths import DEPTH_MAX, encode_path
 
 from .ignore import SECRET
 from .intake import Intake, Key
 from .places import FolderSeen, Place, Rules, Seen, raw_name
+from .quick_look import GITIGNORE, NESTED_GIT, stands, suspects
 from .scan_folder import Folder, Lost, Wanted
 from .settled import Content, Stored, read_settled, unreadable
 from .stat_cache import is_settled
@@ -27,12 +27,6 @@ from .stat_cache import is_settled
 if TYPE_CHECKING:
     from .capture import Capture
 
-GITIGNORE = ".gitignore"
-NESTED_GIT = "nested .git"
-_BY_RULE = (SECRET, NESTED_GIT)
-"""Reasons that hold as long as the name stands and the rules are the same."""
-_PATH_MAX = 4000
-"""Longer paths are refused by the system as a whole; the files of such a folder are reached by its descriptor."""
 _SWAPPED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
@@ -69,6 +63,10 @@ class Scan:
         Args:
             anew: ask the rules about every name.
         """
+        quick = not anew and not self._full and self._capture.trusts_folders
+        if quick and self.root.place.seen is not None:
+            self.names(suspects(self._fd, self.root.place, self._cover))
+            return
         self._visit(self.root, anew)
         self._intake.drain()
 
@@ -76,39 +74,38 @@ class Scan:
         """Looks at some paths alone.
 
         Args:
-            paths: relative to the root, as the file system spells them; of a folder that was known before, whether all
-                below is looked at too, or only the names in it.
+            paths: relative to the root, as the file system spells them (the root itself is empty); of a folder that was
+                known before, whether all below is looked at too, or only the names in it.
         """
         wanted = Wanted()
         for path, deep in paths.items():
-            wanted.add(path.split("/"), deep)
+            wanted.add(path.split("/") if path else [], deep)
         self._reach(self.root, wanted)
         self._intake.drain()
 
     def _reach(self, here: Folder, wanted: Wanted) -> None:
         """Looks at what is wanted in a folder that is known, and goes down into what is known of it."""
-        if wanted.deep is not None:
-            self._visit(here, anew=False) if wanted.deep else self._list(here, anew=False, deep=False)
-            if wanted.deep:
-                return
-        if GITIGNORE in wanted.below:
+        if wanted.deep:
+            self._visit(here, anew=False)
+            return
+        listed = wanted.deep is not None or GITIGNORE in wanted.below
+        if listed:
             self._list(here, anew=False, deep=False)
         for raw, inner in wanted.below.items():
             name = _spelled(raw)
             below = here.place.folders.get(name)
             if below is not None:
                 self._inside(here, name, below, partial(self._reach, wanted=inner))
-            elif inner.deep is not None or name not in here.place.ignored:
-                here.place.seen = None
+            elif not listed and (inner.deep is not None or name not in here.place.ignored):
+                if name not in here.place.rows:
+                    here.place.seen = None
                 self._one(here, name, raw, anew=False)
 
     def _visit(self, here: Folder, anew: bool) -> None:
+        """Looks at a folder and at all below it."""
         if self._cover is not None:
             self._cover(here.raw)
-        if anew or self._full or len(here.raw) > _PATH_MAX or not self._names_stand(here):
-            self._list(here, anew)
-        else:
-            self._look(here)
+        self._list(here, anew)
 
     def _inside(self, here: Folder, name: str, below: Place, work: Callable[[Folder], None]) -> None:
         """Does something in a folder that is known; looks at its name again if it is no longer that folder."""
@@ -123,45 +120,6 @@ class Scan:
             inner.close()
         if below.node is None:
             here.place.node = None
-
-    def _names_stand(self, here: Folder) -> bool:
-        """Says whether the folder has the same names as when it was listed last."""
-        seen = here.place.seen
-        if seen is None or not seen.settled or not self._capture.trusts_folders:
-            return False
-        try:
-            status = os.stat(here.raw, dir_fd=self._fd, follow_symlinks=False) if here.raw else os.fstat(self._fd)
-        except OSError:
-            return False
-        return seen.is_of(status) and status.st_dev == self._device
-
-    def _look(self, here: Folder) -> None:
-        """Compares the status of each file of a folder that has the same names."""
-        place, prefix, root, ask = here.place, here.raw, self._fd, os.stat
-        suspects = [name for name, reason in place.unmanaged.items() if reason not in _BY_RULE]
-        for name, seen in place.rows.items():
-            try:
-                raw = name if name.isascii() and "%" not in name else raw_name(name)
-                status = ask(prefix + raw, dir_fd=root, follow_symlinks=False)
-            except OSError:
-                suspects.append(name)
-                continue
-            if (  # Seen.is_of, in place: this runs for every file
-                not seen.settled
-                or seen.ctime_ns != status.st_ctime_ns
-                or seen.inode != status.st_ino
-                or seen.mtime_ns != status.st_mtime_ns
-                or seen.size != status.st_size
-                or seen.mode != status.st_mode
-            ):
-                suspects.append(name)
-        if place.rules is not None and not self._rules_stand(here, place.rules):
-            self._list(here, anew=False)
-            return
-        for name in suspects:
-            self._one(here, name, raw_name(name), anew=False)
-        for name, below in list(place.folders.items()):
-            self._inside(here, name, below, lambda inner: self._visit(inner, anew=False))
 
     def _list(self, here: Folder, anew: bool, *, deep: bool = True) -> None:
         """Lists a folder, and looks at what is new in it or may be otherwise."""
@@ -291,9 +249,20 @@ class Scan:
             place.leave_out(name, found)
         elif isinstance(found, Stored):
             place.take(name, self._as_seen(found.status, found.blob))
+        elif self._is_as_seen(place.rows.get(name), found):
+            place.take(name, self._as_seen(found.status, place.rows[name].blob))
         else:
             place.node = None  # the store may say its name only later
             self._intake.add(found.content, (place, name, found.status))
+
+    def _is_as_seen(self, known: Seen | None, found: Content) -> bool:
+        """Says whether a content is the one that was seen there before, and so is in the store.
+
+        It is often read again only because it was young then.
+        """
+        if known is None or self._full or not self._capture.trusted or len(found.content) != known.size:
+            return False
+        return stat.S_IFMT(found.status.st_mode) == stat.S_IFMT(known.mode) and digest_of(found.content) == known.blob
 
     def _stored(self, key: Key, blob: Digest) -> None:
         place, name, status = key
@@ -307,20 +276,13 @@ class Scan:
 
     # ---- rules -----------------------------------------------------------------------------------------------------
 
-    def _rules_stand(self, here: Folder, rules: Rules) -> bool:
-        try:
-            status = os.stat(here.raw + GITIGNORE, dir_fd=self._fd, follow_symlinks=False)
-        except OSError:
-            return False
-        return rules.seen is not None and rules.seen.is_of(status)
-
     def _read_rules(self, here: Folder, present: bool) -> bool:
         """Reads the folder's ``.gitignore``; says whether the rules are others than they were.
 
         One that is a link, or too large, is none (git says the same).
         """
         old = here.place.rules
-        if old is not None and present and not self._full and self._rules_stand(here, old):
+        if old is not None and present and not self._full and stands(self._fd, here.raw + GITIGNORE, old.seen):
             return False
         found = read_settled(here.fd(), GITIGNORE, self._capture.cap_bytes) if present else None
         if isinstance(found, Content) and stat.S_ISREG(found.status.st_mode):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from .beneath import OPEN_FOLDER
 from .ignore import Scope
+from .open_beneath import OPEN_FOLDER
 from .places import Place, Rules
 
 if TYPE_CHECKING:

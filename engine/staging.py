@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,15 +23,14 @@ from instar.store.failpoints import failpoint
 from instar.store.ports import Blobs
 from instar.store.trees import Entry
 
-from .beneath import OPEN_FOLDER, Obstacle, find, names, read
-from .flush import WHOLE_FROM, sync_names, write_out
-from .held_open import held_open
+from .beneath import Obstacle, find, names, read
+from .flush import sync_names
+from .held_open import look_closely
+from .open_beneath import OPEN_FOLDER
 from .plan import Plan, Step
-from .plan_check import checked_content
+from .writing import Writing, write_all
 
 ATTEMPTS = 8
-THREADS_FROM = 256
-"""So many files are unpacked and written by more than one thread."""
 
 _KEPT = re.compile(rb"(\d+)\.kept\.[0-9a-f]{64}")
 _PART = ".part"
@@ -64,7 +62,7 @@ class Staging:
         if not wanted:
             return
         try:
-            write_files(self.fd, self.blobs, wanted, lambda index: slot(index) + b".part")
+            _write(self.fd, self.blobs, wanted, lambda index: slot(index) + b".part")
             sync_names(self.fd, [slot(index) + b".part" for index, step in wanted if not _is_link(step)])
         except BaseException:
             for index, _ in wanted:  # gives the room back: the disk may be full
@@ -105,7 +103,7 @@ class Staging:
                 before = self._status(name)
                 if before is None:
                     break
-                found = find(self.fd, name)
+                found, held = look_closely(self.fd, name, before[0])
                 if found is None:
                     break
                 if isinstance(found, Obstacle):
@@ -113,7 +111,7 @@ class Staging:
                         f"a {found.kind} came to stand at {step.path} while it was restored; it is now at "
                         f"{self.folder / os.fsdecode(name)}. Move it where it belongs, then start again."
                     )
-                if found.blob not in known or not self.blobs.has(found.blob) or held_open(self.fd, name):
+                if found.blob not in known or not self.blobs.has(found.blob) or held:
                     self._keep(index, name)
                 elif self._status(name) == before:  # whoever had it open did not write to it since
                     os.unlink(name, dir_fd=self.fd)
@@ -146,8 +144,8 @@ class Staging:
         left = []
         for name in names(self.fd):
             before = self._status(name)
-            found = find(self.fd, name)
-            stored = isinstance(found, Entry) and self.blobs.has(found.blob) and not held_open(self.fd, name)
+            found, held = look_closely(self.fd, name, before[0] if before else 0)
+            stored = isinstance(found, Entry) and self.blobs.has(found.blob) and not held
             stored = stored and self._status(name) == before
             if name.endswith(b".part") or stored:
                 os.unlink(name, dir_fd=self.fd)
@@ -191,7 +189,7 @@ def fill(folder: Path, blobs: Blobs, plan: Plan) -> None:
     try:
         fd = os.open(part, OPEN_FOLDER)
         try:
-            write_files(fd, blobs, steps, slot)
+            _write(fd, blobs, steps, slot)
             sync_names(fd, [slot(index) for index, step in steps if not _is_link(step)])
         finally:
             os.close(fd)
@@ -216,55 +214,10 @@ def sweep(parent: Path, blobs: Blobs) -> None:
                     staging.clear()
 
 
-def write_files(fd: int, blobs: Blobs, steps: Steps, name_of: Callable[[int], bytes]) -> None:
-    """Writes the targets of steps into an open folder; many of them by a thread for each processor, up to four.
-
-    Args:
-        fd: the folder.
-        blobs: where the contents are.
-        steps: what to write, each with its number.
-        name_of: gives the name that the file of a step gets, from its number.
-    """
-    eager = len(steps) < WHOLE_FROM
-
-    def write(part: Steps) -> None:
-        for index, step in part:
-            assert step.target is not None
-            failpoint("restore.part")
-            content = checked_content(blobs, step.path, step.target)
-            write_file(fd, name_of(index), step.target, content, eager=eager)
-
-    if len(steps) < THREADS_FROM:
-        write(steps)
-        return
-    threads = min(4, os.cpu_count() or 1)
-    with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(write, steps[number::threads]) for number in range(threads)]:
-            done.result()
-
-
-def write_file(fd: int, name: bytes, target: Entry, content: bytes, *, eager: bool) -> None:
-    """Writes a file or link under a name of an open folder; with ``eager`` the disk begins to write it at once."""
-    if target.kind == "link":
-        with suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=fd)
-        os.symlink(content, name, dir_fd=fd)
-        return
-    try:
-        file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=fd)
-    except FileExistsError:  # a part that a process left which died
-        os.unlink(name, dir_fd=fd)
-        file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=fd)
-    try:
-        written = os.write(file, content)
-        while written < len(content):
-            written += os.write(file, memoryview(content)[written:])
-        if target.mode != 0o600:
-            os.fchmod(file, target.mode)
-        if eager:
-            write_out(file)
-    finally:
-        os.close(file)
+def _write(fd: int, blobs: Blobs, steps: Steps, name_of: Callable[[int], bytes]) -> None:
+    """Writes the targets of steps into an open folder, each under the name that its number gets."""
+    places = [Writing("", name_of(index), step.path, step.target) for index, step in steps if step.target is not None]
+    write_all(fd, blobs, places, lambda: failpoint("restore.part"))
 
 
 def _is_link(step: Step) -> bool:

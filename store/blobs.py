@@ -6,25 +6,19 @@ a file, durable before the event commits. Nothing is ever hard-linked out of the
 
 from __future__ import annotations
 
-import os
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
-from hashlib import sha256
 from pathlib import Path
 
 import zstandard
 
-from instar.fsm.errors import BlobCollected, BlobCorrupt, BlobMissing, LogUnavailable
+from instar.fsm.errors import BlobCollected, BlobCorrupt, BlobMissing
 from instar.fsm.words import Digest, Seq, digest_of
 
+from .blob_files import BlobFiles
 from .collected import Collections
-from .durable import make_folder, sync_folder, write_durably
-from .failpoints import failpoint
-from .frames import frame, framed_into, frames
-from .packing import DEPTH_MAX, base_of, unpack
+from .frames import frame, frames
+from .packing import DEPTH_MAX, base_of, is_pressed, unpack, unpack_plain
 from .reader import LogReader
 
 FILE_BYTES_MIN = 1 << 20
@@ -36,7 +30,7 @@ class BlobStore:
     """The blobs of one workspace; safe to share between threads."""
 
     def __init__(self, folder: Path, reader: LogReader) -> None:
-        self._folder = folder
+        self._files = BlobFiles(folder)
         self._reader = reader
         self._waiting: dict[Digest, tuple[int, bytes]] = {}
         self._waiting_bytes = 0
@@ -64,10 +58,16 @@ class BlobStore:
     def _put_new(self, digest: Digest, content: bytes) -> None:
         if len(content) < FILE_BYTES_MIN:
             self._let_wait([(digest, len(content), frame(content))])
-        elif self._path(digest).is_file():
-            self._settle_file(digest)
+            return
+        if self._files.has(digest):
+            self._files.settle(digest)
         else:
-            self._write_file(digest, frame(content))
+            self._files.write(digest, frame(content))
+        self._note_durable(digest)
+
+    def _note_durable(self, digest: Digest) -> None:
+        with self._lock:
+            self._durable.add(digest)
 
     def _let_wait(self, made: Iterable[tuple[Digest, int, bytes]]) -> None:
         with self._lock:
@@ -107,30 +107,15 @@ class BlobStore:
             LogUnavailable: the disk is full or read-only.
             Exception: what ``parts`` raises; nothing was stored.
         """
-        try:
-            make_folder(self._folder)
-            fd, name = tempfile.mkstemp(dir=self._folder, prefix=".parts.")
-        except OSError as error:
-            raise LogUnavailable(f"a blob of {size} bytes cannot be written to {self._folder}: {error}") from error
-        staged, hashed = Path(name), sha256()
-        try:
-            framed_into(fd, _noted(parts, hashed.update), size)
-            digest = Digest(hashed.hexdigest())
-            os.fsync(fd)
-            if not self.has(digest):
-                make_folder(self._path(digest).parent)
-                staged.replace(self._path(digest))
-                self._settle_file(digest)
-            return digest
-        finally:
-            os.close(fd)
-            with suppress(FileNotFoundError):
-                staged.unlink()
+        digest, is_new = self._files.write_parts(parts, size, self.has)
+        if is_new:
+            self._note_durable(digest)
+        return digest
 
     def lacking(self, digests: Iterable[Digest]) -> set[Digest]:
         """Says which of some blobs are neither stored nor on their way; for many at once far quicker than ``has``."""
         asked = set(digests)
-        return {each for each in asked - self._known_among(asked) if not self._path(each).is_file()}
+        return {each for each in asked - self._known_among(asked) if not self._files.has(each)}
 
     def _known_among(self, digests: Collection[Digest]) -> set[Digest]:
         """As ``_known``, for many at once."""
@@ -158,6 +143,25 @@ class BlobStore:
         if digest_of(content) != digest:
             raise BlobCorrupt(self._damaged(digest))
         return content
+
+    def get_many(self, digests: Sequence[Digest]) -> list[bytes]:
+        """Returns the bytes of several blobs, each as ``get`` does; asks for all of them at once.
+
+        Raises:
+            BlobMissing, BlobCorrupt: as ``get``.
+        """
+        with self._lock:
+            stored = {each: self._waiting[each][1] for each in digests if each in self._waiting}
+        stored |= self._reader.blobs([each for each in digests if each not in stored])
+        plain = {digest: form for digest, form in stored.items() if not is_pressed(form)}
+        try:
+            contents = dict(zip(plain, unpack_plain(list(plain.values())), strict=True))
+        except zstandard.ZstdError:
+            contents = {}  # asked for alone, each says whether it is the damaged one
+        for digest, content in contents.items():
+            if digest_of(content) != digest:
+                raise BlobCorrupt(self._damaged(digest))
+        return [contents[each] if each in contents else self.get(each) for each in digests]
 
     def _unpacked(self, digest: Digest) -> bytes:
         """Reads a blob, and first those that it is stored against; whoever asked verifies the last, and so all."""
@@ -189,7 +193,7 @@ class BlobStore:
 
     def has(self, digest: Digest) -> bool:
         """Says whether something is stored under this name."""
-        return self._known(digest) or self._path(digest).is_file()
+        return self._known(digest) or self._files.has(digest)
 
     def _known(self, digest: Digest) -> bool:
         """Says whether a blob is certain to be durable, or to become so with the next append."""
@@ -209,7 +213,7 @@ class BlobStore:
         with self._lock:
             if digest in self._waiting:
                 return True
-        return self._reader.blob_known(digest) or self._path(digest).is_file()
+        return self._reader.blob_known(digest) or self._files.has(digest)
 
     def lost(self, digests: Iterable[Digest] | None) -> None:
         """Takes in that blobs, any of them for None, were collected: whether they are stored is to be looked up."""
@@ -220,6 +224,10 @@ class BlobStore:
     def collected(self) -> dict[Digest, Seq]:
         """Gives, of every blob that was ever collected, the last event that did it."""
         return self._collections.all()
+
+    def any_waiting(self) -> bool:
+        """Says whether blobs go into the database with the next append."""
+        return bool(self._waiting)
 
     def waiting(self) -> dict[Digest, tuple[int, bytes]]:
         """Small blobs, as (size, compressed), that go into the database with the next append."""
@@ -241,32 +249,23 @@ class BlobStore:
                 self._durable.discard(digest)
                 gone = self._waiting.pop(digest, None)
                 self._waiting_bytes -= len(gone[1]) if gone else 0
-            with suppress(FileNotFoundError):
-                failpoint("blob.forgotten")
-                self._path(digest).unlink()
-                sync_folder(self._path(digest).parent)
+            self._files.remove(digest)
 
     def is_file(self, digest: Digest) -> bool:
         """Says whether a blob is kept as a file."""
-        return self._path(digest).is_file()
+        return self._files.has(digest)
 
     def file_bytes(self, digest: Digest) -> int:
         """Gives the size of the file of a blob; 0 where there is none."""
-        with suppress(FileNotFoundError):
-            return self._path(digest).stat().st_size
-        return 0
+        return self._files.size(digest)
 
     def file_age_s(self, digest: Digest) -> float | None:
         """Says how many seconds ago the file of a blob was written; None where there is none."""
-        with suppress(FileNotFoundError):
-            return time.time() - self._path(digest).stat().st_mtime
-        return None
+        return self._files.age_s(digest)
 
     def files(self) -> Iterable[Digest]:
         """Names every blob that is kept as a file."""
-        for folder in sorted(self._folder.glob("[0-9a-f][0-9a-f]")):
-            for path in sorted(folder.glob("[0-9a-f]*")):
-                yield Digest(f"{folder.name}{path.name}")
+        return self._files.all()
 
     def _stored(self, digest: Digest) -> bytes:
         """Gives the stored form of a blob."""
@@ -277,7 +276,7 @@ class BlobStore:
         if content is not None:
             return content
         try:
-            return self._path(digest).read_bytes()
+            return self._files.path(digest).read_bytes()
         except FileNotFoundError:
             raise self._missing(digest) from None
 
@@ -290,39 +289,10 @@ class BlobStore:
                 collected,
             )
         return BlobMissing(
-            f"blob {digest} is not in the store at {self._folder}. Run `instar verify` to see what needs it."
+            f"blob {digest} is not in the store at {self._files.folder}. Run `instar verify` to see what needs it."
         )
-
-    def _path(self, digest: Digest) -> Path:
-        return self._folder / digest[:2] / digest[2:]
 
     def _damaged(self, digest: Digest) -> str:
         return (
             f"blob {digest} does not hash to its name. Run `instar verify` to see what needs it; nothing was changed."
         )
-
-    def _write_file(self, digest: Digest, compressed: bytes) -> None:
-        path = self._path(digest)
-        try:
-            make_folder(path.parent)
-            write_durably(path, compressed)
-        except OSError as error:
-            raise LogUnavailable(f"blob of {len(compressed)} bytes cannot be written to {path}: {error}") from error
-        with self._lock:
-            self._durable.add(digest)
-
-    def _settle_file(self, digest: Digest) -> None:
-        """Makes a file durable that another process put there: it may have died before it could."""
-        path = self._path(digest)
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-        for folder in (path.parent, self._folder, self._folder.parent):
-            sync_folder(folder)
-        with self._lock:
-            self._durable.add(digest)
-
-
-def _noted(parts: Iterator[bytes], note: Callable[[bytes], object]) -> Iterator[bytes]:
-    for part in parts:
-        note(part)
-        yield part

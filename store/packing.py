@@ -8,6 +8,9 @@ be such a form itself; the way to a blob that stands alone has at most ``DEPTH_M
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
+
 import zstandard
 
 from instar.fsm.words import Digest
@@ -20,6 +23,19 @@ _DELTA_LEVEL = 6
 _ALONE, _AGAINST = b"\x01", b"\x02"
 _HEAD = 1 + 32
 _WINDOW_MAX = 1 << 27
+_MANY = 4
+_SHORT = 16
+"""A shorter frame may hold nothing at all, which the call for many takes for a frame that does not say how much."""
+
+
+class _OfThread(threading.local):
+    """Making a decompressor takes longer than unpacking a small file; one may not be shared between threads."""
+
+    def __init__(self) -> None:
+        self.decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW_MAX)
+
+
+_mine = _OfThread()
 
 
 def press(content: bytes) -> bytes:
@@ -69,7 +85,19 @@ def unpack(stored: bytes, base: bytes) -> bytes:
     return _decompressed(stored[1:] if stored[:1] == _ALONE else stored, None)
 
 
+def unpack_plain(stored: Sequence[bytes]) -> list[bytes]:
+    """Gives the contents of several forms as they are first written, leaving the interpreter once for all of them.
+
+    Raises:
+        zstandard.ZstdError: one of them is no such form.
+    """
+    if len(stored) < _MANY or min(map(len, stored)) < _SHORT:
+        return [_decompressed(form, None) for form in stored]
+    made = _mine.decompressor.multi_decompress_to_buffer(list(stored), threads=1)
+    return [made[number].tobytes() for number in range(len(made))]
+
+
 def _decompressed(frame: bytes, base: bytes | None) -> bytes:
-    prefix = None if base is None else _prefix(base)
-    content: bytes = zstandard.ZstdDecompressor(dict_data=prefix, max_window_size=_WINDOW_MAX).decompress(frame)
-    return content
+    if base is None:
+        return _mine.decompressor.decompress(frame)
+    return zstandard.ZstdDecompressor(dict_data=_prefix(base), max_window_size=_WINDOW_MAX).decompress(frame)

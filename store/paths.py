@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from instar.fsm.errors import InputRefused
 
@@ -37,6 +38,8 @@ def decode_path(path: str) -> bytes:
     Raises:
         InputRefused: ``encode_path`` would never have written this spelling.
     """
+    if path.isascii() and "%" not in path:
+        return path.encode()
     try:
         raw = _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), path.encode("utf-8"))
     except UnicodeEncodeError:
@@ -46,6 +49,7 @@ def decode_path(path: str) -> bytes:
     return raw
 
 
+@lru_cache(maxsize=1 << 15)
 def check_name(name: str) -> None:
     """Refuses what cannot be the name of one file or folder.
 

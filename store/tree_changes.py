@@ -48,15 +48,19 @@ def changed(nodes: NodeReader, before: Digest | None, after: Digest) -> TreeChan
     Raises:
         BlobMissing, BlobCorrupt: a node is not in the store, or is none that a capture writes.
     """
+    if nodes.compared is not None and nodes.compared[:2] == (before, after):
+        return nodes.compared[2]
     walk = _Walk(nodes)
     walk.folder("", 0, before, after, None)
-    return TreeChanges(
+    found = TreeChanges(
         changes=tuple(sorted(walk.changes, key=lambda change: change.path)),
         made=tuple(sorted(walk.made)),
         unmade=tuple(sorted(walk.unmade)),
         held_back=walk.held_back,
         unmanaged=walk.unmanaged,
     )
+    nodes.compared = before, after, found
+    return found
 
 
 class _Walk:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 from msgspec import Struct
@@ -14,6 +14,9 @@ from instar.fsm.words import Digest
 
 from .paths import DEPTH_MAX, check_name
 from .ports import Blobs
+
+if TYPE_CHECKING:
+    from .tree_changes import TreeChanges
 
 MODE_BITS = 0o777
 _ROOT_ONLY = ".instar"
@@ -134,6 +137,9 @@ class NodeReader:
         self._names_max = names_max
         self._names = 0
         self._kept: dict[Digest, Node] = {}
+        self.compared: tuple[Digest | None, Digest, TreeChanges] | None = None
+        """The two trees that were compared last, and what differs: a rollback asks for that when it plans and when it
+        records."""
 
     def get(self, digest: Digest, folder: str, depth: int) -> Node:
         """Returns a node that was checked.

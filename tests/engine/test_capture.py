@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,8 +16,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
+from instar.engine import intake, settled
 from instar.engine import scan as scan_module
-from instar.engine import settled
 from instar.engine.capture import Capture
 from instar.engine.ignore import Ignore
 from instar.engine.places import Place, Seen
@@ -76,6 +77,70 @@ def test_second_scan_reads_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "a.py").write_bytes(b"b")
     assert scan(tmp_path, blobs).files["a.py"].blob == digest_of(b"b")
     assert read == ["a.py"]
+
+
+def test_look_that_finds_nothing_opens_nothing_and_one_change_opens_the_way_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(tmp_path, {f"p{n}/q/{name}".encode(): ("file", 0o644, b"a") for n in range(3) for name in ("a", "é%", "b")})
+    blobs = MemoryBlobs()
+    capture = Capture(tmp_path, blobs, Ignore(), cache=StatCache(tmp_path.parent / "stat-cache"))
+    settle()
+    capture.look()
+    settle()
+    before = capture.look()
+    opened: list[object] = []
+    real = os.open
+
+    def noting(path: Any, *others: Any, **named: Any) -> int:
+        opened.append(path)
+        return real(path, *others, **named)
+
+    monkeypatch.setattr(scan_module.os, "open", noting)
+    assert capture.look() == before
+    of_its_own = [tmp_path, tmp_path.parent / "stat-cache.clock"]
+    assert opened == of_its_own
+    (tmp_path / "p1" / "q" / "é%").write_bytes(b"changed")
+    opened.clear()
+    assert capture.look() != before
+    assert opened == [*of_its_own, "p1", "q", "é%"]
+
+
+def test_file_read_again_because_it_was_young_makes_no_folder_be_written_again(tmp_path: Path) -> None:
+    build(tmp_path, {b"p/a": ("file", 0o644, b"a"), b"p/b": ("file", 0o644, b"b")})
+    blobs = MemoryBlobs()
+    capture = Capture(tmp_path, blobs, Ignore(), cache=StatCache(tmp_path.parent / "stat-cache"))
+    before = capture.look()
+    assert not capture.root_place.folders["p"].rows["a"].settled
+    blobs.contents.clear()
+    settle()
+    assert capture.look() == before
+    assert capture.root_place.folders["p"].rows["a"].settled
+    assert blobs.contents == {}
+    (tmp_path / "p" / "a").chmod(0o600)
+    assert capture.look() != before
+
+
+def test_folder_swapped_for_a_link_to_itself_is_a_link(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    build(tmp_path / "root", {b"p/q/a": ("file", 0o644, b"a")})
+    blobs = MemoryBlobs()
+    capture = Capture(tmp_path / "root", blobs, Ignore(), cache=StatCache(tmp_path / "stat-cache"))
+    settle()
+    capture.look()
+    settle()
+    (tmp_path / "root" / "p" / "q").rename(tmp_path / "q")
+    (tmp_path / "root" / "p" / "q").symlink_to(tmp_path / "q")
+    assert as_wanted(capture.scan(), blobs) == {b"p/q": ("link", 0o777, os.fsencode(tmp_path / "q"))}
+
+
+def test_many_files_are_stored_by_threads_as_by_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(tmp_path, {f"p{n % 7}/f{n}".encode(): ("file", 0o644, b"%d" % (n % 90)) for n in range(300)})
+    alone = scan(tmp_path, MemoryBlobs())
+    monkeypatch.setattr(intake, "_ALONE_BYTES", 0)
+    assert threading.active_count() == 1
+    assert scan(tmp_path, MemoryBlobs()) == alone
+    assert threading.active_count() == 1
 
 
 def test_same_size_with_its_time_put_back_is_seen(tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def test_compacted_store_reads_as_before_in_less_room(runtime: Runtime) -> None:
     before = every_blob(runtime)
     done = compact(runtime.log)
     assert every_blob(runtime) == before
+    assert runtime.blobs.get_many(list(before)) == list(before.values())
     assert done.after_bytes < done.before_bytes / 3
     assert done.against > VERSIONS
     assert check(runtime.reader).problems == []

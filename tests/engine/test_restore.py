@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 
-from instar.engine import beneath, restore, staging
+from instar.engine import beneath, held_open, open_beneath, restore
 from instar.engine.ignore import Ignore, spared_by
 from instar.engine.plan import Plan, Step
 from instar.engine.restore import check_plan, clear_staging, make_plan, read_plan, roll_forward, stage, write_plan
@@ -32,9 +32,10 @@ TEXT = ("file", 0o644, b"text")
 
 @pytest.fixture(params=["renameat2", "links"])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways to swap: the kernel's, and the one for file systems that lack it."""
+    """Both ways to swap and to open: the kernel's, and those where the file system or the kernel lacks them."""
     if request.param == "links":
         monkeypatch.setattr(beneath, "_renameat2", None)
+        monkeypatch.setattr(open_beneath, "_syscall", None)
     return str(request.param)
 
 
@@ -298,16 +299,16 @@ def test_edit_at_the_moment_of_the_swap_is_kept(
 def test_write_through_an_open_file_after_the_swap_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = Prepared(tmp_path, {b"a": ("file", 0o644, b"old")}, {b"a": ("file", 0o644, b"new")})
     prepared.stage()
-    real = staging.find
+    real = held_open.hashed
     with (tmp_path / "a").open("ab", buffering=0) as editor:
 
-        def find_then_write(fd: int, name: bytes) -> object:
-            found = real(fd, name)
-            if isinstance(found, Entry) and found.blob == digest_of(b"new"):
+        def hash_then_write(file: int) -> Entry:
+            found = real(file)
+            if found.blob == digest_of(b"new"):
                 editor.write(b"er")
             return found
 
-        monkeypatch.setattr(staging, "find", find_then_write)
+        monkeypatch.setattr(held_open, "hashed", hash_then_write)
         assert prepared.roll_forward() == [Displaced("a", digest_of(b"newer"))]
     assert prepared.blobs.get(digest_of(b"newer")) == b"newer"
 

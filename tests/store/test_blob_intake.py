@@ -6,14 +6,16 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from instar.fsm.errors import BlobCorrupt, BlobMissing
 from instar.fsm.words import Digest, digest_of
 from instar.store import blobs as blobs_module
 from instar.store.blobs import FILE_BYTES_MIN
+from instar.store.frames import frame
 from instar.store.log import EventLog
 from tests.store.logs import feedback
 
@@ -28,6 +30,36 @@ def test_many_are_stored_as_each_alone(log: EventLog) -> None:
     assert log.blobs.waiting() == {}
     assert [log.blobs.get(digest) for digest in digests] == CONTENTS
     assert log.blobs.lacking([*digests, Digest("0" * 64)]) == {"0" * 64}
+
+
+def test_many_are_read_as_each_alone_whether_they_wait_or_are_stored(log: EventLog) -> None:
+    digests = log.blobs.put_many(CONTENTS)
+    assert log.blobs.get_many(digests) == CONTENTS
+    log.append(feedback(1))
+    assert log.blobs.get_many(digests) == CONTENTS
+    log.blobs.put(b"waits")
+    assert log.blobs.get_many([digest_of(b"waits"), digests[1]]) == [b"waits", b"a"]
+    assert log.blobs.get_many([]) == []
+    with pytest.raises(BlobMissing, match="0000"):
+        log.blobs.get_many([*digests, Digest("0" * 64)])
+
+
+@pytest.mark.parametrize("damage", [lambda form: form[:-3], lambda form: frame(b"other"), lambda form: b"no frame"])
+def test_damaged_one_among_many_is_named(
+    log: EventLog, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes]
+) -> None:
+    digests = log.blobs.put_many(CONTENTS)
+    log.append(feedback(1))
+    bad = digests[9]
+    damaged = damage(log.reader.blobs([bad])[bad])
+    blobs, one = log.reader.blobs, log.reader.blob
+    monkeypatch.setattr(log.reader, "blobs", lambda asked: blobs(asked) | ({bad: damaged} if bad in asked else {}))
+    monkeypatch.setattr(log.reader, "blob", lambda asked: damaged if asked == bad else one(asked))
+    for asked in (digests, digests[3:-2]):  # with the empty one, and without
+        with pytest.raises(BlobCorrupt, match=bad):
+            log.blobs.get_many(asked)
+    assert log.blobs.get_many(digests[:9]) == CONTENTS[:9]
+    assert log.blobs.get_many(digests[10:]) == CONTENTS[10:]
 
 
 def test_what_waits_is_made_durable_before_it_fills_the_memory(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
