@@ -24,7 +24,7 @@ from .compare import Work, compare
 from .goals import Measure, Row
 
 PROJECT = Path(__file__).parent.parent
-TEXTS, ROUNDS = 160, 2
+TEXTS, ROUNDS = 160, 3
 BACKENDS: tuple[Backend, ...] = ("torch", "openvino", "onnx")
 
 

@@ -25,7 +25,7 @@ from .compare import Work, compare
 from .goals import Measure, Row, absent
 from .sample_log import fresh_log
 
-ROWS, DIM, QUERIES, K, RECALL, ROUNDS = 100_000, 384, 400, 10, 0.95, 5
+ROWS, DIM, QUERIES, K, RECALL, ROUNDS = 100_000, 384, 400, 10, 0.95, 9
 ROWS_AN_EVENT = 250
 CLUSTERS = 2_000
 WIDTHS = (10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 256, 320, 384, 512, 768, 1024)

@@ -10,7 +10,7 @@ from pathlib import Path
 from .failpoints import failpoint
 
 
-def write_durably(path: Path, content: bytes) -> None:
+def write_durably(path: Path, content: bytes | memoryview) -> None:
     """Writes a file beside its place, syncs it and renames it there; what stood there stays whole until then."""
     fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     staged = Path(name)

@@ -150,7 +150,7 @@ class VectorMemory:
         with self._lock:
             for held in self._loaded.values():
                 if held.unsaved:
-                    self._write(held)
+                    self._write(held, linked=held.behind <= LINKED_AT_ONCE_MAX)
 
     def prune(self, keep: Collection[Digest]) -> int:
         """Deletes the files of all other spaces and returns how many spaces; they can be built anew at any time."""
@@ -165,7 +165,11 @@ class VectorMemory:
             return len(gone)
 
     def _fresh(self, space: Digest) -> VectorSpace:
-        held = self._loaded.pop(space, None) or self._read(space)
+        known = self._loaded.get(space)
+        if known is not None and len(self._loaded) == 1 and not known.behind and known.covers >= self._head:
+            return known
+        self._loaded.pop(space, None)
+        held = known or self._read(space)
         self._loaded[space] = held  # the last used comes last
         if self._source is not None and held.covers < self._head:
             log, blobs = self._source
@@ -178,18 +182,17 @@ class VectorMemory:
                 del self._loaded[space]  # half applied; the next call starts from disk
                 raise
             if erased or held.unsaved * _SAVE_SHARE >= max(1, len(held.rows)):
-                self._keep(held)
+                self._write(held, linked=held.behind <= LINKED_AT_ONCE_MAX)
+        if known and held.behind > LINKED_AT_ONCE_MAX:  # who asks once, like a command, is not worth a graph
+            self._start_link(held)
         while len(self._loaded) > _LOADED_MAX:
             oldest = self._loaded.pop(next(iter(self._loaded)))
-            if oldest.unsaved and oldest.behind <= LINKED_AT_ONCE_MAX:
-                self._write(oldest)
+            if oldest.unsaved:
+                self._write(oldest, linked=oldest.behind <= LINKED_AT_ONCE_MAX)
         return held
 
-    def _keep(self, held: VectorSpace) -> None:
-        """Writes a space; one whose graph lacks much is written by a thread, once it lacks nothing."""
-        if held.behind <= LINKED_AT_ONCE_MAX:
-            self._write(held)
-        elif self._linker is None or not self._linker.is_alive():
+    def _start_link(self, held: VectorSpace) -> None:
+        if self._linker is None or not self._linker.is_alive():
             self._linker = threading.Thread(target=self._link, args=(held,), name="instar-memory")
             self._linker.start()
 
@@ -214,11 +217,11 @@ class VectorMemory:
             return VectorSpace(space)
         return held
 
-    def _write(self, held: VectorSpace) -> None:
+    def _write(self, held: VectorSpace, *, linked: bool = True) -> None:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with self._guarded():
-                for path, content in zip(self._paths(held.space), held.pack(), strict=True):
+                for path, content in zip(self._paths(held.space), held.pack(linked=linked), strict=True):
                     write_durably(path, content)
         except OSError as error:
             logger.warning("memory of space %s is not saved and stays in RAM: %s", held.space[:12], error)

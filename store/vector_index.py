@@ -1,10 +1,9 @@
 """The vectors of one embedding space, by place, and how the nearest ones are found.
 
 Every vector is kept as a unit row of half floats: a cosine is off by some 0.0001. Up to ``EXACT_ROWS_MAX`` candidates
-are compared one by one, and so are any number while the graph is behind. Else usearch's graph (HNSW, Malkov & Yashunin
-2018) proposes; how widely it looks is fitted to the vectors that it holds, by some that it did not hold yet, so that
-it finds at least ``RECALL_MIN`` of the ten nearest. The graph compares bfloat16: as near to float32 at this length, and
-1.5 times as fast as half floats in a search, 1.6 times in a build.
+are compared one by one, and so are any number while the graph is behind. Else the graph proposes, and what it proposes
+is compared; how widely it looks is fitted to the vectors that it holds, by some that it did not hold yet, so that it
+finds at least ``RECALL_MIN`` of the ten nearest.
 """
 
 from __future__ import annotations
@@ -13,43 +12,25 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+import numkong
 import numpy as np
-from numpy.typing import NDArray
-from usearch.index import Index, Matches
 from usearch.index import search as compare_all
+
+from .vector_graph import Halves, Places, Rows, VectorGraph
 
 EXACT_ROWS_MAX = 20_000
 """Candidates that are compared one by one; some milliseconds at most."""
 LINKED_AT_ONCE_MAX = 256
 """New vectors for which a search waits until they are in the graph; more of them are linked beside it."""
 RECALL_MIN: Final = 0.95
-CONNECTIVITY: Final = 16
-"""Neighbours of a node in the graph; usearch's own value, as are the next two."""
-EXPANSION_ADD: Final = 128
 WIDTH: Final = 64
 """How many candidates a search of the graph keeps, until that is fitted."""
 WIDTHS: Final = (
-    10,
-    12,
-    14,
-    16,
-    20,
-    24,
-    28,
-    32,
-    40,
-    48,
-    56,
-    64,
-    80,
-    96,
-    112,
-    128,
-    160,
-    192,
-    224,
+    *range(10, 32, 2),
+    *range(32, 64, 4),
+    *range(64, 128, 8),
+    *range(128, 256, 32),
     256,
-    320,
     384,
     512,
     768,
@@ -57,18 +38,16 @@ WIDTHS: Final = (
 )
 _METRIC = "ip"
 """Of unit rows the inner product is the cosine."""
-_LINKED_MAX = 2048
-_PROBES = 512
+_LINKED_MAX = 1024
+_PROBES = 1024
 _PROBES_MIN = 48
 _NEAREST = 10
 _GROWTH = 1.25
+_SPARE = 6
+"""Of what the graph proposes, so many more than are asked for are compared: its bytes seldom rank further astray."""
 _BATCH = 8
 _CHUNK = 16_384
 _FIRST_CAPACITY = 256
-
-Rows = NDArray[np.float32]
-Halves = NDArray[np.float16]
-Places = NDArray[np.integer]
 
 
 class VectorIndex:
@@ -88,9 +67,7 @@ class VectorIndex:
         self.fitted = 0
         """How many vectors there were when the width was fitted; 0 if it never was."""
         self._matrix: Halves = np.zeros((_FIRST_CAPACITY, dim), np.float16)  # (capacity, dim)
-        self._graph = Index(
-            ndim=dim, metric=_METRIC, dtype="bf16", connectivity=CONNECTIVITY, expansion_add=EXPANSION_ADD
-        )
+        self._graph = VectorGraph(dim)
         self._linked = 0
         self._stale: list[int] = []
         """Places below ``_linked`` whose vector is another one now."""
@@ -121,11 +98,11 @@ class VectorIndex:
         """Gives the vectors at places, (places, dim) float32 of length one."""
         return unit_rows(self._matrix[places].astype(np.float32))
 
-    def nearest(self, queries: Rows, k: int, among: Places | None = None) -> tuple[Places, Rows]:
+    def nearest(self, units: Rows, k: int, among: Places | None = None) -> tuple[Places, Rows]:
         """Finds the ``k`` nearest of all vectors, or of those at the places ``among``.
 
         Args:
-            queries: (queries, dim) float32.
+            units: (queries, dim) float32, of length one.
             k: how many; at most as many as there are candidates.
             among: places in ascending order.
 
@@ -134,10 +111,10 @@ class VectorIndex:
             floats with ``among``, and without it up to ``EXACT_ROWS_MAX`` vectors.
         """
         if among is None and self.count > EXACT_ROWS_MAX and self.behind <= LINKED_AT_ONCE_MAX:
-            found = self._by_graph(queries, k)
+            found = self._by_graph(units, k)
             if found is not None:
                 return found
-        return self._compared(unit_rows(queries).astype(np.float16), k, among)
+        return self._compared(units.astype(np.float16), k, among)
 
     def link(self, wanted: Callable[[], bool] = lambda: True) -> None:
         """Brings the graph up to date, or as far as ``wanted`` says yes; asked every second or so."""
@@ -145,14 +122,19 @@ class VectorIndex:
             with self._linking:
                 self._link(_LINKED_MAX)
 
-    def pack(self) -> tuple[bytes, bytes]:
-        """Writes the vectors and the graph."""
+    def pack(self, *, linked: bool = True) -> tuple[memoryview, memoryview, int]:
+        """Writes the vectors and the graph, and says how many vectors the graph holds.
+
+        Args:
+            linked: whether the graph is brought up to date first; otherwise it is written as far as it goes.
+        """
         with self._linking:
-            self._link()
-            return self._matrix[: self.count].tobytes(), bytes(self._graph.save() or b"")
+            self._link(None if linked else 0)
+            graph = self._graph.pack() if self._linked else memoryview(b"")
+            return self._matrix[: self.count].data.cast("B").toreadonly(), graph, self._linked
 
     @classmethod
-    def unpack(cls, vectors: bytes, graph: bytes, dim: int, width: int, fitted: int) -> VectorIndex:
+    def unpack(cls, vectors: bytes, graph: bytes, dim: int, linked: int, width: int, fitted: int) -> VectorIndex:
         """Reads what ``pack`` wrote.
 
         Raises:
@@ -160,22 +142,20 @@ class VectorIndex:
         """
         made = cls(dim)
         made._matrix = np.frombuffer(vectors, np.float16).reshape(-1, dim).copy()
-        made.count = made._linked = len(made._matrix)
-        restored = Index.restore(graph)
-        wanted = (dim, made._graph.dtype, made.count)
-        if restored is None or (restored.ndim, restored.dtype, len(restored)) != wanted:
-            raise ValueError("the graph holds other vectors")
-        made._graph, made.width, made.fitted = restored, width, fitted
+        made.count, made._linked = len(made._matrix), linked
+        if linked:
+            made._graph = VectorGraph.unpack(np.frombuffer(graph, np.uint8).copy(), dim, linked)
+        made.width, made.fitted = width, fitted
         return made
 
-    def _by_graph(self, queries: Rows, k: int) -> tuple[Places, Rows] | None:
+    def _by_graph(self, units: Rows, k: int) -> tuple[Places, Rows] | None:
         """Gives what the graph finds; None while another thread brings it up to date, or where it finds too few."""
         if not self._linking.acquire(blocking=False):
             return None
         try:
             if self.behind:
                 self._link()
-            return self._proposed(queries, k, self.width if k <= _NEAREST else max(self.width, 2 * k))
+            return self._proposed(units, k, self.width if k <= _NEAREST else max(self.width, 2 * k))
         finally:
             self._linking.release()
 
@@ -183,10 +163,9 @@ class VectorIndex:
         whole = at_most is None or self.count <= self._linked + 2 * at_most
         count = self.count if at_most is None or whole else self._linked + at_most
         while self._stale:
-            key = np.array([self._stale.pop()], dtype=np.uint64)
-            if key[0] < self._linked:
-                self._graph.remove(key)
-                self._graph.add(key, self._matrix[key[0]][None], threads=1)
+            place = self._stale.pop()
+            if place < self._linked:
+                self._graph.replace(place, self._matrix[place])
         fresh = np.arange(self._linked, count)
         outgrown = count > EXACT_ROWS_MAX and count >= _GROWTH * self.fitted
         if whole and outgrown and len(fresh) >= _PROBES_MIN:
@@ -199,35 +178,48 @@ class VectorIndex:
 
     def _add(self, places: Places) -> None:
         # Few vectors are linked by one thread: the graph then depends on the order of the rows alone.
-        if len(places):
-            threads = 0 if len(places) > LINKED_AT_ONCE_MAX else 1
-            self._graph.add(places.astype(np.uint64), self._matrix[places], threads=threads)
+        threads = 0 if len(places) > LINKED_AT_ONCE_MAX else 1
+        for start in range(0, len(places), _CHUNK):
+            some = places[start : start + _CHUNK]
+            self._graph.add(some, self._matrix[some], threads=threads)
 
     def _fit(self, probes: Halves, members: Places) -> None:
         """Takes the least width at which vectors that the graph does not hold find their nearest in it."""
         wanted, _ = self._compared(probes, _NEAREST, members)
+        units = unit_rows(probes.astype(np.float32))
         low, high = 0, len(WIDTHS) - 1
         while low < high:
             middle = (low + high) // 2
-            found = self._proposed(probes, _NEAREST, WIDTHS[middle])
+            found = self._proposed(units, _NEAREST, WIDTHS[middle])
             low, high = (low, middle) if found is not None and _suffices(found[0], wanted) else (middle + 1, high)
         self.width, self.fitted = WIDTHS[low], len(members) + len(probes)
 
-    def _proposed(self, queries: Rows | Halves, k: int, width: int) -> tuple[Places, Rows] | None:
-        """Gives places and cosines; None where a query finds fewer than ``k``."""
-        if self._graph.expansion_search != width:
-            self._graph.expansion_search = width  # type: ignore[misc]  # the checker misses its setter
-        found = self._graph.search(queries, k, threads=_threads(queries))
-        if isinstance(found, Matches):
-            if len(found) != k:
-                return None
-            keys, products = found.keys[None], 1.0 - found.distances[None]
-        elif (found.counts == k).all():
-            keys, products = found.keys, 1.0 - found.distances
-        else:
+    def _proposed(self, units: Rows, k: int, width: int) -> tuple[Places, Rows] | None:
+        """Compares what the graph proposes for unit rows; None where it proposes fewer than it could."""
+        places = self._graph.propose(units, min(width, len(self._graph)), threads=_threads(units))
+        if places is None or places.shape[1] < k:
             return None
-        cosines: Rows = (products / _lengths(queries)).astype(np.float32, copy=False)
-        return keys, cosines
+        halves = units.astype(np.float16)
+        if len(halves) == 1:
+            near = places[0][: k + _SPARE]
+            cosines = np.asarray(numkong.dot(halves[0], self._matrix.take(near, axis=0)))
+            best = (-cosines).argsort()[:k]
+            return near.take(best)[None], cosines.take(best)[None]
+        places = places[:, : k + _SPARE]
+        step = max(1, _CHUNK // places.shape[1])
+        parts = [
+            self._cosines(halves[start : start + step], places[start : start + step])
+            for start in range(0, len(places), step)
+        ]
+        cosines = np.concatenate(parts)
+        order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(places, order, axis=1), np.take_along_axis(cosines, order, axis=1)
+
+    def _cosines(self, halves: Halves, places: Places) -> Rows:
+        """Compares each query with the vectors at its own places, (queries, width)."""
+        rows = self._matrix.take(places.ravel(), axis=0)
+        asked = np.repeat(halves, places.shape[1], axis=0)
+        return np.asarray(numkong.dot(asked, rows)).reshape(places.shape)
 
     def _compared(self, queries: Halves, k: int, among: Places | None) -> tuple[Places, Rows]:
         """Compares with every candidate, some thousands at a time, so that they are not copied all at once."""

@@ -16,12 +16,13 @@ from instar.fsm.words import ORIGIN, Digest, Seq
 
 from .memory_row import ITEM_BITS, Hit, MemoryRow
 from .row_filter import EVERYTHING, RowFilter, RowTable
-from .vector_index import VectorIndex
+from .vector_index import VectorIndex, unit_rows
 
 __all__ = ["Hit", "MemoryRow", "VectorSpace"]
 
-_FORMAT = 2
+_FORMAT = 3
 _DIGEST_BYTES = 32
+_NOTHING = memoryview(b"")
 
 
 class _Meta(Struct, frozen=True, kw_only=True):
@@ -32,6 +33,7 @@ class _Meta(Struct, frozen=True, kw_only=True):
     anchor: Digest | None
     vectors: bytes
     graph: bytes
+    linked: int
     width: int
     fitted: int
     rows: list[MemoryRow]
@@ -95,20 +97,16 @@ class VectorSpace:
             wanted: which rows are admitted.
 
         Raises:
-            ConfigError: the vectors do not fit the space.
+            ConfigError: the vectors do not fit the space, or are zero, infinite or no number.
         """
         if k <= 0 or self._index is None:
             return [[] for _ in queries]
-        if queries.ndim != 2 or queries.shape[1] != self.dim or not math.isfinite(queries.sum()):
-            raise ConfigError(
-                f"vectors of shape {queries.shape} cannot be looked up among vectors of {self.dim} finite numbers: "
-                "embed the text with the model of this space"
-            )
+        units = self._units(queries)
         among = None if self._table.admits_all(wanted) else self._table.matching(wanted)
         count = len(self.rows) if among is None else len(among)
         if count == 0 or len(queries) == 0:
             return [[] for _ in queries]
-        places, cosines = self._index.nearest(queries, min(k, count), among)
+        places, cosines = self._index.nearest(units, min(k, count), among)
         row = self.rows.__getitem__
         return [
             list(map(Hit, map(row, near), cosine))
@@ -141,9 +139,13 @@ class VectorSpace:
         if self._index is not None:
             self._index.link(wanted)
 
-    def pack(self) -> tuple[bytes, bytes, bytes]:
-        """Writes the space as three files: the graph, the vectors, and the rows with the checksums of all three."""
-        vectors, graph = self._index.pack() if self._index is not None else (b"", b"")
+    def pack(self, *, linked: bool = True) -> tuple[bytes | memoryview, ...]:
+        """Writes the space as three files: the graph, the vectors, and the rows with the checksums of all three.
+
+        Args:
+            linked: whether the graph is brought up to date first.
+        """
+        vectors, graph, held = self._index.pack(linked=linked) if self._index else (_NOTHING, _NOTHING, 0)
         meta = _Meta(
             format=_FORMAT,
             space=self.space,
@@ -152,6 +154,7 @@ class VectorSpace:
             anchor=self.anchor,
             vectors=sha256(vectors).digest(),
             graph=sha256(graph).digest(),
+            linked=held,
             width=self._index.width if self._index is not None else 0,
             fitted=self._index.fitted if self._index is not None else 0,
             rows=self.rows,
@@ -174,12 +177,31 @@ class VectorSpace:
             raise ValueError("another version or another space")
         if (sha256(vectors).digest(), sha256(graph).digest()) != (known.vectors, known.graph):
             raise ValueError("vectors or graph do not fit their rows")
-        index = VectorIndex.unpack(vectors, graph, known.dim, known.width, known.fitted) if known.dim else None
+        index = (
+            VectorIndex.unpack(vectors, graph, known.dim, known.linked, known.width, known.fitted)
+            if known.dim
+            else None
+        )
         if len(known.rows) != (index.count if index else 0):
             raise ValueError("there is not one vector a row")
         made = cls(space, index, known.rows)
         made.covers, made.anchor = known.covers, known.anchor
         return made
+
+    def _units(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Gives queries as rows of length one."""
+        if queries.ndim == 2 and queries.shape[1] == self.dim:
+            if len(queries) == 1:  # the one product finds what is not finite, too
+                square = float(queries[0] @ queries[0])
+                if 0 < square < math.inf:
+                    unit: NDArray[np.float32] = queries / math.sqrt(square)
+                    return unit
+            elif np.isfinite(queries).all() and queries.any(axis=1).all():
+                return unit_rows(queries)
+        raise ConfigError(
+            f"vectors of shape {queries.shape} cannot be looked up among vectors of {self.dim} finite numbers: "
+            "embed the text with the model of this space"
+        )
 
     def _note(self, rows: Sequence[MemoryRow]) -> None:
         """Takes rows that are new, whose vectors stand at the next places."""

@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
-from instar.engine import embedder as module
+from instar.engine import embedding_way as module
 from instar.engine.embedder import CHARS_MAX, MiniLMEmbedder, Precision, prepare
 from instar.engine.environment import of_model
+from instar.engine.lanes import can_part
 from instar.engine.model_runs import PACKAGES, Backend, Run, Tokens
 from instar.engine.sentence_model import load_sentence_model
 from instar.engine.vector_cache import VectorCache, key_of
@@ -137,6 +140,24 @@ def test_vector_is_the_same_to_the_bit_whatever_stands_beside_the_text(
 
 
 @pytest.mark.model
+def test_vector_is_the_same_to_the_bit_by_one_thread_or_many(embedder: MiniLMEmbedder) -> None:
+    before = torch.get_num_threads()
+    rows = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            rows.append(embedder.embed(MIXED))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    if can_part():
+        np.testing.assert_array_equal(rows[0], rows[1])
+        np.testing.assert_array_equal(rows[0], rows[2])
+    with ThreadPoolExecutor(1) as pool:  # what a lane was told holds for no other thread
+        assert pool.submit(torch.get_num_threads).result() == before
+
+
+@pytest.mark.model
 @pytest.mark.parametrize("backend", ["torch", "openvino", "onnx"])
 def test_every_backend_agrees_with_the_library_in_float32(backend: Backend) -> None:
     pytest.importorskip(PACKAGES[backend], reason=f"pip install 'instar[{backend}]'")
@@ -210,12 +231,12 @@ def test_cached_texts_are_not_embedded_again_and_give_the_same_bits(
 def test_model_whose_vectors_depend_on_their_neighbours_keeps_none(
     embedder: MiniLMEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode = MiniLMEmbedder._encode
+    rows = module.Way.rows
 
-    def unsteady(self: MiniLMEmbedder, texts: list[str]) -> NDArray[np.float32]:
-        return encode(self, texts) * np.float32(1 + len(texts))
+    def unsteady(self: module.Way, texts: list[str]) -> NDArray[np.float32]:
+        return rows(self, texts) * np.float32(1 + len(texts))
 
-    monkeypatch.setattr(MiniLMEmbedder, "_encode", unsteady)
+    monkeypatch.setattr(module.Way, "rows", unsteady)
     cache = VectorCache()
     MiniLMEmbedder(embedder.folder, SPACE, cache=cache).embed(TEXTS)
     assert len(cache) == 0
