@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from instar.fsm.errors import LogUnavailable, WorkerBusy
+from instar.fsm.errors import ConfigError, LogUnavailable, WorkerBusy
 from instar.fsm.retention import Retention
 from instar.fsm.words import Seq
 from instar.store.lock import FileLock
@@ -17,6 +18,8 @@ from .gc import CollectionPlan, collect, plan_collection
 from .leftovers import Leftover, find_leftovers, remove_leftovers, surplus_states, thin_states
 from .rollback import finish_begun
 from .runtime import Runtime
+
+DAYS_MAX = 36_500
 
 Progress = Callable[[str, int, int, str], object]
 """Called with what is done, the step, out of how many, and a note."""
@@ -47,6 +50,18 @@ class Swept(Struct, frozen=True, kw_only=True):
     compacted: Compacted | None
     note: str
     """Why the file could not be made smaller, if so."""
+
+
+def retention_of(runtime: Runtime, days: float | None) -> Retention:
+    """Gives what the settings say is to be kept, with another number of days if one is given.
+
+    Raises:
+        ConfigError: that is out of its range.
+    """
+    if days is not None and not 0 <= days <= DAYS_MAX:
+        raise ConfigError(f"days is {days:g}; it must lie in 0 … {DAYS_MAX}")
+    kept = runtime.settings.retention
+    return kept if days is None else replace(kept, days=days)
 
 
 def look(runtime: Runtime, retention: Retention | None = None, *, collects: bool = True) -> Kept:

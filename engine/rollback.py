@@ -196,7 +196,7 @@ def _plan(runtime: Runtime, now: AgentState, tree: Digest | None, target: Seq, a
         memory_now=now.memory,
         plan=plan_changes(changed(nodes, tree, event.tree), spared),
     )
-    switch = Switch.of(runtime.reader, asked, event)
+    switch = Switch.of(runtime.reader, runtime.blobs, asked, event)
     return replace(planned, to_embed=tuple(switch.lacking)) if switch.lacking else planned
 
 
@@ -243,8 +243,7 @@ def carry_out(
     finish_begun(runtime)
     workspace = runtime.workspace
     with runtime.files.held():
-        if "code" in asked.parts:
-            rescan(runtime)
+        rescan(runtime)  # whatever is brought back: the safety snapshot names what stands
         planned = _plan(runtime, runtime.state, runtime.state.tree, target, asked)
         check_digest(planned, digest)
         if seen is not None:
@@ -300,7 +299,7 @@ def _begin(runtime: Runtime, planned: RollbackPlan, content: Digest) -> list[Rec
             assert event is not None, "a plan has a tree"
             if now.tree != planned.tree_now or now.checkpoint != planned.checkpoint_now:
                 raise Diverged("another process changed the workspace meanwhile. Nothing was moved; start again.")
-            if not switch.covers(runtime.reader, asked, event):
+            if not switch.covers(runtime.reader, runtime.blobs, asked, event):
                 return []
             safety = taken(now, _safety(Seq(now.head + 1)), f"before the rollback to event {target}")
             again = [Pending(one) for one in switch.embedded]

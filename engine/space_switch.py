@@ -14,6 +14,7 @@ from msgspec import Struct
 from instar.fsm.decisions import Return
 from instar.fsm.errors import InstarError, LogError, RollbackRefused
 from instar.fsm.events import MemoryReembedded, RollbackStarted
+from instar.store.ports import Blobs
 from instar.store.reader import LogReader
 
 from .memory_rows import RowName, lacking
@@ -31,7 +32,7 @@ class Switch(Struct, frozen=True, kw_only=True):
     embedded: tuple[MemoryReembedded, ...] = ()
 
     @classmethod
-    def of(cls, reader: LogReader, asked: Return, event: RollbackStarted) -> Switch:
+    def of(cls, reader: LogReader, blobs: Blobs, asked: Return, event: RollbackStarted) -> Switch:
         """Finds what a rollback needs that would begin with an event.
 
         Raises:
@@ -45,11 +46,11 @@ class Switch(Struct, frozen=True, kw_only=True):
                 "memory has rows, and no checkpoint would be active to search them by. Nothing was moved; roll "
                 "checkpoint and memory back together."
             )
-        return cls(lacking=lacking(reader, event.memory, event.checkpoint))
+        return cls(lacking=lacking(reader, blobs, event.memory, event.checkpoint))
 
-    def covers(self, reader: LogReader, asked: Return, event: RollbackStarted) -> bool:
+    def covers(self, reader: LogReader, blobs: Blobs, asked: Return, event: RollbackStarted) -> bool:
         """Says whether all that lack a vector were tried."""
-        return self.tried.issuperset(Switch.of(reader, asked, event).lacking)
+        return self.tried.issuperset(Switch.of(reader, blobs, asked, event).lacking)
 
 
 def prepare_switch(runtime: Runtime, planned: RollbackPlan, before: Switch) -> Switch:
@@ -61,7 +62,9 @@ def prepare_switch(runtime: Runtime, planned: RollbackPlan, before: Switch) -> S
     if ("checkpoint" in planned.asked.parts) == ("memory" in planned.asked.parts) or planned.checkpoint is None:
         return before
     memory = planned.memory if "memory" in planned.asked.parts else runtime.state.memory
-    rows = [row for row in lacking(runtime.reader, memory, planned.checkpoint) if row not in before.tried]
+    rows = [
+        row for row in lacking(runtime.reader, runtime.blobs, memory, planned.checkpoint) if row not in before.tried
+    ]
     if not rows:
         return before
     from .effects.embedding import embed_rows

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from instar.fsm.errors import LogCorrupt
+from instar.fsm.errors import BlobCollected, LogCorrupt
 from instar.fsm.events import MemoryReembedded, SignalEmbedded
 from instar.fsm.record import Recorded
 from instar.fsm.words import Digest, Seq
@@ -44,7 +44,11 @@ def apply_log(held: VectorSpace, log: MemoryLog, blobs: Blobs, head: Seq) -> Non
         else:
             places, rows = list(range(len(event.rows))), _original_rows(log, event)
         if rows:
-            _add(held, record.seq, rows, places, b"" if event.vectors is None else blobs.get(event.vectors), event.dim)
+            try:
+                content = b"" if event.vectors is None else blobs.get(event.vectors)
+            except BlobCollected:
+                continue  # of the time before this space was left; what is live was embedded again when it came back
+            _add(held, record.seq, rows, places, content, event.dim)
     held.covers, held.anchor = head, anchor_of(log, head)
 
 

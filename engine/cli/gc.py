@@ -12,8 +12,6 @@ from .output import DryRun, Json, Root, Yes, emit, runtime_at, say
 if TYPE_CHECKING:
     from instar.engine.housekeeping import Kept, Swept
     from instar.engine.kinds import Size
-    from instar.engine.runtime import Runtime
-    from instar.fsm.retention import Retention
 
 _SPANS_SHOWN = 8
 
@@ -30,14 +28,14 @@ def command(
     json: Json = False,
 ) -> None:
     """Free room: take away what no kept event needs, and store the rest smaller. Events are never touched."""
-    from instar.engine.housekeeping import look, sweep
+    from instar.engine.housekeeping import look, retention_of, sweep
     from instar.fsm.errors import RollbackRefused
 
     from .live import Live
 
     runtime = runtime_at(workspace)
     try:
-        kept = look(runtime, _retention(runtime, days), collects=collect)
+        kept = look(runtime, retention_of(runtime, days), collects=collect)
         if dry_run:
             emit("gc", {"dry_run": True, **_content(kept)}, as_json=json, text=_text(kept, "would go"))
             return
@@ -51,17 +49,6 @@ def command(
         emit("gc", {**_content(kept), **_done(done)}, as_json=json, text=_told(kept, done))
     finally:
         runtime.close()
-
-
-def _retention(runtime: Runtime, days: float | None) -> Retention:
-    from msgspec.structs import replace
-
-    from instar.fsm.errors import ConfigError
-
-    if days is not None and not 0 <= days <= 36_500:
-        raise ConfigError(f"--days is {days:g}; it must lie in 0 … 36500")
-    kept = runtime.settings.retention
-    return kept if days is None else replace(kept, days=days)
 
 
 def _content(kept: Kept) -> dict[str, Any]:

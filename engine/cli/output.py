@@ -85,10 +85,18 @@ def reader_at(root: Path | None) -> LogReader:
 
 
 def runtime_at(root: Path | None) -> Runtime:
-    """Opens the workspace for work."""
+    """Opens the workspace for work; a restore that was cut off is rolled forward before anything else.
+
+    What only reads the log (``status``, ``show``, ``dashboard``, …) shows such a restore, and leaves it to the next
+    command that works.
+    """
     from instar.engine.runtime import Runtime
     from instar.engine.workspace import find_workspace
 
     runtime = Runtime(find_workspace(root or Path.cwd()), actor="cli")
     runtime.require_initialized()
+    if runtime.state.restoring is not None:
+        from instar.engine.rollback import finish_begun
+
+        finish_begun(runtime)
     return runtime

@@ -55,7 +55,8 @@ class Forked:
     """The server, as its client sees it.
 
     Args:
-        environ: set in the server, beside what this process has.
+        environ: set in the server, beside what this process has; ``WARM_MODEL`` is a folder of a model that is
+            loaded there, so that what loads one is imported.
     """
 
     def __init__(self, **environ: str) -> None:
@@ -173,6 +174,23 @@ def _warm_up(folder: Path) -> None:
     (folder / "a.py").write_text("a = 2\n")
     assert main(["snapshot", "named", *place]) == 0
     assert main(["rollback", "1", "-y", *place]) == 0
+    if model := os.environ.get("WARM_MODEL"):
+        _warm_up_model(folder / "with-model", model)
+
+
+def _warm_up_model(folder: Path, model: str) -> None:
+    import torch
+
+    from instar.engine.cli.main import main
+
+    torch.set_num_threads(1)  # a child that is forked off has no other
+    folder.mkdir()
+    (folder / "a.py").write_text("def a():\n    return 1\n")
+    place = ["--workspace", str(folder)]
+    assert main(["init", "--model", model, *place]) == 0
+    (folder / "a.py").write_text("def a():\n    return 2\n")
+    assert main(["run", "--once", *place]) == 0
+    assert main(["search", "a", *place]) == 0
 
 
 if __name__ == "__main__":

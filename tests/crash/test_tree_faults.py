@@ -107,19 +107,16 @@ def test_call_of_each_kind_that_fails_is_told_and_loses_nothing(forked: Forked, 
 
 @pytest.mark.torture
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("error", [*ERRORS, FROM_THEN_ON])
+@pytest.mark.parametrize("lasting", [ONCE, FROM_THEN_ON], ids=["once", "from then on"])
+@pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.__name__)
 def test_every_call_that_fails_is_told_and_loses_nothing(
-    scene: Callable[[Path, Forked], Scene], error: str, forked: Forked
+    scene: Callable[[Path, Forked], Scene], error: str, lasting: str, forked: Forked
 ) -> None:
-    """Each error once at each call; then, as on a disk that stays full, an error at each call and all after it."""
+    """Each error at each call; then, as on a disk that stays full, at each call and at all of its kind after it."""
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as place:
         prepared = scene(Path(place), forked)
         sites = prepared.sites(forked, Path(place) / "tried")
-        errors = ERRORS if error == FROM_THEN_ON else (error,)
-        faults = [
-            (site, one, FROM_THEN_ON if error == FROM_THEN_ON else ONCE)
-            for site, one in zip(sites, itertools.cycle(errors), strict=False)
-        ]
+        faults = [(site, error, lasting) for site in sites]
         counted = fail_everywhere(prepared, forked, Path(place) / "tried", faults, back=8)
     print(f"\n{prepared.name}: {counted}")

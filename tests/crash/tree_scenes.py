@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from safetensors.numpy import save_file
 
@@ -109,7 +110,7 @@ class Scene:
             assert outcome == "new" or not self.begun
             assert seen(root) == (self.new if outcome == "new" else self.old), f"the log says that it is {outcome}"
             if outcome == "new":
-                assert not (root / STALE).exists(), "old bytecode may run"
+                assert self.new == self.old or not (root / STALE).exists(), "old bytecode may run"
                 last = finished[-1]
                 assert isinstance(last, e.RollbackFinished)
                 displaced = {one.path: runtime.blobs.get(one.blob) for one in last.displaced}
@@ -164,15 +165,15 @@ def rolling_back(folder: Path, forked: Forked) -> Scene:
 
 
 def taking_back(folder: Path, forked: Forked) -> Scene:
-    """The rollback of a rollback, with nothing edited since."""
+    """The undo of a rollback, with nothing edited since."""
     (root := folder / "undo").mkdir()
     fill(root)
     ended = forked.run("rollback", "1", "-y", "-C", str(root))
     assert ended.code == 0, ended.said
     runtime = Runtime(root, actor="test")
-    (safety,) = runtime.state.snapshots
+    assert len(runtime.state.snapshots) == 1
     runtime.close()
-    return Scene("undo", ("rollback", f"snapshot:{safety}", "-y"), root, NEW, OLD, rollbacks=1)
+    return Scene("undo", ("undo", "-y"), root, NEW, OLD, rollbacks=1)
 
 
 def recovering(folder: Path, forked: Forked) -> Scene:
@@ -206,7 +207,13 @@ def switching(folder: Path, forked: Forked) -> Scene:
     return Scene("checkpoint", ("rollback", "1", "-y"), root, OLD, NEW, active=(promoted, base))
 
 
-SCENES = (rolling_back, taking_back, recovering, switching)
+def switching_alone(folder: Path, forked: Forked) -> Scene:
+    """A rollback of the checkpoint alone; the code stays as it was edited."""
+    scene = switching(folder, forked)
+    return replace(scene, name="checkpoint alone", command=("rollback", "1", "--only", "checkpoint", "-y"), new=OLD)
+
+
+SCENES = (rolling_back, taking_back, recovering, switching, switching_alone)
 
 
 def _model(folder: Path, value: float) -> Path:
@@ -233,10 +240,8 @@ def _promote(runtime: Runtime, base: Digest, promoted: Digest) -> None:
 
 
 def _answer(runtime: Runtime, event: e.AnyEvent, base: Digest, promoted: Digest) -> None:
-    from msgspec.structs import replace
-
     if isinstance(event, e.CheckpointTrained):
-        event = replace(event, checkpoint=promoted, base=base)
+        event = msgspec.structs.replace(event, checkpoint=promoted, base=base)
     runtime.log.transact(lambda state: [Pending(event, cause=state.since)])
 
 

@@ -41,8 +41,8 @@ class Editor:
             number += 1
             name = NAMES[number % len(NAMES)]
             place = self.root / name
-            place.parent.mkdir(parents=True, exist_ok=True)
             try:
+                place.parent.mkdir(parents=True, exist_ok=True)
                 found = self.by_rename(place, content(name, number)) if how == "rename" else None
                 found = self.in_place(place, content(name, number)) if how == "place" else found
             except OSError:  # the folder was taken away, or came back as something else: an editor tries again

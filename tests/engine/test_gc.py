@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from instar import Engine
 from instar.engine.cli.main import main
 from instar.engine.doctor import examine
 from instar.engine.gc import collect, plan_collection
@@ -34,7 +35,7 @@ from instar.engine.runtime import Runtime
 from instar.engine.settings import Settings
 from instar.engine.snapshot import take_snapshot
 from instar.engine.watcher import rescan
-from instar.fsm.errors import BlobCollected, BlobMissing, PositionConflict, WorkerBusy
+from instar.fsm.errors import BlobCollected, BlobMissing, ConfigError, PositionConflict, WorkerBusy
 from instar.fsm.events import (
     BlobsCollected,
     ChangeObserved,
@@ -399,6 +400,25 @@ def test_dry_run_tells_and_changes_nothing(runtime: Runtime, capsys: pytest.Capt
     assert f"{told['blobs']} blobs" in text
     assert "no return any more to" in text
     assert (runtime.reader.head(), runtime.reader.stored_blobs()) == (head, stored)
+
+
+def test_agent_frees_room_itself(runtime: Runtime) -> None:
+    root = runtime.workspace.root
+    change(runtime, 1)
+    named = change(runtime, 2, name="good")
+    change(runtime, 3)
+    runtime.close()
+    with Engine(root, worker=False) as engine:
+        with pytest.raises(ConfigError, match="must lie in"):
+            engine.gc(days=-1)
+        plan = engine.plan_gc(days=0).plan
+        assert plan is not None
+        assert plan.doomed
+        done = engine.gc(days=0)
+        assert (done.collected, done.event) == (len(plan.doomed), engine.status().head)
+        assert engine.gc(days=0).event is None
+        engine.rollback("snapshot:good")
+        assert files_below(root) == named
 
 
 def test_nothing_goes_unasked(runtime: Runtime, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,31 @@
+"""Ends a torture run with what was done in it: each test's own counts, and how long it took."""
+
+from __future__ import annotations
+
+import pytest
+from _pytest.terminal import TerminalReporter
+
+_TOLD: dict[str, tuple[str, float, str]] = {}
+"""By test: how it ended, the seconds it took, and what it printed."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> object:
+    report: pytest.TestReport = yield
+    if report.when == "call" and item.get_closest_marker("torture"):
+        _TOLD[item.nodeid] = report.outcome, report.duration, report.capstdout.strip()
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    if not _TOLD:
+        return
+    terminalreporter.section("what was tortured")
+    for name, (outcome, seconds, told) in _TOLD.items():
+        terminalreporter.write_line(f"{outcome:<7} {seconds:6.0f} s  {name}")
+        for line in told.splitlines():
+            terminalreporter.write_line(f"                  {line}")
+    failed = sum(outcome == "failed" for outcome, _, _ in _TOLD.values())
+    minutes = sum(seconds for _, seconds, _ in _TOLD.values()) / 60
+    loss = "nothing lost, nothing mixed" if not failed else f"{failed} FAILED"
+    terminalreporter.write_line(f"{len(_TOLD)} tortures in {minutes:.0f} min: {loss}")
