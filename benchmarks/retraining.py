@@ -66,9 +66,7 @@ class Agent:
     """
 
     def __init__(self, root: Path, seed: int, streams: int) -> None:
-        policy = Policy(
-            cycle=CyclePolicy(signals_max=4096), retrain=RetrainPolicy(heldout_share=0.1, validation_share=0.1)
-        )
+        policy = Policy(cycle=CyclePolicy(signals_max=4096), retrain=RetrainPolicy(heldout_share=0.1))
         self.world: World = world(seed, streams)
         self.engine = Engine(root, settings=Settings(policy=policy)).start()
         self.failures: list[Labelled] = []

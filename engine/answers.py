@@ -1,7 +1,7 @@
 """Answers from memory: what the rows nearest to a question say is right, and how sure that is.
 
-Every row whose right answer is known has a vote (see ``calibration``); the temperature of the vote is the one that was
-fitted for the active checkpoint and recorded with it.
+Every row whose right answer is known has a vote (see ``calibration``), and so has each answer's own text, as in the
+training and where the temperature of the vote was fitted; that is recorded with the active checkpoint.
 """
 
 from __future__ import annotations
@@ -65,13 +65,13 @@ def answer(runtime: Runtime, text: str, k: int = VOTERS, wanted: Filter = EVERYT
         wanted = replace(wanted, kinds=list(KINDS))
     voters = _voters(runtime, nearest(runtime, text, k, wanted))
     # A row's own vector is of a whole outcome; how sure an answer is was fitted on questions alone.
-    vectors, _ = runtime.models.embed_each(space, [text, *(voter.question for voter in voters)])
-    cosines = vectors[1:] @ vectors[0]  # (voters,)
     outputs = list(dict.fromkeys(voter.output for voter in voters))
-    gave = np.array([outputs.index(voter.output) for voter in voters], dtype=np.int64)
+    vectors, _ = runtime.models.embed_each(space, [text, *(voter.question for voter in voters), *outputs])
+    cosines = vectors[1:] @ vectors[0]  # (voters + outputs,)
+    gave = np.array([*(outputs.index(voter.output) for voter in voters), *range(len(outputs))], dtype=np.int64)
     fitted = state.calibrations.get(space)
     best, sure = confidences(cosines[None], gave[None], TEMPERATURE if fitted is None else fitted)
-    order = np.argsort(-cosines, kind="stable").tolist()
+    order = np.argsort(-cosines[: len(voters)], kind="stable").tolist()
     return Answer(
         output=outputs[best[0]] if voters else None,
         confidence=round(float(sure[0]), 6),

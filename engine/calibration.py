@@ -31,8 +31,6 @@ _NONE = -1
 _CELLS_MAX = 1 << 23
 _FLOOR = 1e-6
 _GRID = np.exp(np.linspace(np.log(TEMPERATURE_MIN), np.log(TEMPERATURE_MAX), 120))
-_RESAMPLES = 200
-_ONE_SIGMA = 84.0
 
 
 def confidences(
@@ -61,12 +59,11 @@ def confidences(
 def fit_temperature(
     similarities: Similarities, answers: NDArray[np.int64], right: NDArray[np.int64], *, expected: float = TEMPERATURE
 ) -> float:
-    """Finds the temperature under which an answer is right as often as its probability says, or rather more often.
+    """Finds the temperature under which an answer is right as often as its probability says.
 
     What is minimised is the mean negative log-likelihood of "the likeliest answer is right": unlike that of the right
-    answer itself it is defined where no neighbour gave the right one, which is where confidence matters most. Of the
-    minima over resampled questions (bootstrap) the upper one-sigma point is taken, since questions to come are rather
-    harder than those at hand; and it counts beside the expected temperature, which is worth ``PRIOR_ROWS`` questions.
+    answer itself it is defined where no neighbour gave the right one, which is where confidence matters most. It
+    counts beside the expected temperature, which is worth ``PRIOR_ROWS`` questions.
 
     Args:
         similarities: (questions, neighbours) cosines.
@@ -86,11 +83,7 @@ def fit_temperature(
     count = len(losses)
     if count < FIT_MIN:
         return expected
-    drawn = np.random.default_rng(0).multinomial(
-        count, np.full(count, 1.0 / count), _RESAMPLES
-    )  # (resamples, questions)
-    minima = np.log(_GRID[(drawn @ losses).argmin(axis=1)])
-    found = float(np.percentile(minima, _ONE_SIGMA))
+    found = float(np.log(_GRID[losses.mean(axis=0).argmin()]))
     share = count / (count + PRIOR_ROWS)
     return round(float(np.exp(share * found + (1.0 - share) * np.log(expected))), 6)
 

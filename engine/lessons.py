@@ -34,6 +34,7 @@ class Lesson(Struct, frozen=True, kw_only=True):
     Attributes:
         group: its own group, where it was told one.
         failed: false for a pass, which is rehearsed or judges, and corrects nothing.
+        taught: a pass that nobody was asked for: no answer of the agent, with a confidence, stands behind it.
         verified_by: who says that the output is right.
         kind: the task type.
         told_by: who reported it.
@@ -47,6 +48,7 @@ class Lesson(Struct, frozen=True, kw_only=True):
     group: str | None
     failed: bool
     verified_by: Verified
+    taught: bool = False
     wrong: tuple[str, ...] = ()
     kind: str = ""
     told_by: str = ""
@@ -128,6 +130,7 @@ def lessons_of_feedback(records: Iterable[Recorded], policy: Policy, left_out: C
                 events=one.events if right.source is None else (*one.events, right.source),
                 group=clean(one.event.group or "") or None,
                 failed=one.source is not None,
+                taught=one.source is None and one.event.confidence is None,
                 verified_by=right.verified_by,
                 wrong=(one.output,) if one.event.outcome == "fail" and one.output else (),
                 kind=one.event.task_type,

@@ -31,7 +31,7 @@ class Pair(Struct, frozen=True):
 class TrainRequest(Struct, frozen=True, kw_only=True):
     """Everything that a training run depends on.
 
-    ``heldout`` judges the candidate and ``validation`` chooses among epochs and fits temperatures: no row of theirs
+    ``heldout`` judges the candidate and ``validation`` chooses among epochs; both fit temperatures: no row of theirs
     is learnt from. ``memory`` holds old pairs that are known to be right: they are rehearsed, and stand among the
     examples. ``probes`` are abilities that must be kept, by name; ``general`` are texts that are to stay where they
     lay. ``corpus`` holds the candidate answers among which an input must find its own. ``scratch`` is a folder that

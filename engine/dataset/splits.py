@@ -6,7 +6,9 @@ answers recur, as the intents of a classifier do, holding an answer out would te
 cluster of near-duplicate inputs is the group, and each answer is learned and tested.
 
 The split is a function of the group's name (``fsm.words.split_of``): the sealed test keeps its rows as the log grows.
-What was told first claims its side: a later near-duplicate that belongs to another is left out.
+What was told first claims its side: a later near-duplicate that belongs to another is left out. Where answers recur,
+and the agent says how sure it is, examples that it was taught are all learned and what it was asked judges: they are
+what it answers from, and an example that was held out lies apart from those that were learned.
 """
 
 from __future__ import annotations
@@ -90,12 +92,16 @@ def placed(
         left_out: is told how many failures are lost.
     """
     clusters = _clusters(asked)
+    learned = _taught(lessons, clusters, asked)
     claimed: dict[int, Split] = {}
     found = []
     for lesson in lessons:
         place = asked.place[lesson.key]
-        group = lesson.group or (clusters[place] if by.get(lesson.kind) == "input" else lesson.output)
+        by_input = lesson.group is None and by.get(lesson.kind) == "input"
+        group = lesson.group or (clusters[place] if by_input else lesson.output)
         side = split_of(group, policy.heldout_share, policy.validation_share)
+        if by_input and group in learned:
+            side = "train"
         sides = {claimed[other] for other in (place, *(pair.first for pair in asked.near[place])) if other in claimed}
         if sides - {side}:
             left_out[BOTH] += lesson.failed
@@ -103,6 +109,20 @@ def placed(
         claimed[place] = side
         found.append(Placed(lesson, group, side if side != "train" or lesson.failed else "memory"))
     return found
+
+
+def _taught(lessons: Sequence[Lesson], clusters: Sequence[str], asked: Questions) -> set[str]:
+    """Gives the clusters that began with a taught example; none where the agent never says how sure it is.
+
+    Without a confidence nothing tells an example from a question that was answered well, and failures alone would
+    judge: they flatter any change, since they regress to the mean.
+    """
+    if all(lesson.failed or lesson.taught for lesson in lessons):
+        return set()
+    first: dict[str, Lesson] = {}
+    for lesson in lessons:
+        first.setdefault(clusters[asked.place[lesson.key]], lesson)
+    return {cluster for cluster, lesson in first.items() if lesson.taught}
 
 
 def _clusters(asked: Questions) -> list[str]:

@@ -1,5 +1,7 @@
 """Answering from examples: each request gets the answer that its neighbours among the examples vote for.
 
+An answer's own text is one more example of it, as in ``Engine.answer``; the nearest example alone is none of these.
+
 Accuracy, calibration and the share of unsure answers of a vote (see ``calibration``), and the accuracy of the nearest
 example alone. Which rows are examples depends on the rows and the seed, never on the checkpoint, so that two
 checkpoints are asked the same.
@@ -103,18 +105,18 @@ def answer(
         threshold: of confidence.
     """
     number = {intent: place for place, intent in enumerate(sorted({row.intent for row in examples}))}
-    gives = np.array([number[row.intent] for row in examples])
+    gives = np.array([*(number[row.intent] for row in examples), *range(len(number))])
     right = np.array([number.get(row.intent, -1) for row in asked])
-    memory = embed(texts_of(examples))  # (examples, dim)
+    memory = embed([*texts_of(examples), *number])  # (examples + answers, dim)
     correct = np.zeros(len(asked), bool)
     nearest = np.zeros(len(asked), bool)
     sure = np.zeros(len(asked))
     for start in range(0, len(asked), BLOCK):
         rows = slice(start, start + BLOCK)
-        cosines = embed(texts_of(asked[rows])) @ memory.T  # (block, examples)
+        cosines = embed(texts_of(asked[rows])) @ memory.T  # (block, examples + answers)
         best, sure[rows] = confidences(cosines, np.broadcast_to(gives, cosines.shape), temperature)
         correct[rows] = best == right[rows]
-        nearest[rows] = gives[cosines.argmax(axis=1)] == right[rows]
+        nearest[rows] = gives[cosines[:, : len(examples)].argmax(axis=1)] == right[rows]
     is_sure = sure >= threshold
     return Answering(
         asked=len(asked),

@@ -18,6 +18,7 @@ from instar.engine.ports import Pair, TrainOutcome, TrainRequest
 from instar.engine.recipe import Recipe
 from instar.engine.retrieval import Corpus, score, summarize
 from instar.engine.trainer import MiniLMTrainer
+from instar.engine.training import saved
 from instar.fsm.errors import EffectFailedError
 from instar.fsm.events import Interval, Retrieval
 from instar.fsm.words import digest_of
@@ -107,7 +108,8 @@ def test_trained_folder_is_the_base_but_for_the_trained_tensors(
     assert before.header == now.header  # type: ignore[union-attr]
     changed = {b.name for a, b in zip(before.tensors, now.tensors, strict=True) if a.blob != b.blob}  # type: ignore[union-attr]
     assert all(name.startswith(("encoder.layer.4.", "encoder.layer.5.")) for name in changed)
-    assert not [path for path in asked.scratch.iterdir() if path != outcome.folder]
+    left = {path.name for path in asked.scratch.iterdir()}
+    assert left <= {outcome.folder.name, saved.NAME}  # the state is saved where a training takes long
 
 
 @pytest.mark.model
