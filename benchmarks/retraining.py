@@ -25,7 +25,7 @@ from instar.engine.evaluation.rows import Compared, Labelled, read_rows, texts_o
 from instar.engine.evaluation.similarity import compare
 from instar.engine.settings import Settings
 from instar.fsm.events import CheckpointTrained, OutcomeRewarded
-from instar.fsm.policy import CyclePolicy, Policy, RetrainPolicy
+from instar.fsm.policy import CyclePolicy, Policy
 
 from .goals import Measure, Row
 from .retraining_world import CLINC, HWU, STS, World, absent_reason, labelled, parted, world
@@ -66,7 +66,7 @@ class Agent:
     """
 
     def __init__(self, root: Path, seed: int, streams: int) -> None:
-        policy = Policy(cycle=CyclePolicy(signals_max=4096), retrain=RetrainPolicy(heldout_share=0.1))
+        policy = Policy(cycle=CyclePolicy(signals_max=4096))  # a stream is one cycle
         self.world: World = world(seed, streams)
         self.engine = Engine(root, settings=Settings(policy=policy)).start()
         self.failures: list[Labelled] = []

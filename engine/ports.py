@@ -31,11 +31,11 @@ class Pair(Struct, frozen=True):
 class TrainRequest(Struct, frozen=True, kw_only=True):
     """Everything that a training run depends on.
 
-    ``heldout`` judges the candidate and ``validation`` chooses among epochs; both fit temperatures: no row of theirs
-    is learnt from. ``memory`` holds old pairs that are known to be right: they are rehearsed, and stand among the
-    examples. ``probes`` are abilities that must be kept, by name; ``general`` are texts that are to stay where they
-    lay. ``corpus`` holds the candidate answers among which an input must find its own. ``scratch`` is a folder that
-    the run may fill; nothing outside it is written.
+    ``heldout`` judges the candidate; ``validation`` chooses among epochs, or judges as well where the recipe has no
+    ``patience``; both fit temperatures: no row of theirs is learnt from. ``memory`` holds old pairs that are known to
+    be right: they are rehearsed, and stand among the examples. ``probes`` are abilities that must be kept, by name;
+    ``general`` are texts that are to stay where they lay. ``corpus`` holds the candidate answers among which an input
+    must find its own. ``scratch`` is a folder that the run may fill; nothing outside it is written.
     """
 
     base: Path

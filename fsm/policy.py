@@ -32,12 +32,12 @@ class RewardPolicy(Struct, frozen=True, forbid_unknown_fields=True):
 class RetrainPolicy(Struct, frozen=True, forbid_unknown_fields=True):
     """What a retrain needs: ``rows_min`` more rows than the last one had; and how many may begin in an hour.
 
-    ``heldout_share`` of all groups are the sealed test that judges a retrain, ``validation_share`` of them stop and
-    calibrate it.
+    ``heldout_share`` of all groups are the sealed test that judges a retrain; ``validation_share`` of them stop it, or
+    judge it as well where nothing is to stop it early. Both calibrate it.
     """
 
     rows_min: int = 16
-    heldout_share: float = 0.15
+    heldout_share: float = 0.1
     validation_share: float = 0.05
     per_hour_max: int = 12
 

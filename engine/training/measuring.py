@@ -69,6 +69,7 @@ class Measure:
 
     def __init__(self, request: TrainRequest) -> None:
         self._request = request
+        self._judging = judging(request)
         self._own = Old.of(request.memory).own
         self._corpus = Corpus.of(documents_of(request))
         self._everything = Corpus.of([*documents_of(request), *examples_of(request, request.rows)])
@@ -90,7 +91,7 @@ class Measure:
         abilities = {}
         if len(self._everything.texts) > len(self._corpus.texts):
             beside = embed(self._everything.texts)
-            abilities["remembered"] = _ask(embed, self._request.heldout, self._everything, beside).reciprocal
+            abilities["remembered"] = _ask(embed, self._judging, self._everything, beside).reciprocal
         if self._own:
             abilities["own"] = _ask(embed, self._own, self._corpus, vectors).reciprocal
         for name, pairs in self._request.probes.items():
@@ -99,7 +100,7 @@ class Measure:
         one = embed([text for text, _, _ in likenesses()])
         other = embed([text for _, text, _ in likenesses()])
         return Measured(
-            _ask(embed, self._request.heldout, self._corpus, vectors),
+            _ask(embed, self._judging, self._corpus, vectors),
             abilities,
             (one * other).sum(axis=1).astype(np.float64),
             self._temperature(embed, vectors, expected),
@@ -122,12 +123,17 @@ class Measure:
         return fit_temperature(found, self._corpus.gives[nearest], right, expected=expected)
 
 
+def judging(request: TrainRequest) -> list[Pair]:
+    """Lists the pairs that judge: the sealed ones, and the validating ones too where no epoch is chosen by them."""
+    return [*request.heldout, *(() if request.recipe.patience else request.validation)]
+
+
 def documents_of(request: TrainRequest) -> list[tuple[str, str]]:
     """Lists among what an input finds its answer: all answers, and where inputs are drawn together, the old examples.
 
     The new rows are not among them: what they teach is to show on what was known before.
     """
-    answers = dict.fromkeys([*request.corpus, *(pair.output for pair in request.heldout)])
+    answers = dict.fromkeys([*request.corpus, *(pair.output for pair in judging(request))])
     return [*((answer, answer) for answer in answers), *examples_of(request, request.memory)]
 
 
