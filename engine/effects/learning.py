@@ -23,7 +23,7 @@ from instar.engine.ports import Pair, TrainRequest
 from instar.engine.probes import parse_probes
 from instar.engine.recipe import Recipe
 from instar.engine.runtime import Runtime
-from instar.engine.training.docstrings import docstrings
+from instar.engine.training.everyday import general_texts
 from instar.fsm.decisions import lineage_of, seed_of, skipped_key
 from instar.fsm.errors import ConfigError, EffectFailedError, EffectSuspended
 from instar.fsm.events import CheckpointTrained, DatasetGenerated, InputSkipped, RetrainFlagged, TaskQueued
@@ -205,14 +205,14 @@ def trained(
         name: what the lineage calls the agent.
         scratch: a folder which may be filled; what an earlier try left there is taken up.
         probes: the blob of pairs that old abilities are measured on.
-        general: the blob of texts that are to stay where they lie; those of this Python by default.
+        general: the blob of texts that are to stay where they lie; ``general_texts`` by default.
         check: called after each step; what it raises ends the training.
     """
     asked = bench.reader.get(answers)
     assert isinstance(asked.event, DatasetGenerated)
     dataset = Dataset.parse(bench.blobs.get(asked.event.dataset))
     if general is None and recipe.general:
-        general = bench.blobs.put(msgspec.json.encode(docstrings()))
+        general = bench.blobs.put(msgspec.json.encode(general_texts()))
     request = TrainRequest(
         base=bench.models.folder(base),
         base_digest=base,

@@ -11,7 +11,7 @@ import sysconfig
 from functools import cache
 from pathlib import Path
 
-CHARS_MIN, CHARS_MAX = 20, 300
+CHARS_MIN, CHARS_MAX = 20, 100
 _WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 

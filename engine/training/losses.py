@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Encode = Callable[[Sequence[str]], "torch.Tensor"]
 """Texts to unit vectors that can be learnt from, (texts, dim)."""
 
-GENERAL = 8
+GENERAL = 16
 """General texts at each step."""
 _STRUCTURE = 100.0
 """Brings the mean square of a difference of cosines to about the size of the other losses."""
