@@ -42,7 +42,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     structure: float = 1.0
     """The weight of the loss that keeps each text's cosines to where all texts lay under the base (relational
     distillation, Park et al. 2019; Hinton et al. 2015)."""
-    general: float = 8.0
+    general: float = 4.0
     """The weight of the loss that keeps general texts, some at each step, where they lay under the base."""
     tuning: Literal["full", "lora"] = "full"
     """Whether the layers' own weights are trained, or products of two small matrices that are added to them (Hu et al.

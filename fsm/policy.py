@@ -66,7 +66,7 @@ class GatePolicy(Struct, frozen=True, forbid_unknown_fields=True):
 
     gain_min: float = 0.0
     heldout_min: int = 8
-    forgetting_max: float = 0.01
+    forgetting_max: float = 0.02
     forgetting_min: int = 20
 
 
