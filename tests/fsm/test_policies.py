@@ -94,9 +94,9 @@ def ability(name: str, change: e.Interval, pairs: int = 100) -> e.Ability:
     ("change", "pairs", "expected"),
     [
         (e.Interval(0.02, 0.01, 0.03), 100, "promoted"),
-        (e.Interval(-0.009, -0.02, -0.001), 100, "promoted"),  # it fell, but within the limit
-        (e.Interval(-0.011, -0.02, -0.001), 100, "rejected"),
-        (e.Interval(-0.011, -0.03, 0.005), 100, "undecided"),  # which may be chance
+        (e.Interval(-0.019, -0.03, -0.001), 100, "promoted"),  # it fell, but within the limit
+        (e.Interval(-0.021, -0.03, -0.001), 100, "rejected"),
+        (e.Interval(-0.021, -0.04, 0.005), 100, "undecided"),  # which may be chance
         (e.Interval(-0.5, -0.6, -0.4), 19, "promoted"),  # too few cases to say anything
     ],
 )
