@@ -2,7 +2,7 @@
 
 Nothing is invented. A row needs an output that somebody other than the agent says is right. The split is by whole
 groups, so that no topic is learned and tested at once; a near-duplicate never stands on two sides. Held out are all
-feedbacks of their groups, passes as well: failures alone would flatter any change, since they regress to the mean.
+questions of their groups, passes as well: failures alone would flatter any change, since they regress to the mean.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from msgspec.structs import replace
 
 from instar.engine import initialize as beginning
 from instar.engine.loop import Loop
@@ -20,11 +19,10 @@ from instar.fsm import events as e
 from instar.fsm.policy import Policy, RetrainPolicy
 from instar.fsm.words import Digest
 from instar.store.log import Pending
+from tests.engine.candidates import ROWS_MIN, bring_candidate
 from tests.engine.one_space import live_texts, right_vector
 from tests.engine.tiny_model import tiny_model
-from tests.fsm.builders import GAIN, dataset, trained
 
-ROWS_MIN = 100_000
 """So many that no training begins by itself."""
 TEXTS = ["open a file", "sort a list", "parse json", "zip 2 lists", "read stdin?", "x" * 50, "[1, 2, 3]", "a b c d e f"]
 ASKED = ["how to open files", "json!", "sorted(x)"]
@@ -77,7 +75,8 @@ def _asked_meanwhile(runtime: Runtime, other: Digest) -> list[tuple[str, list[Fo
         base = runtime.state.checkpoint
         for _ in range(TURNS):
             before = runtime.log.state.head
-            _promoted(runtime, other)
+            bring_candidate(runtime, other)
+            Loop(runtime).step()
             assert runtime.state.checkpoint == other
             _await_answers(answers, threads)
             roll_back(runtime, before, only=("checkpoint",))
@@ -95,24 +94,6 @@ def _await_answers(answers: list[tuple[str, list[Found]]], threads: list[threadi
     wanted = len(answers) + 2 * len(threads)
     while len(answers) < wanted and all(thread.is_alive() for thread in threads):
         time.sleep(0.01)
-
-
-def _promoted(runtime: Runtime, other: Digest) -> None:
-    """Leads the log to a candidate, whose figures are made up, and has it judged, embedded and switched to."""
-    Loop(runtime).run_until_idle()
-    base = runtime.state.checkpoint
-    assert base is not None
-    task = runtime.log.append(e.TaskQueued(task="self_train", source="test")).seq
-    runtime.log.append(e.CycleStarted(entry="self_train", span=e.Span(task, task), count=1), cause=task)
-    content = runtime.blobs.put(b"made up for event %d" % task)
-    told = (
-        e.RetrainFlagged(triggers=(), path="p", content=content),
-        replace(dataset(runtime.state.trained_rows + ROWS_MIN), dataset=content),
-        replace(trained(GAIN), checkpoint=other, base=base, dataset=content),
-    )
-    for event in told:
-        runtime.log.transact(lambda state, event=event: [Pending(event, cause=state.since)])  # type: ignore[misc]
-    Loop(runtime).step()
 
 
 def _space(asked: str, found: list[Found], texts: dict[str, str], folders: list[Path]) -> int:

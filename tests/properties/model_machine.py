@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
-from msgspec.structs import replace
 
 from instar.engine import initialize as beginning
 from instar.engine.loop import Loop
@@ -24,9 +23,9 @@ from instar.fsm.policy import Policy, RetrainPolicy
 from instar.fsm.words import Digest, State
 from instar.store.log import Pending
 from instar.store.model_folder import hash_folder
+from tests.engine.candidates import ROWS_MIN, bring_candidate
 from tests.engine.one_space import check_memory
 from tests.engine.tiny_model import tiny_model
-from tests.fsm.builders import GAIN, dataset, trained
 
 from .workspace_machine import STORING, TAKING_CYCLES, WorkspaceMachine
 from .workspace_model import CAP_BYTES, Asked
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from instar.engine.embedder import MiniLMEmbedder
 
 ASKED = ["open a file", "sort a list", "parse json", "ünïcode 🙂", "x" * 300]
-ROWS_MIN = 100_000
-"""So many that no training begins by itself."""
 PROMOTING = ["promoted", "reembed.kept", *TAKING_CYCLES]
 
 
@@ -140,22 +137,9 @@ class ModelMachine(WorkspaceMachine):
     def _trained(self) -> Digest:
         """Leads the log to a candidate that waits for its verdict."""
         runtime = self.runtime
-        Loop(runtime).run_until_idle()
-        base = runtime.state.checkpoint
-        assert base is not None
-        other = next(space for space in self.spaces if space != base)
+        other = next(space for space in self.spaces if space != runtime.state.checkpoint)
         runtime.models.import_base(str(self.spaces[other]))
-        task = runtime.log.append(e.TaskQueued(task="self_train", source="test")).seq
-        runtime.log.append(e.CycleStarted(entry="self_train", span=e.Span(task, task), count=1), cause=task)
-        content = runtime.blobs.put(b"made up for event %d" % task)
-        told = (
-            e.RetrainFlagged(triggers=(), path="p", content=content),
-            replace(dataset(runtime.state.trained_rows + ROWS_MIN), dataset=content),
-            replace(trained(GAIN), checkpoint=other, base=base, dataset=content),
-        )
-        for event in told:
-            runtime.log.transact(lambda state, event=event: [Pending(event, cause=state.since)])  # type: ignore[misc]
-        assert runtime.state.machine is State.REWARDING
+        bring_candidate(runtime, other)
         return other
 
     # ---- what has to be true ---------------------------------------------------------------------------------------
