@@ -450,18 +450,16 @@ def test_every_poor_outcome_is_in_a_row_or_counted(events: list[FeedbackReceived
 
 
 @given(st.lists(feedbacks, max_size=10), feedbacks)
-def test_row_that_was_learned_never_judges_as_the_log_grows(
-    events: list[FeedbackReceived], later: FeedbackReceived
-) -> None:
+def test_row_stays_where_it_is_when_the_log_grows(events: list[FeedbackReceived], later: FeedbackReceived) -> None:
     before, after = built(*events, policy=THIRDS), built(*events, later, policy=THIRDS)
     split = {folded(row.input): row.split for row in before.rows}
     for row in after.rows:
-        was = split.get(folded(row.input))
-        if was in LEARNED:
-            assert row.split in LEARNED
-        elif was is not None and row.split != was:
-            assert row.split in LEARNED, "what judges stays on its side"
-            assert later.confidence is not None, "until the agent says how sure it is"
+        was = split.get(folded(row.input), row.split)
+        if folded(row.input) == folded(later.input):
+            continue  # what is told of an input anew may contradict what stood, and leave another telling of it
+        if "memory" not in (was, row.split) and row.split != was:
+            assert row.split == "train", "what was learned never judges"
+            assert later.confidence is not None, "what judges stays, until the agent says how sure it is"
 
 
 def test_file_is_one_json_object_a_line_with_seeds_fields() -> None:
