@@ -10,7 +10,7 @@ from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
-from instar.fsm.errors import LogUnavailable
+from instar.fsm.errors import BlobMissing, LogUnavailable
 from instar.fsm.words import Digest
 
 from .durable import make_folder, sync_folder, write_durably
@@ -25,7 +25,13 @@ class BlobFiles:
         self.folder = folder
 
     def path(self, digest: Digest) -> Path:
-        """Names the file of a blob."""
+        """Names the file of a blob.
+
+        Raises:
+            BlobMissing: what should be a digest is none, as a damaged database may hold; it is no path to follow.
+        """
+        if not digest.isalnum():
+            raise BlobMissing(f"{digest!r} names no blob: the log's file is damaged. Run `instar verify`.")
         return self.folder / digest[:2] / digest[2:]
 
     def has(self, digest: Digest) -> bool:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from instar.engine.embedder import prepare
 
 from .layers import anatomy
+from .packing import pack
 
 if TYPE_CHECKING:
     import torch
@@ -52,6 +53,7 @@ class Encoder:
         self._tokens: dict[str, dict[str, torch.Tensor]] = {}
         self._kept: dict[str, torch.Tensor] = {}
         self._given: Any = None
+        self._packs = False
 
     def prepare(self, texts: Iterable[str]) -> None:
         """Computes, once and before anything is learnt, what does not change in the training.
@@ -59,10 +61,15 @@ class Encoder:
         Args:
             texts: every text that will come.
         """
-        import torch
-
         order = sorted(set(texts), key=lambda text: (len(text), text))
         self._tokenize(order)
+        self._prepare_frozen(order)
+        self._packs = self._can_pack()
+
+    def _prepare_frozen(self, order: list[str]) -> None:
+        """Keeps what the frozen layers make of each text, and takes those layers out."""
+        import torch
+
         order.sort(key=lambda text: (self._length(text), text))
         dim = self._model.get_embedding_dimension() or 0
         size = sum(self._length(text) for text in order) * dim * 4
@@ -92,8 +99,11 @@ class Encoder:
 
         once = sorted(dict.fromkeys(texts), key=lambda text: (self._length(text), text))
         place = {text: number for number, text in enumerate(once)}
-        parts = [once[at : at + _PART] for at in range(0, len(once), _PART)]
-        vectors = torch.cat([self._through(part) for part in parts])  # by length, so that little is padding
+        if self._packs:
+            vectors = self._packed(once)
+        else:
+            parts = [once[at : at + _PART] for at in range(0, len(once), _PART)]
+            vectors = torch.cat([self._through(part) for part in parts])  # by length, so that less is padding
         return vectors[torch.tensor([place[text] for text in texts], device=self.device)]
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -118,6 +128,52 @@ class Encoder:
         filled = [*texts, *[texts[0]] * (-len(texts) % _ROWS)]
         found: torch.Tensor = self._model(self._features(filled))["sentence_embedding"]
         return torch.nn.functional.normalize(found[: len(texts)].float(), dim=1)
+
+    def _can_pack(self) -> bool:
+        """Says whether the model takes texts that share a row, and makes the same vectors of them."""
+        import torch
+
+        config: Any = getattr(anatomy(self._model).inner, "config", None)
+        kind = getattr(config, "model_type", ""), getattr(config, "position_embedding_type", "absolute")
+        if kind != ("bert", "absolute"):  # others count positions in their own way
+            return False
+        texts = sorted(_PROBES, key=self._length)
+        with torch.no_grad():
+            try:
+                apart = float((self._packed(texts) - self._through(texts)).abs().max())
+            except Exception as error:  # whatever a version of the libraries says of the mask
+                logger.warning("texts are padded in training: the model does not take them packed (%s)", error)
+                return False
+        if not apart < _AGREES:
+            logger.warning("texts are padded in training: packed they are off by %.2g", apart)
+            return False
+        return True
+
+    def _packed(self, texts: Sequence[str]) -> torch.Tensor:
+        """Does what ``_through`` does, with several texts in a row; texts are sorted by length."""
+        import torch
+
+        packing = pack([self._length(text) for text in texts])
+        inner = anatomy(self._model).inner
+        tokens = [self._tokens[text] for text in texts]
+        features = {name: packing.spread([one[name] for one in tokens]) for name in tokens[0]}
+        features["attention_mask"] = packing.mask(next(self._model.parameters()).dtype)
+        features["position_ids"] = packing.spread([packing.positions()[:, None]]).squeeze(2)
+        if self._given is not None:
+            self._given.hidden = packing.spread([self._kept[text] for text in texts])
+        hidden = inner(**{name: value.to(self.device) for name, value in features.items()}).last_hidden_state
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        parts = [range(at, min(at + _PART, len(texts))) for at in range(0, len(texts), _PART)]
+        return torch.cat([self._pooled(*packing.gathered(flat, part)) for part in parts])
+
+    def _pooled(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Takes (texts, tokens, dim) through what follows the transformer."""
+        import torch
+
+        features: dict[str, Any] = {"token_embeddings": hidden, "attention_mask": mask}
+        for module in list(self._model)[1:]:
+            features = module(features)
+        return torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=1)
 
     def _features(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
         """Gives the model's input, padded to the longest text; or what the frozen layers made of it."""

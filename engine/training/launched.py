@@ -87,8 +87,11 @@ def main(scratch: Path) -> None:
     device = device_of(asked.device)
     if device == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo")
-    shards = Shards(torch.distributed.get_rank(), torch.distributed.get_world_size())
+    shards = Shards()
+    grouped = "RANK" in os.environ  # accelerate starts a single process without naming a group
+    if grouped:
+        torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+        shards = Shards(torch.distributed.get_rank(), torch.distributed.get_world_size())
 
     def report(step: int, steps: int, loss: float) -> None:
         if shards.first:
@@ -99,8 +102,9 @@ def main(scratch: Path) -> None:
     outcome = trainer.train(asked.request, report)
     if shards.first:
         (scratch / OUTCOME).write_bytes(msgspec.json.encode(outcome, enc_hook=str))
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    if grouped:
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

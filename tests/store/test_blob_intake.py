@@ -114,3 +114,9 @@ def test_large_file_is_captured_in_little_memory(tmp_path: Path) -> None:
     with (tmp_path / "agent" / "large.bin").open("rb") as file:
         assert stored.blobs.is_file(Digest(hashlib.file_digest(file, "sha256").hexdigest()))
     stored.close()
+
+
+@pytest.mark.parametrize("name", ["\0" * 64, "../" * 21 + "x", "ab/../../../../etc/passwd", ""])
+def test_name_that_is_no_digest_is_followed_nowhere(log: EventLog, name: str) -> None:
+    with pytest.raises(BlobMissing):
+        log.blobs.get(Digest(name))
