@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from .ports import Pair
 from .recipe import Recipe
+from .topics import Block, Near, batches_by_topic
 
 TOGETHER = 2
 """Texts of one answer that come into a batch together, so that each has another one to be drawn to."""
@@ -66,6 +67,10 @@ class Course(Struct, frozen=True):
             {answer: tuple(texts) for answer, texts in examples.items()},
         )
 
+    def texts_of_answers(self) -> dict[str, list[str]]:
+        """Lists by answer its own text and its known inputs."""
+        return {answer: [answer, *texts] for answer, texts in self.examples.items()}
+
     def answers_of(self, text: str) -> frozenset[str]:
         """Gives the answers that a text stands for: those that are right for it, and itself if it is one."""
         answers = self.right.get(text, frozenset())
@@ -76,12 +81,19 @@ Plan = list[list[Batch]] | list[list[Group]]
 """The batches of each epoch."""
 
 
-def plan(course: Course, recipe: Recipe, seed: int) -> Plan:
-    """Lays out a whole training: the same batches for the same rows, recipe and seed, in every process."""
+def plan(course: Course, recipe: Recipe, seed: int, near: Near | None = None) -> Plan:
+    """Lays out a whole training: the same batches for the same rows, recipe and seed, in every process.
+
+    Args:
+        course: what is learnt.
+        recipe: how.
+        seed: of all chances.
+        near: which answers lie near each other; it changes what stands together, never which texts an epoch has.
+    """
     # Text as a seed goes through sha512, which no process hashes otherwise.
     chances = [random.Random(f"{seed}:{epoch}") for epoch in range(recipe.epochs)]
     if recipe.loss == "nca":
-        return [_groups(course, recipe, chance) for chance in chances]
+        return [_groups(course, recipe, chance, near or {}) for chance in chances]
     return [_batches(course, recipe, chance, epoch) for epoch, chance in enumerate(chances)]
 
 
@@ -94,22 +106,22 @@ def _again(course: Course, recipe: Recipe, chance: random.Random) -> list[Pair]:
 # ---- texts of one answer, drawn together ---------------------------------------------------------------------------
 
 
-def _groups(course: Course, recipe: Recipe, chance: random.Random) -> list[Group]:
+def _groups(course: Course, recipe: Recipe, chance: random.Random, near: Near) -> list[Group]:
     """Cuts the texts of each answer, its own among them, into blocks, and shuffles the blocks into batches."""
     texts: dict[str, dict[str, None]] = {}
     for pair in (*course.rows, *_again(course, recipe, chance)):
         texts.setdefault(pair.output, {pair.output: None})[pair.input] = None
-    blocks: list[list[str]] = []
-    for of_answer in texts.values():
+    blocks: list[Block] = []
+    for answer, of_answer in texts.items():
         order = list(of_answer)
         chance.shuffle(order)
-        blocks += [order[start : start + TOGETHER] for start in range(0, len(order), TOGETHER)]
-        if len(order) > 1 and len(blocks[-1]) == 1:
-            blocks[-1].append(chance.choice(order[:-1]))
+        blocks += [(answer, order[start : start + TOGETHER]) for start in range(0, len(order), TOGETHER)]
+        if len(order) > 1 and len(blocks[-1][1]) == 1:
+            blocks[-1][1].append(chance.choice(order[:-1]))
     chance.shuffle(blocks)
-    count = -(-sum(map(len, blocks)) // recipe.batch)
-    parts = (blocks[number * len(blocks) // count : (number + 1) * len(blocks) // count] for number in range(count))
-    return [_group([text for block in part for text in block], course) for part in parts]
+    count = -(-sum(len(block) for _, block in blocks) // recipe.batch)
+    share = recipe.topic_aware if near else 0.0
+    return [_group(texts, course) for texts in batches_by_topic(blocks, count, near, share, chance)]
 
 
 def _group(texts: Iterable[str], course: Course) -> Group:

@@ -19,9 +19,9 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     loss: Literal["nca", "pairs"] = "nca"
     """``nca`` draws all texts of an answer together, its inputs and its own text, as the answers' vote weighs them
     (Goldberger et al. 2004); ``pairs`` an input to one document among all of the batch (Henderson et al. 2017)."""
-    epochs: int = 10
-    batch: int = 64
-    rate: float = 3e-4
+    epochs: int = 12
+    batch: int = 96
+    rate: float = 5e-4
     """Peak learning rate of AdamW, reached after the share ``warmup`` of all steps, then falling to zero."""
     warmup: float = 0.1
     weight_decay: float = 0.0
@@ -37,6 +37,9 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     confusable: int = 0
     """Of pairs: how many inputs of other answers that are near to the row's own stand in its batch: those that the data
     set names, else the nearest under the base."""
+    topic_aware: float = 0.5
+    """Of nca: the share of a batch that is filled with answers near each other under the base (Hofstätter et al. 2021);
+    the rest is drawn by chance."""
     rehearsal: float = 3.0
     """How many old pairs at most are learnt again beside each new one, others in each epoch."""
     structure: float = 1.0
@@ -49,7 +52,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     2021): those alone are stored, the rest is the base's."""
     lora_rank: int = 8
     lora_alpha: float = 16.0
-    frozen_layers: int = 2
+    frozen_layers: int = 0
     """How many of the lowest layers, and the token embeddings, keep the base's weights and so are stored once; with
     0 the embeddings alone do, with -1 nothing does."""
     dropout: float = 0.0
@@ -131,6 +134,7 @@ _BOUNDS = (
     ("symmetric", 0.0, 100.0),
     ("negatives", 0, 64),
     ("confusable", 0, 64),
+    ("topic_aware", 0.0, 1.0),
     ("rehearsal", 0.0, 100.0),
     ("structure", 0.0, 1000.0),
     ("general", 0.0, 1000.0),

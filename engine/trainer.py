@@ -34,6 +34,7 @@ from .ports import Pair, Progress, TrainOutcome, TrainRequest
 from .recipe import Recipe
 from .retrieval import summarize
 from .sentence_model import load_sentence_model, multiplies_bfloat16, quiet
+from .topics import nearest_answers
 from .training.adapter import write_products
 from .training.allocator import freed_memory_kept
 from .training.descent import Descent
@@ -177,6 +178,10 @@ class MiniLMTrainer:
             validated = measure.texts() if recipe.patience else []
             encoder.prepare([*texts, *general, *validated])
             kept = _kept(encoder, texts, general, recipe)
+            if recipe.loss == "nca" and recipe.topic_aware:
+                vectors = kept.vectors.cpu().numpy() if recipe.structure else encoder.embed(texts)
+                near = nearest_answers(course.texts_of_answers(), {text: at for at, text in enumerate(texts)}, vectors)
+                planned = plan(course, recipe, request.seed, near)
             _set_dropout(model, recipe.dropout)
             descent = Descent(
                 encoder,
