@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sysconfig
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -53,6 +54,12 @@ def fresh(base: Base) -> Iterator[Path]:
     """Gives a new folder of a base for the time of a ``with``."""
     with tempfile.TemporaryDirectory(prefix="instar-bench-", dir=base.folder) as name:
         yield Path(name).resolve()
+
+
+def settle() -> None:
+    """Has everything written out, as the files of a workspace are that were not changed for a minute."""
+    os.sync()
+    time.sleep(0.5)
 
 
 @lru_cache(maxsize=1)

@@ -22,12 +22,14 @@ from instar.fsm.words import Digest, digest_of
 from instar.store.paths import check_path, decode_path, parent_of
 from instar.store.trees import MODE_BITS, Entry
 
-from .flush import WHOLE_FROM, sync_all, sync_each
+from .flush import sync_all, sync_each
 from .open_beneath import OPEN_FOLDER, open_beneath
 
 OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 CHUNK_BYTES = 1 << 20
 
+_HELD_MAX = 128
+"""So many folders are held open until they are synced; the others are opened again."""
 _NOREPLACE, _EXCHANGE = 1, 2  # linux/fs.h
 _LACKING = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}
@@ -55,12 +57,25 @@ class Beneath:
             raise ConfigError(f"cannot open the folder {root}: {error.strerror}; give an existing folder.") from error
         self.root = root
         self.touched: set[str] = set()
+        self._held: dict[str, int] = {}
 
     def __enter__(self) -> Beneath:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._let_go()
         os.close(self.fd)
+
+    def hold(self, path: str, fd: int) -> None:
+        """Takes over the descriptor of a touched folder, for ``sync``."""
+        if path in self._held or len(self._held) >= _HELD_MAX:
+            os.close(fd)
+        else:
+            self._held[path] = fd
+
+    def _let_go(self) -> None:
+        while self._held:
+            os.close(self._held.popitem()[1])
 
     @contextmanager
     def folder(self, path: str, *, make: bool = False) -> Iterator[int]:
@@ -119,20 +134,17 @@ class Beneath:
 
     def sync(self, also: int) -> None:
         """Makes the names in every touched folder durable, and those in another open folder of the same file system."""
-        if len(self.touched) >= WHOLE_FROM and sync_all(self.fd):
-            self.touched.clear()
-            return
-
-        def sync(path: str | None) -> None:
-            if path is None:
-                os.fsync(also)
-                return
-            self._sync_folder(path)
-
-        sync_each([*sorted(self.touched), None], sync)
+        if not sync_all(self.fd, len(self.touched)):
+            sync_each([*sorted(self.touched), None], lambda path: self._sync_folder(path, also))
         self.touched.clear()
+        self._let_go()
 
-    def _sync_folder(self, path: str) -> None:
+    def _sync_folder(self, path: str | None, also: int) -> None:
+        held = also if path is None else self._held.get(path)
+        if held is not None:
+            os.fsync(held)
+            return
+        assert path is not None
         with suppress(FileNotFoundError, NotADirectoryError), self.folder(path) as fd:
             os.fsync(fd)
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from instar.fsm.errors import ConfigError
-from instar.fsm.words import Digest, digest_of
+from instar.fsm.words import Digest
 from instar.store.ports import BlobIntake
 from instar.store.tree_nodes import Entry, Node, NodeReader, check_names, encode_node
 from instar.store.trees import Tree
 
 from .ignore import Ignore
+from .intake import Intake
 from .mounts import file_system
 from .open_beneath import OPEN_FOLDER
 from .places import Place, Seen, every_place
@@ -26,8 +27,6 @@ CAP_BYTES = 10 * 1024 * 1024
 
 _UNSAVED_MIN = 64
 """So few files are read again by the next process rather than all be saved."""
-
-_NODES_AT_ONCE = 500
 
 _KEEPS_FOLDER_TIMES = {"btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs"}
 """File systems that stamp a folder whenever a name in it comes or goes; elsewhere every folder is listed."""
@@ -95,12 +94,10 @@ class Capture:
         Raises:
             ConfigError, InstarError, OSError: as ``scan``.
         """
-        self._pass(lambda scan: scan.everything(anew=not self._same_rules), full=full)
+        digest = self._pass(lambda scan: scan.everything(anew=not self._same_rules), full=full)
         self._same_rules = True
-        digest = self._write()
         if not self.trusted and digest != known and self._forget_lost():
-            self._pass(lambda scan: scan.everything(anew=False))
-            digest = self._write()
+            digest = self._pass(lambda scan: scan.everything(anew=False))
         self.trusted = True
         if self._unsaved > self._save_from:
             self._save_from = max(_UNSAVED_MIN, len(self._rows()) // 8)
@@ -124,8 +121,7 @@ class Capture:
         """
         if self.root_place.node is None or not self._same_rules or not self.trusted:
             return self.look()
-        self._pass(lambda scan: scan.names(paths))
-        return self._write()
+        return self._pass(lambda scan: scan.names(paths))
 
     def tree(self) -> Tree:
         """Gives what was seen last as one flat tree."""
@@ -151,7 +147,8 @@ class Capture:
             self.cache.save(self._rules, self.root_place)
             self._unsaved = 0
 
-    def _pass(self, work: Callable[[Scan], None], *, full: bool = False) -> None:
+    def _pass(self, work: Callable[[Scan], None], *, full: bool = False) -> Digest:
+        """Looks once; returns the root of the tree, wholly stored."""
         try:
             fd = os.open(self.root, OPEN_FOLDER & ~os.O_NOFOLLOW)
         except OSError as error:
@@ -160,9 +157,11 @@ class Capture:
         try:
             work(scan)
             self._unsaved += scan.count
+            return self._write(scan.intake)
         except BaseException:
-            for _, place in every_place(self.root_place):  # what was to be stored may not be: list everything
+            for _, place in every_place(self.root_place):  # what was to be stored may not be: list everything …
                 place.seen = place.node = None
+            self.distrust()  # … and ask the store for each blob
             raise
         finally:
             scan.close()
@@ -173,33 +172,27 @@ class Capture:
 
     # ---- the store -------------------------------------------------------------------------------------------------
 
-    def _write(self) -> Digest:
-        """Stores the nodes of the folders that changed."""
-        if self.root_place.node is None:
-            made: list[tuple[Place, Digest]] = []
-            contents: list[bytes] = []
-            root = self._encode(self.root_place, "", made, contents)
-            for first in range(0, len(contents), _NODES_AT_ONCE):
-                self.blobs.put_many(contents[first : first + _NODES_AT_ONCE])
-            for place, digest in made:
-                place.node = digest
-            return root
-        return self.root_place.node
+    def _write(self, intake: Intake) -> Digest:
+        """Stores the nodes of the folders that changed, and waits for all that is on its way into the store."""
+        made: list[tuple[Place, Digest]] = []
+        root = self.root_place.node or self._encode(self.root_place, "", made, intake)
+        intake.drain()
+        for place, digest in made:
+            place.node = digest
+        return root
 
-    def _encode(self, place: Place, path: str, made: list[tuple[Place, Digest]], contents: list[bytes]) -> Digest:
+    def _encode(self, place: Place, path: str, made: list[tuple[Place, Digest]], intake: Intake) -> Digest:
         """Makes the nodes of a folder and of those below it that changed, the deepest first."""
         folders = {
-            name: below.node or self._encode(below, f"{path}{name}/", made, contents)
+            name: below.node or self._encode(below, f"{path}{name}/", made, intake)
             for name, below in place.folders.items()
         }
         files = {name: seen.entry() for name, seen in place.rows.items()}
         node = Node(files=files, folders=folders, unmanaged=dict(place.unmanaged))
         check_names((*files, *folders), path)
-        content = encode_node(node, path.removesuffix("/"))
-        digest = digest_of(content)
+        digest = intake.add(encode_node(node, path.removesuffix("/")))
         self.nodes.keep(digest, node)
         made.append((place, digest))
-        contents.append(content)
         return digest
 
     def _forget_lost(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from instar.fsm.words import Seq
+from instar.store.columns import columns_of
 from instar.store.reader import COLUMNS, LogReader, Row
 
 from .replay.chain import check_row, chunks, missing, place_before, whole
@@ -21,12 +22,13 @@ def chained_rows(reader: LogReader, first: Seq, last: Seq) -> Iterator[Row]:
     """
     place = place_before(reader, first)
     for rows in chunks(reader, first, last):
-        if whole(rows, place) is None:
+        columns = columns_of(rows)
+        if columns is not None and whole(columns, place):
+            yield from rows
+            place.move(rows[-1])
+        else:
             for row in rows:
                 check_row(row, place)
                 yield row
-        else:
-            yield from rows
-            place.move(rows[-1])
     if place.seq != last:
         raise missing(Seq(place.seq + 1), None)

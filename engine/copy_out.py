@@ -95,7 +95,7 @@ def _write(nodes: NodeReader, found: Found, path: str, staged: Path) -> tuple[in
             os.mkdir(decode_path(folder), dir_fd=fd)
         places = [place for _, inside in folders for place in inside]
         write_all(fd, nodes.blobs, places)
-        if not sync_all(fd):
+        if not sync_all(fd, len(places) + len(folders)):
             _sync_each(fd, folders)
     finally:
         os.close(fd)

@@ -1,13 +1,15 @@
 """Which way a model is run: what was asked for, if it agrees with the library's own ``encode`` in float32.
 
-Where the processor multiplies bfloat16 itself, the model runs in it; OpenVINO or ONNX Runtime run it in torch's place
-where that is asked for. Whatever is chosen is compared at load, on sentences of its own; what falls under
-``COSINE_MIN`` is not used.
+Where the processor multiplies bfloat16 itself, the model runs in it. A plain BERT such as MiniLM runs without padding
+(``packed_bert.py``), any other as its library runs it; OpenVINO or ONNX Runtime run it in torch's place where that is
+asked for. Whatever is chosen is compared at load, on sentences of its own; what falls under ``COSINE_MIN`` is not used.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,9 +17,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from .model_runs import Backend, Run, onnx_run, openvino_run, torch_run
+from .model_runs import Backend, RunTexts, onnx_run, openvino_run, torch_run
 from .sentence_model import BATCH, load_sentence_model, multiplies_bfloat16, quiet
-from .token_batches import run_rows
+from .token_batches import cutting, run_rows, unpadded_rows
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -37,19 +39,16 @@ PROBES = (
 
 
 class Way(Struct, frozen=True, kw_only=True):
-    """A model, and how it is run; without ``run`` by the library's ``encode``."""
+    """A model, and how it is run."""
 
-    model: SentenceTransformer
+    embed: Callable[[list[str]], Rows]
     dim: int
-    run: Run | None = None
     backend: Backend = "torch"
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def rows(self, texts: list[str]) -> Rows:
         """Gives vectors of any length, (texts, dim)."""
-        if self.run is None:
-            return _library_rows(self.model, texts, self.dim)
-        return run_rows(self.model, self.run, texts, self.dim, parted=self.backend == "torch")
+        return self.embed(texts)
 
     def is_steady(self) -> bool:
         """Says whether a text's vector is the same to the bit alone and beside others."""
@@ -72,23 +71,55 @@ def choose_way(folder: Path, asked: Precision, backend: Backend) -> Way:
     if other is not None:
         return other
     if small:
+        way = _unpadded_way(model, probes, small=True)
+        if way is not None:
+            return way
         rounded: SentenceTransformer = model.bfloat16()
-        way = Way(model=rounded, dim=dim, run=torch_run(rounded), precision="bfloat16")
+        way = Way(embed=_padded(rounded, dim), dim=dim, precision="bfloat16")
         found = _agreement(way, probes)
         if found >= COSINE_MIN or asked == "bfloat16":
             return way
         logger.warning("%s stays in float32: in bfloat16 its cosine falls to %.4f", folder, found)
         model = load_sentence_model(folder)  # the first was rounded in place
-    way = Way(model=model, dim=dim, run=torch_run(model))
-    return way if _agreement(way, probes) >= COSINE_MIN else Way(model=model, dim=dim)
+    way = _unpadded_way(model, probes, small=False) or Way(embed=_padded(model, dim), dim=dim)
+    if _agreement(way, probes) >= COSINE_MIN:
+        return way
+    return Way(embed=partial(_library_rows, model, dim=dim), dim=dim)
+
+
+def _padded(model: SentenceTransformer, dim: int) -> Callable[[list[str]], Rows]:
+    return partial(run_rows, model, torch_run(model), dim=dim, parted=True)
+
+
+def packed_run(model: SentenceTransformer, *, small: bool) -> RunTexts:
+    """Gives ``packed_bert``'s way, which loads torch."""
+    from . import packed_bert
+
+    return packed_bert.packed_run(model, small=small)
+
+
+def _unpadded_way(model: SentenceTransformer, probes: Rows, *, small: bool) -> Way | None:
+    dim = int(probes.shape[1])
+    try:
+        embed = partial(unpadded_rows, cutting(model), packed_run(model, small=small), dim=dim)
+    except Exception as error:  # another architecture, another tokenizer, or a torch that has other operators
+        logger.info("the model is run as its library runs it: %s", error)
+        return None
+    way = Way(embed=embed, dim=dim, precision="bfloat16" if small else "float32")
+    found = _agreement(way, probes)
+    if not found >= COSINE_MIN:
+        logger.warning("the model is run as its library runs it: without padding its cosine falls to %.4f", found)
+        return None
+    return way
 
 
 def _other_way(folder: Path, model: SentenceTransformer, probes: Rows, name: Backend, small: bool) -> Way | None:
     try:
+        dim = int(probes.shape[1])
+        run = openvino_run(model, small=small) if name == "openvino" else onnx_run(model)
         way = Way(
-            model=model,
-            dim=int(probes.shape[1]),
-            run=openvino_run(model, small=small) if name == "openvino" else onnx_run(model),
+            embed=partial(run_rows, model, run, dim=dim),
+            dim=dim,
             backend=name,
             precision="bfloat16" if small and name == "openvino" else "float32",
         )

@@ -2,7 +2,10 @@
 
 An fsync a file makes the journal commit as often. Written out first, all go into the same commit and the later calls
 find nothing to do but to have the disk empty its own memory: asked at once by several threads, it does so once for all.
-Where there are many files, one call for the whole file system is cheaper still.
+
+One call for the whole file system (syncfs) does all of it in one commit, and the disk empties its memory once. But it
+waits for what others wrote there too. So it is asked for where the files are so many that this matters little, and
+where the kernel says that little is left to be written.
 """
 
 from __future__ import annotations
@@ -18,13 +21,24 @@ from typing import TypeVar
 T = TypeVar("T")
 
 WHOLE_FROM = 512
-"""So many files are made durable by one call for their file system, which waits for what others wrote there too."""
+"""So many files are made durable by one call for their file system, whatever others wrote there."""
+WHOLE_IF_CLEAN_FROM = 32
+"""So many are, where little else is to be written."""
 
-_THREADS = 4
+_DIRTY_BYTES_MAX = 32 << 20
+"""On all file systems together. A slow disk writes so much in a third of a second."""
+_DIRTY = re.compile(rb"^(?:Dirty|Writeback): +(\d+) kB$", re.MULTILINE)
+_MEMORY = "/proc/meminfo"
+_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_MAX = 128
+_THREADS = 16
 _THREADS_FROM = 8
 _QUICK_S = 0.000_1
 """What takes no longer waits for no disk (it is in memory, say): threads would cost more than they save."""
 _WRITE_OUT = 2  # linux/fs.h: SYNC_FILE_RANGE_WRITE
+_TMPFS = 0x01021994
+_TELLING = {0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, _TMPFS}  # linux/magic.h: ext2 to ext4, xfs, btrfs, f2fs
+"""File systems whose own record of what could not be written syncfs reads; that of an overlay lies below it."""
 _libc = ctypes.CDLL(None, use_errno=True)
 _sync_file_range = getattr(_libc, "sync_file_range", None)
 if _sync_file_range is not None:
@@ -38,6 +52,7 @@ def _tells_errors() -> bool:
 
 
 _syncfs = getattr(_libc, "syncfs", None) if _tells_errors() else None
+_fstatfs = getattr(_libc, "fstatfs", None)
 
 
 def write_out(fd: int) -> None:
@@ -46,26 +61,59 @@ def write_out(fd: int) -> None:
         _sync_file_range(fd, 0, 0, _WRITE_OUT)
 
 
-def sync_names(fd: int, names: Sequence[bytes]) -> None:
-    """Makes files in an open folder durable, and the folder's own names.
+class Written:
+    """Files that were just written into an open folder. It opens them: then the syncing needs the interpreter least.
+
+    Args:
+        fd: the folder, open since before the files were written, and until they are synced.
+        names: the files.
 
     Raises:
-        OSError: something could not be written.
+        OSError: one cannot be opened.
     """
-    if len(names) >= WHOLE_FROM and sync_all(fd):
-        return
 
-    def sync(name: bytes | None) -> None:
-        if name is None:
-            os.fsync(fd)
-            return
-        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+    def __init__(self, fd: int, names: Sequence[bytes]) -> None:
+        self._folder, self._names = fd, names
+        self._open: list[int] = []
+        if len(names) <= _OPEN_MAX:
+            try:
+                for name in names:
+                    self._open.append(os.open(name, _OPEN_FILE, dir_fd=fd))
+            except BaseException:
+                self._close()
+                raise
+
+    def sync(self) -> None:
+        """Makes them durable, and the folder's own names; called once.
+
+        Raises:
+            OSError: something could not be written.
+        """
         try:
-            os.fsync(file)
+            if sync_all(self._folder, len(self._names)):
+                return
+            sync_each([*(self._open or self._names), self._folder], self._sync)
         finally:
-            os.close(file)
+            self._close()
 
-    sync_each([*names, None], sync)
+    def _sync(self, file: int | bytes) -> None:
+        if isinstance(file, int):
+            os.fsync(file)
+            return
+        opened = os.open(file, _OPEN_FILE, dir_fd=self._folder)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+    def _close(self) -> None:
+        while self._open:
+            os.close(self._open.pop())
+
+
+def sync_names(fd: int, names: Sequence[bytes]) -> None:
+    """Makes files in an open folder durable, and the folder's own names; raises as ``Written``."""
+    Written(fd, names).sync()
 
 
 def sync_each(what: Sequence[T], sync: Callable[[T], None]) -> None:
@@ -87,21 +135,47 @@ def _sync_by_threads(what: Sequence[T], sync: Callable[[T], None]) -> None:
         for each in part:
             sync(each)
 
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="instar-sync") as pool:
-        running = [pool.submit(several, what[number::_THREADS]) for number in range(_THREADS)]
+    threads = min(_THREADS, len(what) // 2)
+    with ThreadPoolExecutor(threads, thread_name_prefix="instar-sync") as pool:
+        running = [pool.submit(several, what[number::threads]) for number in range(threads)]
     for done in running:
         done.result()
 
 
-def sync_all(fd: int) -> bool:
-    """Makes the whole file system durable that a descriptor lies on; says whether the kernel can do that and tell.
+def sync_all(fd: int, count: int) -> bool:
+    """Makes the whole file system durable that a descriptor lies on, if that is wise; says whether it did.
+
+    Args:
+        fd: open since before anything was written that is to be durable: what could not be written is told from then.
+        count: how many files and folders are to be durable.
 
     Raises:
         OSError: something could not be written.
     """
-    if _syncfs is None:
+    if _syncfs is None or count < WHOLE_IF_CLEAN_FROM:
+        return False
+    kind = _kind_of(fd)
+    if kind not in _TELLING or (count < WHOLE_FROM and kind != _TMPFS and not _is_clean()):
         return False
     if _syncfs(fd) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     return True
+
+
+def _is_clean() -> bool:
+    """Says whether the kernel has little to write, to any disk."""
+    try:
+        with open(_MEMORY, "rb", buffering=0) as file:  # noqa: PTH123 - unbuffered: one call reads it all
+            found = _DIRTY.findall(file.read(8192))
+    except OSError:
+        return False
+    return len(found) == 2 and sum(map(int, found)) * 1024 < _DIRTY_BYTES_MAX
+
+
+def _kind_of(fd: int) -> int:
+    """Gives the number of the type of a file system; 0 where nothing tells."""
+    status = ctypes.create_string_buffer(512)  # struct statfs, of which that is the first field
+    if _fstatfs is None or _fstatfs(fd, status) != 0:
+        return 0
+    return ctypes.c_long.from_buffer(status).value & 0xFFFFFFFF

@@ -1,52 +1,47 @@
-"""Puts what a scan reads into the store: beside the scan, once that is much."""
+"""Puts what a scan reads into the store, beside what goes on."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from instar.fsm.words import Digest
+from instar.fsm.words import Digest, digest_of
 from instar.store.ports import BlobIntake
 
-from .places import Place
-
-Key = tuple[Place, str, os.stat_result]
-"""Where a content was found: the folder, the name in it, and its status."""
-
-_BATCH_BYTES = 512 * 1024
-_BATCH_FILES = 64
+_BATCH_BYTES = 1 << 20
 _ALONE_BYTES = 4 << 20
-"""What comes first is stored by the thread that reads it: to start others for less does not pay."""
-_AHEAD = 4
-"""Batches that may wait for a thread: what bounds the memory."""
+"""So little is stored at the end by the thread that reads it: others that take turns with it cost more than they do."""
+_AHEAD_BYTES = 32 << 20
+"""What may wait for a thread: what bounds the memory."""
 
 
 class Intake:
-    """Hashing and compressing leave the interpreter free, so threads do them while the next files are read.
+    """Compressing leaves the interpreter free, so threads do it while the next files are read and nodes are made.
+
+    Hashing does too, but file by file: the threads would wait for each other more than they work. So the one that reads
+    hashes, and knows the names of all that is on its way.
 
     Args:
         blobs: the store.
-        stored: is told where a content was found, and the blob that it became; in the thread that calls.
     """
 
-    def __init__(self, blobs: BlobIntake, stored: Callable[[Key, Digest], None]) -> None:
+    def __init__(self, blobs: BlobIntake) -> None:
         self.blobs = blobs
-        self._stored = stored
         self._threads: ThreadPoolExecutor | None = None
-        self._bytes = self._sent_bytes = 0
-        self._contents: list[bytes] = []
-        self._keys: list[Key] = []
-        self._running: deque[tuple[list[Key], Future[list[Digest]]]] = deque()
+        self._next: list[tuple[Digest, bytes]] = []
+        self._next_bytes = self._ahead_bytes = 0
+        self._running: deque[tuple[int, Future[None]]] = deque()
 
-    def add(self, content: bytes, key: Key) -> None:
-        """Stores a content before ``drain`` returns."""
-        self._contents.append(content)
-        self._keys.append(key)
-        self._bytes += len(content)
-        if self._bytes >= _BATCH_BYTES or len(self._keys) >= _BATCH_FILES:
+    def add(self, content: bytes, digest: Digest | None = None) -> Digest:
+        """Gives the name of a content, which is stored before ``drain`` returns."""
+        if digest is None:
+            digest = digest_of(content)
+        self._next.append((digest, content))
+        self._next_bytes += len(content)
+        if self._next_bytes >= (_ALONE_BYTES if self._threads is None else _BATCH_BYTES):
             self._send()
+        return digest
 
     def drain(self) -> None:
         """Waits until all is stored.
@@ -55,7 +50,9 @@ class Intake:
             InstarError, OSError: something could not be stored.
         """
         try:
-            self._send()
+            batch, self._next, self._next_bytes = self._next, [], 0
+            if batch:
+                self.blobs.put_hashed(batch)
             while self._running:
                 self._collect()
         finally:
@@ -68,24 +65,15 @@ class Intake:
             self._threads = None
 
     def _send(self) -> None:
-        keys, contents = self._keys, self._contents
-        if not keys:
-            return
-        self._sent_bytes += self._bytes
-        self._contents, self._keys, self._bytes = [], [], 0
-        if self._sent_bytes < _ALONE_BYTES:
-            self._tell(keys, self.blobs.put_many(contents))
-            return
+        batch, size, self._next, self._next_bytes = self._next, self._next_bytes, [], 0
         if self._threads is None:
             self._threads = ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1)), thread_name_prefix="instar-intake")
-        while len(self._running) >= _AHEAD:
+        while self._running and self._ahead_bytes + size > _AHEAD_BYTES:
             self._collect()
-        self._running.append((keys, self._threads.submit(self.blobs.put_many, contents)))
+        self._ahead_bytes += size
+        self._running.append((size, self._threads.submit(self.blobs.put_hashed, batch)))
 
     def _collect(self) -> None:
-        keys, digests = self._running.popleft()
-        self._tell(keys, digests.result())
-
-    def _tell(self, keys: list[Key], digests: list[Digest]) -> None:
-        for key, digest in zip(keys, digests, strict=True):
-            self._stored(key, digest)
+        size, stored = self._running.popleft()
+        self._ahead_bytes -= size
+        stored.result()

@@ -18,15 +18,20 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+def lanes() -> int:
+    """Says how many pieces of work are done at a time."""
+    import torch
+
+    return torch.get_num_threads() if can_part() else 1
+
+
 def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """Does each piece of work in a thread that computes alone, as many at a time as torch has threads here.
 
     Where torch cannot be told so for a thread of its own, or has but one, they are done here, one after another.
     """
-    import torch
-
-    threads = torch.get_num_threads()
-    if threads == 1 or not items or not can_part():
+    threads = lanes()
+    if threads == 1 or not items:
         return [work(item) for item in items]
     return list(_pool(threads).map(work, items))
 

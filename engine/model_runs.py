@@ -10,7 +10,7 @@ import importlib
 import io
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -25,6 +25,9 @@ Backend = Literal["torch", "onnx", "openvino"]
 Tokens = NDArray[np.int64]
 Rows = NDArray[np.float32]
 Run = Callable[[Tokens, Tokens], Rows]
+"""From a batch of one padded length, tokens and mask, to vectors."""
+RunTexts = Callable[[Sequence[Sequence[int]]], Rows]
+"""From the tokens of each text to vectors; texts of one length stand together."""
 
 PACKAGES: dict[Backend, str] = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 """The package whose version a vector depends on."""

@@ -17,7 +17,7 @@ from instar.fsm.words import Digest, digest_of
 from instar.store.paths import DEPTH_MAX, encode_path
 
 from .ignore import SECRET
-from .intake import Intake, Key
+from .intake import Intake
 from .places import FolderSeen, Place, Rules, Seen, raw_name
 from .quick_look import GITIGNORE, NESTED_GIT, stands, suspects
 from .scan_folder import Folder, Lost, Wanted
@@ -40,20 +40,21 @@ class Scan:
 
     Attributes:
         count: how many files and links were read.
+        intake: stores what was read; all of it is stored once that is drained.
     """
 
     def __init__(self, capture: Capture, fd: int, *, full: bool = False) -> None:
         self._capture, self._fd, self._full = capture, fd, full
         self._device = os.fstat(fd).st_dev
         self._scanned_at_ns = capture.cache.now_ns()
-        self._intake = Intake(capture.blobs, self._stored)
+        self.intake = Intake(capture.blobs)
         self._cover = capture.cover
         self.root = Folder(None, "", capture.root_place, capture, fd)
         self.count = 0
 
     def close(self) -> None:
         """Ends what works beside the scan."""
-        self._intake.close()
+        self.intake.close()
 
     # ---- the walk --------------------------------------------------------------------------------------------------
 
@@ -68,7 +69,6 @@ class Scan:
             self.names(suspects(self._fd, self.root.place, self._cover))
             return
         self._visit(self.root, anew)
-        self._intake.drain()
 
     def names(self, paths: Mapping[str, bool]) -> None:
         """Looks at some paths alone.
@@ -81,7 +81,6 @@ class Scan:
         for path, deep in paths.items():
             wanted.add(path.split("/") if path else [], deep)
         self._reach(self.root, wanted)
-        self._intake.drain()
 
     def _reach(self, here: Folder, wanted: Wanted) -> None:
         """Looks at what is wanted in a folder that is known, and goes down into what is known of it."""
@@ -249,24 +248,20 @@ class Scan:
             place.leave_out(name, found)
         elif isinstance(found, Stored):
             place.take(name, self._as_seen(found.status, found.blob))
-        elif self._is_as_seen(place.rows.get(name), found):
-            place.take(name, self._as_seen(found.status, place.rows[name].blob))
         else:
-            place.node = None  # the store may say its name only later
-            self._intake.add(found.content, (place, name, found.status))
+            digest = digest_of(found.content)
+            if not self._is_as_seen(place.rows.get(name), found, digest):
+                self.intake.add(found.content, digest)
+            place.take(name, self._as_seen(found.status, digest))
 
-    def _is_as_seen(self, known: Seen | None, found: Content) -> bool:
+    def _is_as_seen(self, known: Seen | None, found: Content, digest: Digest) -> bool:
         """Says whether a content is the one that was seen there before, and so is in the store.
 
         It is often read again only because it was young then.
         """
-        if known is None or self._full or not self._capture.trusted or len(found.content) != known.size:
+        if known is None or self._full or not self._capture.trusted or digest != known.blob:
             return False
-        return stat.S_IFMT(found.status.st_mode) == stat.S_IFMT(known.mode) and digest_of(found.content) == known.blob
-
-    def _stored(self, key: Key, blob: Digest) -> None:
-        place, name, status = key
-        place.take(name, self._as_seen(status, blob))
+        return stat.S_IFMT(found.status.st_mode) == stat.S_IFMT(known.mode)
 
     def _as_seen(self, status: os.stat_result, blob: Digest) -> Seen:
         times = status.st_mtime_ns, status.st_ctime_ns

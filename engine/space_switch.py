@@ -20,7 +20,7 @@ from instar.store.reader import LogReader
 from .memory_rows import RowName, lacking
 
 if TYPE_CHECKING:
-    from .rollback import RollbackPlan
+    from .rollback_plan import RollbackPlan
     from .runtime import Runtime
 
 

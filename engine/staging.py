@@ -3,7 +3,8 @@
 By name, for step 7 of the plan: ``7.part`` is being written; ``7`` is ready to be swapped in, or was just swapped out;
 ``7.old`` is a link that a file system without RENAME_EXCHANGE needs; ``7.kept.<digest>`` holds what nobody expected.
 Only a ``.part`` is ever dropped unread; the kept ones stay until the event that names them is in the log. A folder that
-is being filled for the first time is a ``<plan>.part`` itself, and gets its name when all in it is durable.
+is being filled for the first time is a ``<plan>.part`` itself, and gets its name when all in it is durable. One in
+which nothing is left but what the store holds may become a ``.spent``, to be removed beside what goes on.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -24,10 +26,11 @@ from instar.store.ports import Blobs
 from instar.store.trees import Entry
 
 from .beneath import Obstacle, find, names, read
-from .flush import sync_names
+from .flush import Written, sync_names
 from .held_open import look_closely
 from .open_beneath import OPEN_FOLDER
 from .plan import Plan, Step
+from .spent import FILES_MIN, SLOW_S, SUFFIX, remove_beside, remove_left
 from .writing import Writing, write_all
 
 ATTEMPTS = 8
@@ -46,6 +49,8 @@ class Staging:
         self.folder = folder
         self.blobs = blobs
         self.fd = os.open(folder, OPEN_FOLDER)
+        self._spent: list[bytes] = []
+        """Swapped out, and neither needed nor written to any more."""
 
     def __enter__(self) -> Staging:
         return self
@@ -94,6 +99,12 @@ class Staging:
     def retire(self, index: int, step: Step, *, only_old: bool = False, only_new: bool = False) -> None:
         """Empties the slot of a step: drops what the store holds, keeps what nobody expected.
 
+        Args:
+            index: the number of the step.
+            step: the step.
+            only_old: leave the slot itself as it is.
+            only_new: look at the slot alone. What the store holds is dropped later, by ``clear``.
+
         Raises:
             RollbackRefused: something that is neither file nor link was swapped out.
         """
@@ -114,6 +125,9 @@ class Staging:
                 if found.blob not in known or not self.blobs.has(found.blob) or held:
                     self._keep(index, name)
                 elif self._status(name) == before:  # whoever had it open did not write to it since
+                    if only_new:
+                        self._spent.append(name)
+                        break
                     os.unlink(name, dir_fd=self.fd)
             else:
                 raise Diverged(
@@ -141,6 +155,8 @@ class Staging:
         Returns:
             What was left.
         """
+        if self._drop_spent():
+            return []
         left = []
         for name in names(self.fd):
             before = self._status(name)
@@ -148,13 +164,30 @@ class Staging:
             stored = isinstance(found, Entry) and self.blobs.has(found.blob) and not held
             stored = stored and self._status(name) == before
             if name.endswith(b".part") or stored:
-                os.unlink(name, dir_fd=self.fd)
+                with suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=self.fd)
             else:
                 left.append(self.folder / os.fsdecode(name))
         if not left:
             with suppress(OSError):
                 self.folder.rmdir()
         return left
+
+    def _drop_spent(self) -> bool:
+        """Removes what was swapped out and is not needed; says whether the folder is gone, and all in it."""
+        spent, self._spent = self._spent, []
+        for done, name in enumerate(spent, 1):
+            began = time.perf_counter()
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=self.fd)
+            slow = time.perf_counter() - began > SLOW_S and len(spent) - done >= FILES_MIN
+            if slow and set(names(self.fd)) == set(spent[done:]):
+                gone = self.folder.with_name(f"{self.folder.name}.{os.fstat(self.fd).st_ino}{SUFFIX}")
+                with suppress(OSError):
+                    self.folder.rename(gone)
+                    remove_beside(gone)
+                    return True
+        return False
 
     def sync(self) -> None:
         """Makes the names in the folder durable."""
@@ -175,29 +208,54 @@ class Staging:
         return found.st_mode, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def fill(folder: Path, blobs: Blobs, plan: Plan) -> None:
-    """Writes all that a plan puts in place into its staging folder, which is not there yet; durable when it returns.
+class Filling:
+    """A staging folder that is new: all that a plan puts in place is written when it is made, and durable when settled.
+
+    Args:
+        folder: the staging folder, which is not there yet.
+        blobs: the store.
+        plan: the plan.
 
     Raises:
         OSError: the disk is full, or not writable; nothing is left.
         BlobMissing, BlobCorrupt: the store lacks a file; nothing is left.
     """
-    part = folder.with_name(folder.name + _PART)
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    steps = [(index, step) for index, step in enumerate(plan.steps) if step.target is not None]
-    try:
-        fd = os.open(part, OPEN_FOLDER)
+
+    def __init__(self, folder: Path, blobs: Blobs, plan: Plan) -> None:
+        self.folder = folder
+        self._part = folder.with_name(folder.name + _PART)
+        steps = [(index, step) for index, step in enumerate(plan.steps) if step.target is not None]
+        shutil.rmtree(self._part, ignore_errors=True)
+        self._part.mkdir(parents=True)
         try:
-            _write(fd, blobs, steps, slot)
-            sync_names(fd, [slot(index) for index, step in steps if not _is_link(step)])
-        finally:
-            os.close(fd)
-        part.rename(folder)
-        sync_folder(folder.parent)
-    except BaseException:  # gives the room back: the disk may be full
-        shutil.rmtree(part, ignore_errors=True)
-        raise
+            self._fd = os.open(self._part, OPEN_FOLDER)
+            try:
+                _write(self._fd, blobs, steps, slot)
+                self._written = Written(self._fd, [slot(index) for index, step in steps if not _is_link(step)])
+            except BaseException:
+                os.close(self._fd)
+                raise
+        except BaseException:
+            self.drop()
+            raise
+
+    def settle(self) -> None:
+        """Makes it durable, and names it; raises as the making does."""
+        try:
+            try:
+                self._written.sync()
+            finally:
+                os.close(self._fd)
+            self._part.rename(self.folder)
+            sync_folder(self.folder.parent)
+        except BaseException:
+            self.drop()
+            raise
+
+    def drop(self) -> None:
+        """Gives the room back: the disk may be full."""
+        for folder in (self._part, self.folder):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def sweep(parent: Path, blobs: Blobs) -> None:
@@ -207,8 +265,8 @@ def sweep(parent: Path, blobs: Blobs) -> None:
     """
     with suppress(FileNotFoundError):
         for left in list(parent.iterdir()):
-            if left.name.endswith(_PART):
-                shutil.rmtree(left, ignore_errors=True)
+            if left.name.endswith((_PART, SUFFIX)):
+                remove_left(left)
             elif left.is_dir() and not left.is_symlink():
                 with Staging(left, blobs) as staging:
                     staging.clear()

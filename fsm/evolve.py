@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, get_args
+
 from msgspec.structs import replace
 
 from . import events as e
@@ -31,6 +33,14 @@ _ANSWERS = frozenset(
 _FINISHES = frozenset({e.RollbackFinished, e.MutationApplied})
 
 
+def _nothing(_state: AgentState, _event: Any, _at: Moment) -> dict[str, Any]:
+    return {}
+
+
+_WAYS = {kind: (FOLDS.get(kind, _nothing), kind in UNMOVED) for kind in get_args(e.AnyEvent)}
+"""What each type of event changes, and whether it leaves the machine where it is."""
+
+
 def evolve(state: AgentState, event: e.AnyEvent, *, seq: Seq, cause: Seq | None, at_us: int) -> AgentState:
     """Gives the state after an event.
 
@@ -44,22 +54,23 @@ def evolve(state: AgentState, event: e.AnyEvent, *, seq: Seq, cause: Seq | None,
     Raises:
         IllegalTransition: the machine does not accept the event here, or it answers a question that is no longer open.
     """
-    kind = type(event)
-    if seq != state.head + 1:
-        raise IllegalTransition(f"event {seq} does not follow {state.head}")
-    stays = kind in UNMOVED and state.head != ORIGIN
-    if not stays:
+    kind, head = type(event), state.head
+    if seq != head + 1:
+        raise IllegalTransition(f"event {seq} does not follow {head}")
+    fold, unmoved = _WAYS[kind]
+    if unmoved and head != ORIGIN:
+        changed = fold(state, event, Moment(seq, cause, at_us))
+    else:
         _check_position(state, kind, cause)
-    fold = FOLDS.get(kind)
-    changed = fold(state, event, Moment(seq, cause, at_us)) if fold else {}
-    if not stays:
+        changed = fold(state, event, Moment(seq, cause, at_us))
         target = next_state(state, event, at_us)
         if target is not None:
             changed["machine"] = target
             changed["since"] = seq
             if target is State.IDLE:
                 changed["cycle"] = None
-    return replace(state, head=seq, **changed)
+    changed["head"] = seq
+    return replace(state, **changed)
 
 
 def _check_position(state: AgentState, kind: type, cause: Seq | None) -> None:

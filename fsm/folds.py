@@ -154,7 +154,7 @@ def _signal_embedded(state: AgentState, event: e.SignalEmbedded, at: Moment) -> 
         else:
             changed["memory"] = (*state.memory, e.Span(at.seq, at.seq))
             changed["memory_open"] = True
-    if not found and all(item.outcome is None for item in event.items):
+    if not found and {item.outcome for item in event.items} <= {None}:
         changed["failures"] = 0
     return changed
 

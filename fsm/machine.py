@@ -143,13 +143,10 @@ def next_state(state: AgentState, event: e.AnyEvent, now_us: int) -> State | Non
     Raises:
         IllegalTransition: the machine does not accept this event in its present state.
     """
-    name = type(event).__name__
-    steps = TABLE.get((state.machine, name))
-    if steps is not None:
-        for target, guard in steps:
-            if guard is None or guard(state, event, now_us):
-                return target
+    for target, guard in TABLE.get((state.machine, type(event).__name__), ()):
+        if guard is None or guard(state, event, now_us):
+            return target
     raise IllegalTransition(
-        f"{name} is not accepted in state {state.machine} (since event {state.since}). "
+        f"{type(event).__name__} is not accepted in state {state.machine} (since event {state.since}). "
         f"Read the log again and decide on what it says now."
     )

@@ -41,7 +41,7 @@ def triggers(state: AgentState, event: SignalEmbedded) -> tuple[Trigger, ...]:
             _drift_over_time(event, state.policy),
             _feedback(event.items, state),
         )
-        asked = _decided = (state, event, tuple(trigger for trigger in found if trigger))
+        asked = _decided = (state, event, tuple([trigger for trigger in found if trigger]))
     return asked[2]
 
 
@@ -64,13 +64,12 @@ def _semantic_drift(event: SignalEmbedded, policy: Policy) -> Trigger | None:
     A unit's similarity is 1 − its drift; where that was not measured, the cosine against its last vector.
     What a restore moved back is our own doing and no drift.
     """
-    threshold = policy.drift.threshold
-    restored = frozenset(event.restored or ())
+    threshold, restored = policy.drift.threshold, event.restored or ()
     moved = [
         (alike, item)
         for item in event.items
-        if (alike := _alike(item)) is not None
-        and item.meaning_changed
+        if item.meaning_changed
+        and (alike := _alike(item)) is not None
         and alike < threshold
         and item.seq not in restored
     ]
@@ -90,8 +89,10 @@ def _drift_over_time(event: SignalEmbedded, policy: Policy) -> Trigger | None:
 
     The threshold is shared by the tests of a cycle (Bonferroni), lest many task types make one drift by chance.
     """
-    tests = event.windows or ()
-    threshold = policy.drift.p_max / max(1, len(tests))
+    tests = event.windows
+    if not tests:
+        return None
+    threshold = policy.drift.p_max / len(tests)
     found = sorted((test for test in tests if test.p_value < threshold), key=lambda test: test.p_value)
     if not found:
         return None
@@ -244,7 +245,7 @@ def trigger_holds(state: AgentState, event: AnyEvent, _now_us: int) -> bool:
 
 def outcome_to_judge(_state: AgentState, event: AnyEvent, _now_us: int) -> bool:
     """An outcome was reported, so there is something to reward."""
-    return isinstance(event, SignalEmbedded) and any(item.outcome is not None for item in event.items)
+    return isinstance(event, SignalEmbedded) and bool({item.outcome for item in event.items} - {None})
 
 
 def enough_to_learn(state: AgentState, event: AnyEvent, now_us: int) -> bool:

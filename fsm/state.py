@@ -123,7 +123,7 @@ def _encode_hook(value: Any) -> Any:
     if isinstance(value, Map):
         return dict(value)
     if isinstance(value, Window):
-        return list(value)
+        return value.texts
     raise NotImplementedError(f"a state holds no {type(value).__name__}")
 
 

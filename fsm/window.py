@@ -6,7 +6,7 @@ the newest window costs the same however large it is, and no window ever changes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 
 class Window:
@@ -30,9 +30,31 @@ class Window:
             return Window([*texts[first:end], text])
         if places.get(text, -1) < end:
             places[text] = end
-        after = Window.__new__(Window)
-        after._texts, after._places, after._first, after._end = texts, places, first, end + 1
-        return after
+        return _window(texts, places, first, end + 1)
+
+    def extended(self, new: Sequence[str], size_max: int) -> Window | None:
+        """Gives the window with several texts more, one or more, each of which is in none before it.
+
+        Returns:
+            None if that is not so, or cannot be told at once.
+        """
+        if len(set(new)) < len(new) or not self._places.keys().isdisjoint(new):
+            return None
+        end = self._end
+        after = end + len(new)
+        first = max(self._first, after - size_max)
+        texts, places = self._texts, self._places
+        if len(texts) == end and end < 4 * size_max:
+            texts.extend(new)
+        if len(texts) == end or texts[end] is not new[0]:  # as in ``pushed``
+            return Window([*texts[self._first : end], *new][first - after :])
+        places.update(zip(new, range(end, after), strict=True))
+        return _window(texts, places, first, after)
+
+    @property
+    def texts(self) -> list[str]:
+        """All of them, oldest first, in a list of one's own."""
+        return self._texts[self._first : self._end]
 
     def __contains__(self, text: object) -> bool:
         place = self._places.get(text)  # type: ignore[call-overload]
@@ -56,3 +78,10 @@ class Window:
 
     def __repr__(self) -> str:
         return f"Window({list(self)!r})"
+
+
+def _window(texts: list[str], places: dict[str, int], first: int, end: int) -> Window:
+    """Makes the window that sees a part of a shared list."""
+    window = Window.__new__(Window)
+    window._texts, window._places, window._first, window._end = texts, places, first, end
+    return window

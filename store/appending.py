@@ -1,6 +1,6 @@
 """Appends: the log is held, each request decides, and what they all record is one durable commit.
 
-Threads of one process that append at the same time share a commit, each with its own outcome.
+Threads and processes that append at the same time share a commit, each with its own outcome.
 """
 
 from __future__ import annotations
@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from instar.fsm.codec import encode_event
 from instar.fsm.errors import InstarError, LogUnavailable, PositionConflict
 from instar.fsm.events import BlobsCollected, PayloadErased
 from instar.fsm.record import Recorded
 from instar.fsm.state import AgentState, encode_state, state_digest
-from instar.fsm.words import Digest, Seq
+from instar.fsm.words import Digest, Seq, digest_of
 
+from .asked import draft_asked, names_nothing, record_of
+from .asked import request as request_for
+from .asking import Asking
 from .blobs import BlobStore
 from .clock import Clock
 from .collecting import erased_in, freed
@@ -24,12 +28,14 @@ from .head import Head
 from .ports import STAGED, Batch, Journal
 from .presence import Presence
 from .reader import LogReader
+from .slots import Answer, Asked, Fate
 
 SNAPSHOT_EVERY = 256
 
 Decide = Callable[[AgentState], Sequence[Pending]]
 _LARGE = frozenset({PayloadErased, BlobsCollected})
 """Events that do more in their transaction than stand in the log."""
+_LARGE_NAMES = frozenset(kind.__name__ for kind in _LARGE)
 
 
 class _Append(Request):
@@ -42,6 +48,13 @@ class _Append(Request):
         self.decide, self.expect, self.one = decide, expect, one
         self.records: Sequence[Recorded] = ()
         self.error: Exception | None = _CUT_OFF
+
+    def plain(self) -> Pending | None:
+        """Gives the event if it is a single one and there is nothing else to it."""
+        one = self.one
+        if one is None or one.key is not None or self.expect is not None or type(one.event) in _LARGE:
+            return None
+        return one
 
 
 _CUT_OFF = LogUnavailable(
@@ -76,6 +89,8 @@ class Appender:
         self._journal, self._reader, self._blobs = journal, reader, blobs
         self._presence, self._head = presence, head
         self._now_us, self._actor = clock.now_us, actor
+        self._took = False
+        """Events of other processes are in the commit."""
         self.waiting: Combiner[_Append] = Combiner(self._serve)
 
     def append(self, one: Pending, expect: Seq | None) -> Recorded:
@@ -93,15 +108,23 @@ class Appender:
             raise LogUnavailable(str(error)) if error is _CUT_OFF else error
         return request.records
 
-    def _serve(self, group: Sequence[_Append]) -> None:
-        """Records what a group of threads wants, in one commit; each has its own outcome."""
+    def _serve(self, group: Sequence[_Append], *, others: bool = True) -> None:
+        """Records what a group of threads wants, in one commit; each has its own outcome.
+
+        Args:
+            group: the requests.
+            others: records with them what other processes ask for.
+        """
+        self._took = False
         try:
-            if len(group) > 1 or not self._append_alone(group[0]):
+            if len(group) > 1 or not others:
+                self._commit(group, others)
+            elif not self._append_alone(group[0]) and not self._append_asking(group[0]):
                 self._commit(group)
         except Exception as error:
-            if len(group) > 1 and isinstance(error, InstarError):
+            if self._took or (len(group) > 1 and isinstance(error, InstarError)):
                 for request in group:  # one may be too large for the disk; the others need not fail with it
-                    self._serve([request])
+                    self._serve([request], others=False)
                 return
             for request in group:
                 request.error = error
@@ -111,8 +134,8 @@ class Appender:
 
         Whatever stands in the way is looked at again under the lock, and said there.
         """
-        one = request.one
-        if one is None or one.key is not None or request.expect is not None or type(one.event) in _LARGE:
+        asking, one = self._journal.asking, request.plain()
+        if one is None or asking is None or not asking.alone:
             return False
         draft = self.draft()
         if (draft.state.head + 1) % SNAPSHOT_EVERY == 0 or self._blobs.any_waiting():
@@ -129,7 +152,47 @@ class Appender:
         request.records, request.error = records, None
         return True
 
-    def _commit(self, group: Sequence[_Append]) -> None:
+    def _append_asking(self, request: _Append) -> bool:
+        """Records a single event, or lets the process record it that holds the log, if there is nothing else to it."""
+        asking, one = self._journal.asking, request.plain()
+        if one is None or asking is None or self._blobs.any_waiting() or not names_nothing(one.event):
+            return False
+        payload, head = encode_event(one.event), self._head.state.head
+        answer = asking.ask(request_for(one, payload, self._actor, self._now_us()))
+        if answer.fate is Fate.SERVED:
+            failpoint("log.answered")
+            request.records = (record_of(answer, one, digest_of(payload), self._actor),)
+            request.error = None
+            return True
+        try:
+            if answer.fate is Fate.OPEN or not self._found(request, answer, digest_of(payload), head):
+                self._commit([request])
+        finally:
+            asking.release()
+        return True
+
+    def _found(self, request: _Append, answer: Answer, payload_hash: Digest, head: Seq) -> bool:
+        """Looks in the log for an event whose slot does not say whether it was recorded, while the log is held.
+
+        Raises:
+            LogUnavailable: an equal event was recorded since; whether it is this one, nobody can tell.
+        """
+        with self.held():
+            if answer.fate is Fate.TAKEN:
+                there = answer.seq <= self._head.state.head
+                record = self._reader.get(answer.seq) if there else None
+            else:
+                equal = "SELECT 1 FROM events WHERE seq > ? AND payload_hash = ? AND actor = ?"
+                if self._reader.query(equal, (head, payload_hash, self._actor)):
+                    raise _CUT_OFF
+                record = None
+        if record is None or record.hash != answer.hash:
+            return False
+        self._journal.checkpoint()  # who recorded it may have died before it was on the disk
+        request.records, request.error = (record,), None
+        return True
+
+    def _commit(self, group: Sequence[_Append], others: bool = True) -> None:
         with self.held():
             failpoint("log.locked")
             draft = self.draft()
@@ -140,10 +203,28 @@ class Appender:
             failpoint("log.decided")
             if failed and draft.staged:
                 raise failed[id(group[0])]  # so that nothing of it stays
+            asking = self._took_in(draft) if others else None
             if draft.rows or draft.staged:
                 self.write(draft)
+            if asking is not None:
+                asking.served()
         for request in group:
             request.error = failed.get(id(request))
+
+    def _took_in(self, draft: Draft) -> Asking | None:
+        """Drafts what other processes ask for; None if that is nothing."""
+        asking = self._journal.asking
+        if asking is None or draft.staged or any(row[1] in _LARGE_NAMES for row in draft.rows):
+            return None
+        drafted: list[tuple[Asked, Recorded]] = []
+        seen: set[int] = set()
+        while asked := asking.asked(seen):  # more may have come meanwhile
+            drafted += draft_asked(draft, asked)
+        if not drafted:
+            return None
+        self._took = True
+        asking.take(drafted)
+        return asking
 
     def _add_together(self, draft: Draft, group: Sequence[_Append]) -> bool:
         """Drafts single events as one batch, if all of them are that and all are accepted."""

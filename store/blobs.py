@@ -40,6 +40,9 @@ class BlobStore:
         """Known to be stored: a scan of thousands of unchanged files asks about each of them."""
         self._losses = 0
         """How often blobs were collected."""
+        self._all_own: bool | None = None
+        """Whether the database held none when first asked, so that all in it are known here, but for what others store
+        meanwhile, which does no harm when it is stored again; None: not yet asked."""
         self._lock = threading.Lock()
         self._emptying = threading.Lock()
         self._collections = Collections(reader, self.get)
@@ -77,16 +80,21 @@ class BlobStore:
                     self._waiting_bytes += len(compressed)
 
     def put_many(self, contents: Sequence[bytes]) -> list[Digest]:
-        """Stores several contents as ``put`` does, and asks once which of them are new.
+        """Stores several contents as ``put`` does; raises as ``put_hashed``."""
+        hashed = [(digest_of(content), content) for content in contents]
+        self.put_hashed(hashed)
+        return [digest for digest, _ in hashed]
+
+    def put_hashed(self, hashed: Sequence[tuple[Digest, bytes]]) -> None:
+        """Stores several contents, each given with its sha256, and asks once which of them are new.
 
         What waits is made durable now and then. So it is not for whoever holds the log.
 
         Raises:
             LogUnavailable: the disk is full or read-only.
         """
-        digests = [digest_of(content) for content in contents]
-        known = self._known_among(digests)
-        new = {digest: content for digest, content in zip(digests, contents, strict=True) if digest not in known}
+        known = self._met_among([digest for digest, _ in hashed])
+        new = {digest: content for digest, content in hashed if digest not in known}
         small = {digest: content for digest, content in new.items() if len(content) < FILE_BYTES_MIN}
         made = frames(list(small.values()))
         self._let_wait((digest, len(small[digest]), each) for digest, each in zip(small, made, strict=True))
@@ -98,7 +106,6 @@ class BlobStore:
                 self.on_full()  # one thread does, the others go on
             finally:
                 self._emptying.release()
-        return digests
 
     def put_parts(self, parts: Iterator[bytes], size: int) -> Digest:
         """Stores ``size`` bytes, at least ``FILE_BYTES_MIN``, that need not be in memory at once.
@@ -116,6 +123,15 @@ class BlobStore:
         """Says which of some blobs are neither stored nor on their way; for many at once far quicker than ``has``."""
         asked = set(digests)
         return {each for each in asked - self._known_among(asked) if not self._files.has(each)}
+
+    def _met_among(self, digests: Collection[Digest]) -> set[Digest]:
+        """As ``_known_among``; may leave out what another process has stored."""
+        if self._all_own is None:
+            self._all_own = not self._reader.any_blobs()
+        if not self._all_own:
+            return self._known_among(digests)
+        with self._lock:
+            return {each for each in digests if each in self._durable or each in self._waiting}
 
     def _known_among(self, digests: Collection[Digest]) -> set[Digest]:
         """As ``_known``, for many at once."""
@@ -272,11 +288,12 @@ class BlobStore:
         with self._lock:
             if digest in self._waiting:
                 return self._waiting[digest][1]
+        path = self._files.path(digest)
         content = self._reader.blob(digest)
         if content is not None:
             return content
         try:
-            return self._files.path(digest).read_bytes()
+            return path.read_bytes()
         except FileNotFoundError:
             raise self._missing(digest) from None
 

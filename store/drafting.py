@@ -72,6 +72,19 @@ class Draft:
         """Lets a large draft be written while it is made. One of which something is refused can then not be used."""
         self._stage = stage
 
+    def add_for(self, actor: str, at_us: int, one: Pending) -> Recorded:
+        """Drafts an event that another process asks for, at the time at which it asked.
+
+        Raises:
+            IllegalTransition: the machine does not accept it; the draft is as it was.
+        """
+        own = self._actor, self._now_us
+        self._actor, self._now_us = actor, lambda: at_us
+        try:
+            return self.add_all((one,))[0]
+        finally:
+            self._actor, self._now_us = own
+
     def add_all(self, pending: Sequence[Pending]) -> list[Recorded]:
         """Drafts some events together; gives what was recorded, now or under the same keys before.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -26,21 +26,28 @@ class FileLock:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._threads = threading.RLock()
-        self._depth = 0
-        self._fd = -1
+        self.depth = 0
+        self.fd = -1
+        """The open file; -1 before the first use."""
+        self.opened = 0
+        """How often it was opened."""
         self._process = 0
 
-    def acquire(self, *, blocking: bool = True) -> bool:
+    def acquire(self, *, blocking: bool = True, granted: Callable[[], object] | None = None) -> bool:
         """Takes the lock; with ``blocking=False`` says at once whether it could be had.
+
+        Args:
+            blocking: waits for it.
+            granted: called whenever the file is locked; a file that was removed is given up after that, for a new one.
 
         Raises:
             LogUnavailable: its file cannot be opened or locked.
         """
         if not self._threads.acquire(blocking):
             return False
-        if self._depth == 0:
+        if self.depth == 0:
             try:
-                self._take(blocking)
+                self._take(blocking, granted)
             except BlockingIOError:
                 self._threads.release()
                 return False
@@ -50,30 +57,35 @@ class FileLock:
                     f"the lock {self.path} cannot be taken: {error}. Nothing was done; the folder must be writable."
                 ) from error
             except BaseException:
+                with suppress(OSError):
+                    fcntl.flock(self.fd, fcntl.LOCK_UN)  # interrupted just after it was had
                 self._threads.release()
                 raise
-        self._depth += 1
+        self.depth += 1
         return True
 
-    def _take(self, blocking: bool) -> None:
+    def _take(self, blocking: bool, granted: Callable[[], object] | None) -> None:
         while True:
-            if self._fd < 0 or self._process != os.getpid():
+            if self.fd < 0 or self._process != os.getpid():
                 self._open()
-            fcntl.flock(self._fd, fcntl.LOCK_EX if blocking else fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(self._fd).st_nlink:
+            fcntl.flock(self.fd, fcntl.LOCK_EX if blocking else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if granted is not None:
+                granted()
+            if os.fstat(self.fd).st_nlink:
                 return
             self.close()  # somebody removed the file: others would lock another one
 
     def _open(self) -> None:
         self.close()
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.opened += 1
         self._process = os.getpid()
 
     def release(self) -> None:
         """Gives the lock back; the kernel does the same when the process dies."""
-        self._depth -= 1
-        if self._depth == 0:
-            fcntl.flock(self._fd, fcntl.LOCK_UN)
+        self.depth -= 1
+        if self.depth == 0:
+            fcntl.flock(self.fd, fcntl.LOCK_UN)
         self._threads.release()
 
     @contextmanager
@@ -87,7 +99,7 @@ class FileLock:
 
     def close(self) -> None:
         """Closes the file; the next use opens it again."""
-        fd, self._fd = self._fd, -1
+        fd, self.fd = self.fd, -1
         if fd >= 0:
             with suppress(OSError):
                 os.close(fd)

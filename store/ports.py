@@ -10,6 +10,8 @@ from msgspec import Struct
 
 from instar.fsm.words import Digest, Seq
 
+from .asking import Asking
+
 Row = tuple[Any, ...]
 """One row of a table, in the order of its columns."""
 
@@ -52,8 +54,8 @@ def contents_of(blobs: Blobs, digests: Sequence[Digest]) -> list[bytes]:
 class BlobIntake(Blobs, Protocol):
     """Takes in what a whole tree holds."""
 
-    def put_many(self, contents: Sequence[bytes], /) -> list[Digest]:
-        """Stores several contents as ``put`` does; may be called by several threads."""
+    def put_hashed(self, hashed: Sequence[tuple[Digest, bytes]], /) -> None:
+        """Stores several contents, each given with its sha256; may be called by several threads."""
 
     def put_parts(self, parts: Iterator[bytes], /, size: int) -> Digest:
         """Stores ``size`` bytes, over a MiB, that need not be in memory at once.
@@ -108,6 +110,10 @@ STAGED = 250
 
 class Journal(Protocol):
     """The one writing connection of a process to one log."""
+
+    @property
+    def asking(self) -> Asking | None:
+        """How processes record each other's events; None if they do not."""
 
     def exclusive(self, head: Seq) -> AbstractContextManager[Sequence[Row]]:
         """Holds the log against every other writer, of this machine or another.

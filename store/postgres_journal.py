@@ -42,6 +42,8 @@ class PostgresJournal:
     lock, whose waiters the server serves in order; it goes with the transaction, and so with a process that dies.
     """
 
+    asking = None
+
     def __init__(self, place: Place) -> None:
         self._place = place
         self._errors = driver().Error

@@ -240,6 +240,10 @@ class LogReader:
         """Says whether a blob is kept in the database."""
         return bool(self._all("SELECT 1 FROM blobs WHERE digest = ?", (digest,)))
 
+    def any_blobs(self) -> bool:
+        """Says whether any blob is kept in the database."""
+        return bool(self._all("SELECT size FROM blobs LIMIT 1"))
+
     def blobs_known(self, digests: Sequence[Digest]) -> set[Digest]:
         """Says which of some blobs are kept in the database."""
         known: set[Digest] = set()

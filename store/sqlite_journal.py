@@ -16,6 +16,7 @@ from sqlalchemy.pool import StaticPool
 from instar.fsm.errors import LogCorrupt, LogUnavailable, PositionConflict
 from instar.fsm.words import Digest, Seq
 
+from .asking import Asking
 from .failpoints import failpoint
 from .inserting import Inserter
 from .lock import FileLock
@@ -27,8 +28,6 @@ WAL_BYTES_MAX = 32 << 20
 """Past this size the write-ahead log is copied into the database and cut to nothing, readers permitting."""
 _LOOK_EVERY = 64
 """Commits between two looks at the size of the write-ahead log."""
-_SHARED_FOR = 256
-"""Appends after one of another process in which to expect more of them."""
 _CHUNK = 40
 """Rows in one statement: fewer calls of the driver, and the interpreter is free for other threads in each."""
 
@@ -70,6 +69,7 @@ class SqliteJournal:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = FileLock(path.with_name("log.lock"))
+        self.asking = Asking(self._lock)
         self._wal = path.with_name(f"{path.name}-wal")
         self._engine = create_engine(
             f"sqlite:///{path}", poolclass=StaticPool, connect_args={"check_same_thread": False}
@@ -86,10 +86,9 @@ class SqliteJournal:
         self._version = -1
         self._commits = 0
         self._inserter: Inserter | None = None
-        self._shared = 0
-        """Appends for which a look at what others recorded comes first."""
         try:
             with self._held():
+                self.asking.lay_out()
                 for pragma in _PRAGMAS:
                     self._driver.execute(f"PRAGMA {pragma}").close()
         except BaseException as error:
@@ -106,10 +105,16 @@ class SqliteJournal:
         self._acquire()
         driver = self._driver
         try:
+            alone = self.asking.alone
+            if not alone:
+                self.asking.close_gate()
             driver.execute("BEGIN IMMEDIATE")
-            if self._shared or self._others_wrote():
-                return driver.execute(_SELECT_NEW, (head,)).fetchall()
-            return ()
+            if alone and not self._others_wrote():
+                return ()
+            rows: list[Row] = driver.execute(_SELECT_NEW, (head,)).fetchall()
+            if rows:
+                self.asking.expect_others()
+            return rows
         except BaseException as error:
             self.end(failed=True)
             raise self._wrapped(error) if isinstance(error, sqlite3.Error) else error from error
@@ -123,7 +128,7 @@ class SqliteJournal:
                     self._inserter.finish()
         if self._driver.in_transaction:  # nothing was written, or it was refused
             self._driver.execute("ROLLBACK")
-        self._lock.release()
+        self.asking.release()
 
     def append(self, row: Row) -> bool:
         """Commits one event that was drafted from the head as this process knows it.
@@ -134,9 +139,6 @@ class SqliteJournal:
         Returns:
             False if the log is to be held and looked at: nothing was recorded.
         """
-        if self._shared:
-            self._shared -= 1
-            return False
         self._acquire()
         try:
             if self._driver.in_transaction:
@@ -147,7 +149,7 @@ class SqliteJournal:
             wrapped = self._wrapped(error)
             if not isinstance(wrapped, PositionConflict):
                 raise wrapped from error
-            self._shared = _SHARED_FOR
+            self.asking.expect_others()
             return False
         finally:
             self._lock.release()
@@ -306,6 +308,7 @@ class SqliteJournal:
                 self._driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             self._pooled.close()
             self._engine.dispose()
+        self.asking.close()
         self._lock.close()
 
     def _wrapped(self, error: sqlite3.Error) -> Exception:

@@ -199,9 +199,9 @@ class VectorIndex:
         places = self._graph.propose(units, min(width, len(self._graph)), threads=_threads(units))
         if places is None or places.shape[1] < k:
             return None
-        halves = units.astype(np.float16)
-        if len(halves) == 1:
-            near = places[0][: k + _SPARE]
+        halves = np.asarray(numkong.astype(units, "float16"))
+        if len(halves) == 1:  # a few steps, each in one call: such a search is short
+            near = places[0, : k + _SPARE]
             cosines = np.asarray(numkong.dot(halves[0], self._matrix.take(near, axis=0)))
             best = (-cosines).argsort()[:k]
             return near.take(best)[None], cosines.take(best)[None]

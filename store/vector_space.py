@@ -192,9 +192,9 @@ class VectorSpace:
         """Gives queries as rows of length one."""
         if queries.ndim == 2 and queries.shape[1] == self.dim:
             if len(queries) == 1:  # the one product finds what is not finite, too
-                square = float(queries[0] @ queries[0])
+                square = float(queries[0].dot(queries[0]))
                 if 0 < square < math.inf:
-                    unit: NDArray[np.float32] = queries / math.sqrt(square)
+                    unit: NDArray[np.float32] = queries * (1 / math.sqrt(square))
                     return unit
             elif np.isfinite(queries).all() and queries.any(axis=1).all():
                 return unit_rows(queries)

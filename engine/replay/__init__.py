@@ -1,8 +1,8 @@
 """Replay: the log folded again from its first event, every row compared with what the fold gives. Runs no effect.
 
-Each level (``levels.py``) includes those before it. Rows are verified in chunks (``chain.py``, ``folding.py``), a large
-log in ranges that several processes share (``ranges.py``, ``parallel.py``), and decisions are taken again with the same
-functions that took them (``decisions.py``).
+Each level (``levels.py``) includes those before it. Rows are verified many at a time, column by column (``chain.py``,
+``stretch.py``), and one by one where that says no (``folding.py``); a large log in ranges that several processes share
+(``ranges.py``, ``parallel.py``). Decisions are taken again with the same functions that took them (``decisions.py``).
 """
 
 from __future__ import annotations

@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import gc
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from instar.fsm.codec import decode_event
 from instar.fsm.errors import IllegalTransition, InstarError, ReplayDiverged
 from instar.fsm.evolve import evolve
-from instar.fsm.runs import RUN_TYPES, evolve_run
 from instar.fsm.state import FORM, AgentState, encode_state, form_of, state_digest
-from instar.fsm.words import ORIGIN, Digest, Seq
+from instar.fsm.words import Digest, Seq
+from instar.store.columns import columns_of, read_columns
 from instar.store.reader import LogReader, Row
 
-from .chain import Place, check_row, chunks, missing, whole
+from .chain import CHUNK, Place, check_row, chunks, missing, whole
 from .findings import Failure, RangeFound
 from .levels import Level
+from .stretch import DIGEST_EVERY, fold_stretch, readable
 
 if TYPE_CHECKING:
     from .decisions import Decider
 
-DIGEST_EVERY: Final = 64
-"""How often a row must hold the digest of the whole state."""
 MARK_EVERY: Final = 2048
-RUN_MIN: Final = 3
-"""Signals that are worth a step of their own."""
-
-_CYCLE, _BEFORE, _AFTER, _DIGEST = map(itemgetter, (4, 7, 8, 14))
-_FLAGS: Final = dict.fromkeys(RUN_TYPES, "s")
-_RUN: Final = re.compile(f"s{{{RUN_MIN},}}")
+_SETTLED_BYTES: Final = 16 << 20
 
 Watch = Callable[[Row, AgentState], None]
 
@@ -69,8 +61,8 @@ class Folding:
         failure = None
         try:
             with _no_collection():
-                for rows in chunks(self.reader, first, last):
-                    self._take(rows)
+                for begin in range(first, last + 1, CHUNK):
+                    self._take(Seq(begin), Seq(min(last, begin + CHUNK - 1)))
             if self.place.seq != last:
                 raise missing(Seq(self.place.seq + 1), None)
         except InstarError as error:
@@ -93,11 +85,37 @@ class Folding:
             failure=failure,
         )
 
-    def _take(self, rows: list[Row]) -> None:
-        contents = whole(rows, self.place)
-        if contents is not None:
-            self.place.move(rows[-1])
-            self._fold(rows, contents)
+    def _take(self, first: Seq, last: Seq) -> None:
+        """Verifies some hundred rows: all at once, and where something does not fit, or is not known, one by one."""
+        by_row = self._decider is not None or self._watch is not None
+        if not by_row and self._take_stretch(first, last):
+            self.events += last - first + 1
+            return
+        for rows in chunks(self.reader, first, last):
+            self._take_rows(rows)
+
+    def _take_stretch(self, first: Seq, last: Seq) -> bool:
+        """Verifies rows all at once; says whether they fit, and goes on behind them only if they do."""
+        columns = read_columns(self.reader, first, last)
+        if columns is None or not whole(columns, self.place):
+            return False
+        if self._level.includes(Level.TRANSITIONS):
+            folded = fold_stretch(self.state, columns, digests=self._digests)
+            if folded is None:
+                return False
+            self.state = folded.state
+            self.transitions += folded.transitions
+            self.digests += folded.digests
+        elif self._level.includes(Level.DECODE) and not readable(columns):
+            return False
+        self.place.go_behind(columns)
+        return True
+
+    def _take_rows(self, rows: list[Row]) -> None:
+        columns = columns_of(rows)
+        if columns is not None and whole(columns, self.place):
+            self.place.go_behind(columns)
+            self._fold(rows, [*columns.payloads])
         else:
             # Something does not fit: row by row, so that the first that does not is named, whatever it is.
             for row in rows:
@@ -106,47 +124,11 @@ class Folding:
         self.events += len(rows)
 
     def _fold(self, rows: list[Row], contents: list[bytes | None]) -> None:
-        if not self._level.includes(Level.TRANSITIONS):
-            if self._level.includes(Level.DECODE):
-                for row, content in zip(rows, contents, strict=True):
-                    decode_event(row[1], row[2], self._remains(row) if content is None else content)
-        elif self._decider is not None or self._watch is not None:
+        if self._level.includes(Level.TRANSITIONS):
             self._fold_each(rows, contents)
-        else:
-            done = 0
-            for first, last in runs_of(rows):
-                if first > done:
-                    self._fold_each(rows[done:first], contents[done:first])
-                if not self._fold_run(rows[first:last], contents[first:last]):
-                    self._fold_each(rows[first:last], contents[first:last])  # and name what does not fit
-                done = last
-            self._fold_each(rows[done:], contents[done:])
-
-    def _fold_run(self, rows: list[Row], contents: list[bytes | None]) -> bool:
-        """Folds signals that follow each other in one step; says whether all fits."""
-        state, count = self.state, len(rows)
-        number = state.cycle.number if state.cycle else 0
-        resting = [state.machine.value] * count
-        fits = (
-            state.head != ORIGIN
-            and None not in contents
-            and list(map(_BEFORE, rows)) == resting
-            and list(map(_AFTER, rows)) == resting
-            and list(map(_CYCLE, rows)) == [number] * count
-            and not any(map(_DIGEST, rows[:-1]))
-        )
-        if not fits:
-            return False
-        events: list[Any] = [
-            decode_event(row[1], row[2], content) for row, content in zip(rows, contents, strict=True) if content
-        ]
-        try:
-            folded = evolve_run(state, events)
-        except IllegalTransition:
-            return False
-        self._compare_digest(rows[-1][0], folded, rows[-1][14])
-        self.state = folded
-        return True
+        elif self._level.includes(Level.DECODE):
+            for row, content in zip(rows, contents, strict=True):
+                decode_event(row[1], row[2], self._remains(row) if content is None else content)
 
     def _fold_each(self, rows: list[Row], contents: list[bytes | None]) -> None:
         """Folds rows one by one, and compares each with the state before and after it."""
@@ -192,17 +174,6 @@ class Folding:
         return self.reader.remains(row[0]).encode()
 
 
-def runs_of(rows: list[Row]) -> Iterator[tuple[int, int]]:
-    """Yields where signals follow each other, ``RUN_MIN`` or more; a run ends where the digest of a state is due."""
-    flags = "".join([_FLAGS.get(row[1], " ") for row in rows])
-    for found in _RUN.finditer(flags):
-        first, end = found.span()
-        while end - first >= RUN_MIN:
-            last = min(end, first + DIGEST_EVERY - (rows[first][0] - 1) % DIGEST_EVERY)
-            yield first, last
-            first = last
-
-
 def _apart(row: Row, state: AgentState, folded: AgentState) -> ReplayDiverged:
     """Names the first column in which a row and the fold part."""
     seq, _, _, _, cycle, _, _, before, after, *_ = row
@@ -225,6 +196,9 @@ def _no_collection() -> Iterator[None]:
     """Keeps the garbage collector still: what a fold makes is freed by counting, and a scan of it costs more."""
     was_on = gc.isenabled()
     gc.disable()
+    # The columns of a stretch are large blocks. Once a larger one was freed, the C library takes them from its heap;
+    # until then it asks the kernel for each, which hands it out page by page.
+    bytes(_SETTLED_BYTES)
     try:
         yield
     finally:

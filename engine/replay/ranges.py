@@ -9,6 +9,7 @@ right, and the range is folded again from where the one before it ended.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import Final
 
 from instar.fsm.state import AgentState
@@ -22,7 +23,9 @@ from .levels import Level
 
 EVENTS_MIN: Final = 20_000
 """A range of fewer events is not worth its beginning."""
-RANGES_MAX: Final = 48
+PER_JOB: Final = 24
+"""Ranges for each process: few enough to be worth it, many enough that all end at about the same time."""
+RANGES_MAX: Final = 240
 
 Range = tuple[Seq, Seq]
 """The first and the last event of a range."""
@@ -38,13 +41,13 @@ def cut(reader: LogReader, first: Seq, last: Seq, level: Level, jobs: int) -> li
         level: a level that folds needs a saved state in front of each range.
         jobs: how many processes take part.
     """
-    count = min(jobs * 8, (last - first + 1) // EVENTS_MIN, RANGES_MAX)
+    count = min(jobs * PER_JOB, (last - first + 1) // EVENTS_MIN, RANGES_MAX)
     if jobs < 2 or count < 2:
         return [(first, last)]
     wanted = [first + (last - first + 1) * place // count for place in range(1, count)]
     if level.includes(Level.TRANSITIONS):
-        saved = [seq for seq, _ in reader.saved_digests() if first < seq < last]
-        wanted = [max((seq for seq in saved if seq < each), default=0) + 1 for each in wanted]
+        saved = [0, *(seq for seq, _ in reader.saved_digests() if first < seq < last)]
+        wanted = [saved[bisect_left(saved, each) - 1] + 1 for each in wanted]
     starts = sorted({Seq(each) for each in wanted if first < each <= last})
     return list(zip([first, *starts], [*(Seq(start - 1) for start in starts), last], strict=True))
 

@@ -1,4 +1,5 @@
-"""Processes that append to one log: ``python -m tests.crash.appenders race …`` to the end, ``nursery …`` until killed.
+"""Processes that append to one log: ``python -m tests.crash.appenders race …`` to the end, ``nursery …`` until killed,
+``on …`` until told to end.
 
 What an append returned goes into a file of the process, in one write: the kernel keeps it when the process is killed.
 """
@@ -12,6 +13,8 @@ import signal
 import sys
 import threading
 import time
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,14 +65,47 @@ def race(path: Path, name: str, count: int) -> None:
     log.close()
 
 
+# ---- until told to end -----------------------------------------------------------------------------------------------
+
+
+def on(path: Path, notes: Path, name: str) -> None:
+    """Appends without keys, so that whoever holds the log may record it, until standard input ends."""
+    log = EventLog(path, actor=name)
+    ended = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    _append_unkeyed(log, notes / name, name, ended.is_set)
+    log.close()
+
+
+def _append_unkeyed(log: EventLog, place: Path, name: str, ended: Callable[[], bool]) -> None:
+    file = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    number = 0
+    while not ended():
+        record = log.append(feedback(number, task_type=name))
+        os.write(file, f"{number} {record.seq} {record.hash}\n".encode())
+        number += 1
+
+
 # ---- until killed ----------------------------------------------------------------------------------------------------
 
 
-def nursery(path: Path, notes: Path, slots: int, kills: int, seed: int) -> None:
-    """Keeps ``slots`` processes appending and kills one after the other, ``kills`` times, at random moments."""
+def nursery(path: Path, notes: Path, slots: int, kills: int, seed: int, keyed: int) -> None:
+    """Keeps ``slots`` processes appending and kills one after the other, ``kills`` times, at random moments.
+
+    Args:
+        path: the log.
+        notes: the folder of what was acknowledged.
+        slots: how many processes.
+        kills: how many are killed before the end.
+        seed: of the moments and of who is killed.
+        keyed: 0 appends without keys, so that processes record each other's events; but for the first one, which goes
+            the longer way.
+    """
     rng = random.Random(seed)
-    children = {slot: _child(path, notes, slot) for slot in range(slots)}
-    while len(list(notes.iterdir())) < slots * THREADS:  # until each has begun
+    children = {slot: _child(path, notes, slot, bool(keyed)) for slot in range(slots)}
+    while len(list(notes.iterdir())) < (slots * THREADS if keyed else slots):  # until each has begun
         time.sleep(0.01)
     for _ in range(kills):
         time.sleep(rng.random() * 0.06)
@@ -77,24 +113,28 @@ def nursery(path: Path, notes: Path, slots: int, kills: int, seed: int) -> None:
         os.kill(children[slot], signal.SIGKILL)
         _, status = os.waitpid(children[slot], 0)
         assert os.WIFSIGNALED(status), f"an appender ended by itself: {status}"
-        children[slot] = _child(path, notes, slot)
+        children[slot] = _child(path, notes, slot, bool(keyed))
     for child in children.values():
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
 
 
-def _child(path: Path, notes: Path, slot: int) -> int:
+def _child(path: Path, notes: Path, slot: int, keyed: bool) -> int:
     """Forks an appender; nothing was opened before, so it shares nothing with its siblings."""
     child = os.fork()
     if child:
         return child
     try:
         log = EventLog(path, actor=f"slot{slot}")
+        if not keyed and slot:
+            _append_unkeyed(log, notes / f"{os.getpid()}", str(os.getpid()), lambda: False)
         threads = [threading.Thread(target=_append_on, args=(log, notes, f"{slot}.{n}")) for n in range(THREADS)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(1)
 
@@ -121,5 +161,7 @@ def _append_on(log: EventLog, notes: Path, name: str) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "race":
         race(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+    elif sys.argv[1] == "on":
+        on(Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])
     else:
         nursery(Path(sys.argv[2]), Path(sys.argv[3]), *map(int, sys.argv[4:]))

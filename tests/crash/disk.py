@@ -1,13 +1,14 @@
 """A disk whose power can be cut: what was written, and what of it is sure to be there afterwards.
 
-What a file holds is durable by an fsync of that file alone, a name by an fsync of the folder that holds it. All else
-may be kept, dropped, or kept in part, in any order. That is stricter than ext4, and is all that POSIX promises.
+What a file holds is durable by an fsync of that file alone, a name by an fsync of the folder that holds it; a syncfs is
+both for all. All else may be kept, dropped, or kept in part, in any order. That is stricter than ext4, and is all that
+POSIX promises.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path, PurePosixPath
@@ -218,7 +219,9 @@ class Disk:
             case "mmap":
                 if call.arguments[4].partition("<")[0] != "-1" and "MAP_SHARED" in call.arguments[3]:
                     self._refuse(call, call.arguments[4])
-            case "fsync" | "fdatasync" | "close" | "sync_file_range":  # the last is a hint, and promises nothing
+            case (
+                "fsync" | "fdatasync" | "syncfs" | "close" | "sync_file_range"
+            ):  # the last is a hint, and promises nothing
                 pass
             case _:
                 for argument in (*call.arguments, f"<{call.result_path}>"):
@@ -306,20 +309,38 @@ class Disk:
     def begin_sync(self, call: Call) -> Callable[[], None] | None:
         """Notes what an fsync will cover: what was made before it began. Gives what is to be done when it ends."""
         path = self.below(described(call.arguments[0])[1])
-        node = self.find(path) if path is not None else None
-        if path is None or node is None:
+        if path is None or call.arguments[0].endswith("(deleted)"):
             return None
-        kind = kind_of_sync(path, isinstance(node, Folder))
+        node = self.find(path)
+        if node is None:
+            return None
+        whole = call.name == "syncfs"
+        kind = "whole file system" if whole else kind_of_sync(path, isinstance(node, Folder))
         self.syncs[kind] = self.syncs.get(kind, 0) + 1
         if kind in self.ignored:
             return None
-        made, found = node.made(), node
+        covered = [(each, each.made()) for each in (self._everything() if whole else (node,))]
 
         def finish() -> None:
             self.moved += 1
-            found.sync(made)
+            for each, made in covered:
+                each.sync(made)
 
         return finish
+
+    def _everything(self) -> Iterator[File | Folder]:
+        """Yields whatever is there or may come back after a power cut."""
+        seen: set[int] = set()
+        left: list[File | Folder] = [self.top]
+        while left:
+            node = left.pop()
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            yield node
+            if isinstance(node, Folder):
+                changed = (each for names in node.pending for each in names.values() if each is not None)
+                left += [*node.live.values(), *node.durable.values(), *changed]
 
     # ---- cutting the power -----------------------------------------------------------------------------------------
 

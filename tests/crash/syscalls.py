@@ -16,8 +16,8 @@ from functools import cache
 from pathlib import Path
 
 TRACED = (
-    "open,openat,creat,close,write,pwrite64,writev,pwritev,pwritev2,fsync,fdatasync,sync_file_range,msync,truncate,"
-    "ftruncate,fallocate,rename,renameat,renameat2,link,linkat,symlink,symlinkat,unlink,unlinkat,mkdir,mkdirat,rmdir,"
+    "open,openat,creat,close,write,pwrite64,writev,pwritev,pwritev2,fsync,fdatasync,syncfs,sync_file_range,msync,"
+    "truncate,ftruncate,fallocate,rename,renameat,renameat2,link,linkat,symlink,symlinkat,unlink,unlinkat,mkdir,mkdirat,rmdir,"
     "lseek,dup,dup2,dup3,mmap,sendfile,copy_file_range"
 )
 BYTES_MAX = 8 << 20

@@ -279,7 +279,11 @@ SCENARIOS = {
 """By what a failpoint's name begins with, the longest first; the effects of a cycle are in test_worker_killed.py."""
 
 
-ELSEWHERE = {"reembed.kept": "engine/test_search.py", "train.step": "crash/test_training_killed.py"}
+ELSEWHERE = {
+    "reembed.kept": "engine/test_search.py",
+    "train.step": "crash/test_training_killed.py",
+    **dict.fromkeys(("log.asked", "log.answered", "log.taken", "log.served"), "crash/test_asking_killed.py"),
+}
 """Failpoints inside one effect, which a test of that effect kills at."""
 
 

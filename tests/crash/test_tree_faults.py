@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +39,11 @@ class Faults:
     errors: Counter[str] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)
 
+    def add(self, other: Faults) -> None:
+        """Takes in what was made to fail elsewhere."""
+        for mine, theirs in ((self.at, other.at), (self.errors, other.errors), (self.ends, other.ends)):
+            mine.update(theirs)
+
     def __str__(self) -> str:
         places = ", ".join(f"{name} {count}" for name, count in self.at.most_common())
         errors = ", ".join(f"{name} {count}" for name, count in sorted(self.errors.items()))
@@ -48,6 +55,12 @@ class Faults:
 def forked() -> Iterator[Forked]:
     with Forked() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def servers(forked: Forked) -> Iterator[tuple[Forked, ...]]:
+    with Forked() as second:
+        yield forked, second
 
 
 def fail_everywhere(
@@ -84,6 +97,39 @@ def fail_everywhere(
     return counted
 
 
+def fail_side_by_side(
+    scene: Scene, servers: Sequence[Forked], folder: Path, faults: Sequence[tuple[Site, str, str]], *, back: int
+) -> Faults:
+    """As ``fail_everywhere``, by several servers at once: most of the time of each goes by in waiting for a child."""
+
+    def part(number: int) -> Faults:
+        mine = faults[number :: len(servers)]
+        return fail_everywhere(scene, servers[number], folder / f"tried{number}", mine, back=back)
+
+    counted = Faults()
+    with ThreadPoolExecutor(len(servers)) as threads:
+        for one in threads.map(part, range(len(servers))):
+            counted.add(one)
+    return counted
+
+
+def differing(sites: Iterable[Site]) -> list[Site]:
+    """Leaves out what lies within a run of the same call on the same file, as when SQLite writes the pages of a commit.
+
+    The first and the last of each run stay: between the others nothing else happened.
+    """
+    kept: list[Site] = []
+    for _, run in itertools.groupby(sites, lambda site: (site.name, _file(site))):
+        first, *others = run
+        kept += [first, *others[-1:]]
+    return kept
+
+
+def _file(site: Site) -> str:
+    found = re.search(r"\((\d+<[^>]*>)", site.what)
+    return found[1] if found else site.what
+
+
 def _told_clearly(ended: Ended, *, mute: bool) -> None:
     """An error is one sentence of ours, with an exit code that the documentation names; no bug's traceback.
 
@@ -111,12 +157,21 @@ def test_call_of_each_kind_that_fails_is_told_and_loses_nothing(forked: Forked, 
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.__name__)
 def test_every_call_that_fails_is_told_and_loses_nothing(
-    scene: Callable[[Path, Forked], Scene], error: str, lasting: str, forked: Forked
+    scene: Callable[[Path, Forked], Scene], error: str, lasting: str, servers: tuple[Forked, ...]
 ) -> None:
     """Each error at each call; then, as on a disk that stays full, at each call and at all of its kind after it."""
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as place:
-        prepared = scene(Path(place), forked)
-        sites = prepared.sites(forked, Path(place) / "tried")
+        prepared = scene(Path(place), servers[0])
+        sites = differing(prepared.sites(servers[0], Path(place) / "tried"))
         faults = [(site, error, lasting) for site in sites]
-        counted = fail_everywhere(prepared, forked, Path(place) / "tried", faults, back=8)
+        counted = fail_side_by_side(prepared, servers, Path(place), faults, back=8)
+    assert counted.at.total() == len(sites)
     print(f"\n{prepared.name}: {counted}")
+
+
+def test_calls_that_differ_are_the_ends_of_each_run() -> None:
+    names = ["1<wal>"] * 4 + ["2<db>"] + ["1<wal>"] * 2
+    sites = [Site("pwrite64", number, f'7 pwrite64({name}, "", 1, 0)') for number, name in enumerate(names, 1)]
+    sites.insert(2, Site("fsync", 1, "7 fsync(1<wal>) = 0"))
+    assert [site.number for site in differing(sites)] == [1, 2, 1, 3, 4, 5, 6, 7]
+    assert [site.number for site in differing(sites[3:5] + sites[3:5])] == [3, 4]

@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from instar.engine.initialize import initialize
+from instar.engine.mounts import file_system
 from instar.engine.rollback import finish_begun
 from instar.engine.runtime import Runtime
 from instar.engine.undo import undo
@@ -24,6 +27,7 @@ from tests.crash.disk import Content, Disk
 from tests.crash.power import Verdict, build, cut_everywhere
 from tests.crash.probes import Found
 from tests.crash.syscalls import Call, record
+from tests.crash.tree_scenes import MEMORY
 from tests.engine.agents import PROJECT
 from tests.engine.edits import put, remove
 
@@ -50,6 +54,10 @@ OLD: Tree = {
 }
 
 
+MANY = 40
+"""Files enough for one call that makes the whole file system durable."""
+
+
 @dataclass
 class Recorded:
     """A rollback as it ran, and the workspace before it."""
@@ -57,30 +65,59 @@ class Recorded:
     root: Path
     before: Path
     calls: list[Call]
+    old: Tree
+    new: Tree
 
     def cut(self, *, without: str = "", randoms: int = 0, every: int = 1, first_only: bool = False) -> Verdict:
         disk = Disk(self.root, [without] if without else [])
         disk.hold(disk.top, self.before)
-        return cut_everywhere(self.calls, disk, randoms=randoms, every=every, first_only=first_only, look_at=recovered)
+        return cut_everywhere(
+            self.calls, disk, randoms=randoms, every=every, first_only=first_only, look_at=self.recovered
+        )
+
+    def recovered(self, root: Path, content: Content) -> Found:
+        """Opens a crash state as the next process would; says what is neither old nor new, or cannot be taken back."""
+        build(root, content)
+        problems = []
+        try:
+            runtime = Runtime(root, actor="test")
+            try:
+                begun = bool(runtime.reader.tail(1, [RollbackStarted]))
+                finish_begun(runtime)
+                if standing(root) != (self.new if begun else self.old):
+                    problems.append(f"the log says {'new' if begun else 'old'}; there is {_short(standing(root))}")
+                if begun:
+                    undo(runtime)
+                    if standing(root) != self.old:
+                        problems.append(f"taken back, there is {_short(standing(root))}")
+            finally:
+                runtime.close()
+        except Exception as error:  # whatever it is: nothing is recovered
+            problems.append(f"it cannot be recovered: {error!r}")
+        finally:
+            shutil.rmtree(root)
+        return Found(problems=tuple(problem.replace(str(root), "ROOT") for problem in problems))
 
 
-def recorded_rollback(folder: Path) -> Recorded:
+def recorded_rollback(folder: Path, old: Tree, new: Tree) -> Recorded:
     (root := folder / "agent").mkdir()
-    for path, content in NEW.items():
+    for path, content in new.items():
         put(root, path.encode(), ("file", 0o644, content))
     initialize(root, with_model=False)
-    for path in NEW:
+    for path in new:
         remove(root / path)
-    for path, content in OLD.items():
+    for path, content in old.items():
         put(root, path.encode(), ("file", 0o644, content))
-    remove(root / "added")
+    for place in [*root.iterdir()]:
+        if place.is_dir() and not any(each.is_file() for each in place.rglob("*")):
+            remove(place)
     shutil.copytree(root, folder / "before")
     command = [sys.executable, "-m", "instar.engine.cli.main", "rollback", "1", "-y", "-C", str(root)]
     calls = record(command, folder / "trace", cwd=PROJECT)
-    assert standing(root) == NEW
+    assert standing(root) == new
     below = (str(root), "".join(f"\\x{byte:02x}" for byte in str(root).encode()))
     ours = [call for call in calls if any(path in text for path in below for text in _texts(call))]
-    return Recorded(root, folder / "before", ours)
+    return Recorded(root, folder / "before", ours, old, new)
 
 
 def _texts(call: Call) -> list[str]:
@@ -92,43 +129,45 @@ def standing(root: Path) -> Tree:
     return {name: path.read_bytes() for name, path in found.items() if not name.startswith((".instar", "run/"))}
 
 
-def recovered(root: Path, content: Content) -> Found:
-    """Opens a crash state as the next process would; says what is neither old nor new, or cannot be taken back."""
-    build(root, content)
-    problems = []
-    try:
-        runtime = Runtime(root, actor="test")
-        try:
-            begun = bool(runtime.reader.tail(1, [RollbackStarted]))
-            finish_begun(runtime)
-            if standing(root) != (NEW if begun else OLD):
-                problems.append(f"the log says {'new' if begun else 'old'}; there is {_short(standing(root))}")
-            if begun:
-                undo(runtime)
-                if standing(root) != OLD:
-                    problems.append(f"taken back, there is {_short(standing(root))}")
-        finally:
-            runtime.close()
-    except Exception as error:  # whatever it is: nothing is recovered
-        problems.append(f"it cannot be recovered: {error!r}")
-    finally:
-        shutil.rmtree(root)
-    return Found(problems=tuple(problem.replace(str(root), "ROOT") for problem in problems))
-
-
 def _short(tree: Tree) -> dict[str, bytes]:
     return {path: content[:8] for path, content in tree.items()}
 
 
 @pytest.fixture(scope="module")
 def rollback(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
-    return recorded_rollback(tmp_path_factory.mktemp("power"))
+    return recorded_rollback(tmp_path_factory.mktemp("power"), OLD, NEW)
 
 
 def test_power_cut_in_a_rollback_leaves_it_wholly_old_or_wholly_new(rollback: Recorded) -> None:
     verdict = rollback.cut(every=9)
     assert not verdict.losses, verdict.losses[:3]
     assert verdict.different > 10
+
+
+@pytest.fixture(scope="module")
+def of_many() -> Iterator[Recorded]:
+    """A rollback of many files, in memory: there the whole file system is always synced at once."""
+    if file_system(MEMORY) != "tmpfs":
+        pytest.skip(f"{MEMORY} is no tmpfs")
+    old = {f"folder{number}/file.py": b"old %d" % number for number in range(MANY)}
+    new = {path: content.replace(b"old", b"new") for path, content in old.items()}
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        yield recorded_rollback(Path(folder), old, new)
+
+
+def test_power_cut_in_a_rollback_of_many_files_leaves_it_wholly_old_or_wholly_new(of_many: Recorded) -> None:
+    verdict = of_many.cut(every=150)
+    assert not verdict.losses, verdict.losses[:3]
+    assert verdict.syncs["whole file system"] > 0
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(3600)
+def test_power_cut_anywhere_in_a_rollback_of_many_files_leaves_it_wholly_old_or_wholly_new(of_many: Recorded) -> None:
+    verdict = of_many.cut(randoms=1)
+    print(f"\nrollback of {MANY} files: {verdict}")
+    assert not verdict.losses, verdict.losses[:3]
+    assert of_many.cut(without="whole file system", first_only=True).losses, "the model cannot tell"
 
 
 @pytest.mark.torture

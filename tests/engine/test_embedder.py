@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,7 @@ from instar.engine import embedding_way as module
 from instar.engine.embedder import CHARS_MAX, MiniLMEmbedder, Precision, prepare
 from instar.engine.environment import of_model
 from instar.engine.lanes import can_part
-from instar.engine.model_runs import PACKAGES, Backend, Run, Tokens
+from instar.engine.model_runs import PACKAGES, Backend, Run, RunTexts, Tokens
 from instar.engine.sentence_model import load_sentence_model
 from instar.engine.vector_cache import VectorCache, key_of
 from instar.fsm.errors import ConfigError, EffectFailedError
@@ -193,11 +194,35 @@ def test_backend_that_cannot_serve_is_replaced_by_torch(
 
 
 @pytest.mark.model
+@pytest.mark.parametrize("fault", ["absent", "differs", "fails"])
+def test_model_that_cannot_go_without_padding_runs_as_its_library_runs_it(
+    embedder: MiniLMEmbedder, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    def run(texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        if fault == "fails":
+            raise RuntimeError("no such operator")
+        return np.ones((len(texts), 384), np.float32)
+
+    def made(model: object, *, small: bool) -> RunTexts:
+        if fault == "absent":
+            raise AttributeError("no such operator")
+        return run
+
+    monkeypatch.setattr(module, "packed_run", made)
+    own = MiniLMEmbedder(embedder.folder, SPACE)
+    assert (own.embed(MIXED) * embedder.embed(MIXED)).sum(axis=1).min() > module.COSINE_MIN
+    assert own.precision == embedder.precision
+    for number, text in enumerate(MIXED):
+        np.testing.assert_array_equal(own.embed([text])[0], own.embed(MIXED)[number])
+
+
+@pytest.mark.model
 def test_model_whose_own_call_differs_from_encode_is_left_to_the_library(
     embedder: MiniLMEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = module._library_rows(load_sentence_model(embedder.folder), TEXTS, 384)
     monkeypatch.setattr(module, "torch_run", lambda model: lambda tokens, mask: np.ones((len(tokens), 384), np.float32))
+    monkeypatch.setattr(module, "packed_run", lambda model, small: lambda texts: np.ones((len(texts), 384), np.float32))
     own = MiniLMEmbedder(embedder.folder, SPACE)
     np.testing.assert_allclose(own.embed(TEXTS), wanted, atol=1e-6)
     assert own.precision == "float32"

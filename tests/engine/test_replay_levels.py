@@ -12,13 +12,13 @@ import msgspec
 import pytest
 
 from instar.engine.replay import Level, level_of, ranges, replay
-from instar.engine.replay.chain import CHUNK, Place, check_row, chunks, linked, whole
+from instar.engine.replay.chain import CHUNK, Place, check_row, chunks, whole
 from instar.engine.replay.judges import Judges
 from instar.engine.replay.parallel import verify_ranges
-from instar.fsm.chain import link
 from instar.fsm.errors import ConfigError, InstarError, LogCorrupt, ReplayDiverged, UnknownEvent
 from instar.fsm.state import state_digest
 from instar.fsm.words import Seq
+from instar.store.columns import read_columns
 from instar.store.log import EventLog, Pending
 from instar.store.reader import LogReader
 from tests.engine.agents import PROJECT, code_only, instar
@@ -59,26 +59,14 @@ def altered(log: EventLog, folder: Path, *statements: str) -> LogReader:
 # ---- the chain -----------------------------------------------------------------------------------------------------
 
 
-def test_text_of_a_row_is_that_of_the_chain(log: EventLog) -> None:
-    names = (
-        "seq version recorded_at_us cycle cause actor state_before state_after key payload_hash prev_hash state_digest"
-    )
-    places = [0, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 14]
-    rows = [row for chunk in chunks(log.reader, Seq(1), log.reader.head()) for row in chunk]
-    expected = [
-        link(kind=row[1], **{name: row[place] for name, place in zip(names.split(), places, strict=True)})
-        for row in rows
-    ]
-    assert linked(rows) == expected == [row[13] for row in rows]
-    assert {row[9] is None for row in rows} == {row[5] is None for row in rows} == {True, False}
-
-
-def test_whole_chunk_and_single_rows_agree(log: EventLog) -> None:
+def test_whole_stretch_and_single_rows_agree(log: EventLog) -> None:
     place, single = Place(), Place()
     for rows in chunks(log.reader, Seq(1), log.reader.head()):
-        contents = whole(rows, place)
-        assert contents == [check_row(row, single) for row in rows]
-        place.move(rows[-1])
+        columns = read_columns(log.reader, rows[0][0], rows[-1][0])
+        assert columns is not None
+        assert whole(columns, place)
+        assert columns.payloads == [check_row(row, single) for row in rows]
+        place.go_behind(columns)
     assert (place.seq, place.hash, place.at_us) == (single.seq, single.hash, single.at_us)
 
 
@@ -239,7 +227,7 @@ def test_shared_replay_finds_what_a_single_one_does(log: EventLog, level: Level)
 
 @pytest.mark.usefixtures("taker")
 def test_shared_replay_names_the_first_of_two_faults(log: EventLog, tmp_path: Path) -> None:
-    later = "UPDATE events SET actor = 'somebody' WHERE seq = 1050"
+    later = "UPDATE events SET actor = 'somebody' WHERE seq = 2050"
     earlier = "UPDATE events SET state_after = 'Training' WHERE seq = 300"
     reader = altered(log, tmp_path / "altered", later, earlier)
     for jobs in (1, 2):

@@ -122,10 +122,10 @@ def test_failed_store_is_an_error_and_never_an_old_tree(runtime: Runtime, monkey
     tree = runtime.state.tree
     (runtime.workspace.root / "notes.txt").write_text("changed\n")
 
-    def full(_contents: list[bytes]) -> None:
+    def full(_hashed: list[tuple[str, bytes]]) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(runtime.blobs, "put_many", full)
+    monkeypatch.setattr(runtime.blobs, "put_hashed", full)
     with pytest.raises(OSError, match="No space left"):
         rescan(runtime)
     assert runtime.state.tree == tree

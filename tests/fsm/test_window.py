@@ -26,6 +26,39 @@ def test_window_is_the_end_of_a_sequence_from_any_older_one(steps: list[tuple[in
         assert hash(window) == hash(Window(plain))
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 100), st.lists(TEXTS, min_size=1, max_size=9), st.integers(1, 7)), max_size=40)
+)
+def test_window_with_several_texts_is_the_one_with_each_after_the_other(
+    steps: list[tuple[int, list[str], int]],
+) -> None:
+    states: list[tuple[Window, tuple[str, ...]]] = [(Window(), ())]
+    for origin, texts, size_max in steps:
+        window, plain = states[origin % len(states)] if origin < 50 else states[-1]
+        extended = window.extended(texts, size_max)
+        if len(set(texts)) < len(texts) or set(texts) & set(plain):
+            assert extended is None
+        if extended is None:  # told so, or not told at once
+            extended = window
+            for text in texts:
+                extended = extended.pushed(text, size_max)
+        states.append((extended, (*plain, *texts)[-size_max:]))
+    for window, plain in states:
+        assert (tuple(window), tuple(window.texts), len(window)) == (plain, plain, len(plain))
+        assert {text for text in (f"t{n}" for n in range(12)) if text in window} == set(plain)
+
+
+def test_new_texts_are_taken_at_once() -> None:
+    window = Window(["a"])
+    extended = window.extended(["b", "c"], 2)
+    assert extended is not None
+    assert (tuple(extended), tuple(window)) == (("b", "c"), ("a",))
+    assert "a" not in extended
+    beside = window.extended(["d"], 2)
+    assert beside is not None
+    assert (tuple(beside), tuple(extended)) == (("a", "d"), ("b", "c"))
+
+
 def test_windows_of_two_threads_do_not_mix() -> None:
     origin = Window(["a"])
     found: list[Window] = []

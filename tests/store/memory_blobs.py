@@ -18,8 +18,9 @@ class OneByOne(ABC):
     @abstractmethod
     def has(self, digest: Digest) -> bool: ...
 
-    def put_many(self, contents: Sequence[bytes]) -> list[Digest]:
-        return [self.put(content) for content in contents]
+    def put_hashed(self, hashed: Sequence[tuple[Digest, bytes]]) -> None:
+        for digest, content in hashed:
+            assert self.put(content) == digest
 
     def put_parts(self, parts: Iterator[bytes], size: int) -> Digest:
         content = b"".join(parts)

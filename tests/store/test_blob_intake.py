@@ -116,7 +116,9 @@ def test_large_file_is_captured_in_little_memory(tmp_path: Path) -> None:
     stored.close()
 
 
-@pytest.mark.parametrize("name", ["\0" * 64, "../" * 21 + "x", "ab/../../../../etc/passwd", ""])
+@pytest.mark.parametrize(
+    "name", ["\0" * 64, "../" * 21 + "x", "ab/../../../../etc/passwd", ""], ids=["nul", "up", "down", "empty"]
+)
 def test_name_that_is_no_digest_is_followed_nowhere(log: EventLog, name: str) -> None:
     with pytest.raises(BlobMissing):
         log.blobs.get(Digest(name))
