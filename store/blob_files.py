@@ -30,7 +30,7 @@ class BlobFiles:
         Raises:
             BlobMissing: what should be a digest is none, as a damaged database may hold; it is no path to follow.
         """
-        if not digest.isalnum():
+        if not isinstance(digest, str) or not digest.isalnum():  # a damaged row may hold anything
             raise BlobMissing(f"{digest!r} names no blob: the log's file is damaged. Run `instar verify`.")
         return self.folder / digest[:2] / digest[2:]
 
