@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 RESULTS = Path(__file__).parent / "results"
@@ -55,7 +56,7 @@ def summarize(rows: Sequence[Row]) -> None:
         if row.measures:
             table.add_row(row.work, row.against, *(_lines(row.measures, cell) for cell in (_ratio, _goal, _reached)))
         else:
-            table.add_row(row.work, row.against, "–", "–", row.note)
+            table.add_row(row.work, row.against, "–", "–", escape(row.note))
     console = Console()
     if not console.is_terminal:
         console.width = 130
