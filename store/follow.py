@@ -59,6 +59,7 @@ class Follower:
             raise ConfigError(f"a follower's name has 1 to {_NAME_CHARS_MAX} characters, not {len(name)}")
         self._reader, self._name, self._record, self._poll_s = reader, name, record, poll_s
         self._stopped = threading.Event()
+        self._ending = False
         self.position = self._resume(start)
         """The last event that was given."""
 
@@ -92,7 +93,7 @@ class Follower:
         """Waits until there is more; False when the time is up or the follower was stopped."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         token = -1
-        while not self._stopped.is_set():
+        while not (self._ending or self._stopped.is_set()):
             fresh = self._reader.changed_token()
             if fresh != token and self._reader.head() > self.position:
                 return True
@@ -105,7 +106,14 @@ class Follower:
 
     def __iter__(self) -> Iterator[Recorded]:
         while self.wait():
-            yield from self.ready()
+            for record in self.ready():
+                yield record
+                if self._ending:
+                    return
+
+    def stop_soon(self) -> None:
+        """Ends the iteration after the event in hand, or within a poll; takes no lock, so that a signal may call it."""
+        self._ending = True
 
     def stop(self) -> None:
         """Ends the iteration, from any thread."""

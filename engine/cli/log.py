@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -93,17 +93,18 @@ def _follow(workspace: Path | None, count: int, kinds: Collection[str], name: st
 
         reader = reader_at(workspace)
         first = Seq(max(1, reader.head() - count + 1))
-        with suppress(KeyboardInterrupt):
-            _show(Follower(reader, None, start=first, record=lambda _name, _record: None), kinds, as_json=as_json)
+        _show(Follower(reader, None, start=first, record=lambda _name, _record: None), kinds, as_json=as_json)
         reader.close()
         return
     runtime = runtime_at(workspace)
-    with suppress(KeyboardInterrupt):
-        _show(runtime.log.follow(name), kinds, as_json=as_json, remember=True)
+    _show(runtime.log.follow(name), kinds, as_json=as_json, remember=True)
     runtime.close()
 
 
 def _show(follower: Follower, kinds: Collection[str], *, as_json: bool, remember: bool = False) -> None:
+    """Shows events until Ctrl-C: as an exception within a statement, SQLite would take it for a refusal."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, lambda *_: follower.stop_soon())
     for record in follower:
         if not kinds or type(record.event).__name__ in kinds:
             line = msgspec.json.encode(plain(_row(record))).decode() if as_json else _line(record)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -248,7 +249,9 @@ def test_followed_log_shows_new_events_and_remembers_the_cursor(tmp_path: Path) 
     def followed(until: int) -> list[int]:
         command = [sys.executable, "-m", "instar.engine.cli.main", "log", "-f", "--cursor", "index", "--json"]
         environ = {**os.environ, "PYTHONPATH": str(PROJECT)}
-        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, env=environ)
+        # What a shell starts in the background ignores SIGINT, and so would its children.
+        heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, env=environ, preexec_fn=heard)
         assert process.stdout is not None
         seen: list[int] = []
         while not seen or seen[-1] < until:
