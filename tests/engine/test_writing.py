@@ -60,7 +60,7 @@ def test_files_are_written_to_their_folders(
     before = open_files()
     write_all(fd, blobs, writings)
     assert look(tmp_path) == expected
-    assert open_files() == before
+    assert open_files() <= before  # what earlier tests left may be closed meanwhile
 
 
 @pytest.mark.parametrize("count", [3, FILES])
@@ -71,7 +71,7 @@ def test_file_that_the_store_lacks_is_an_error_and_nothing_stays_open(tmp_path: 
     before, threads = open_files(), set(threading.enumerate())
     with pytest.raises(BlobMissing):
         write_all(fd, blobs, writings)
-    assert open_files() == before
+    assert open_files() <= before  # what earlier tests left may be closed meanwhile
     assert set(threading.enumerate()) <= threads
 
 
