@@ -29,8 +29,6 @@ _DIRTY_BYTES_MAX = 32 << 20
 """On all file systems together. A slow disk writes so much in a third of a second."""
 _DIRTY = re.compile(rb"^(?:Dirty|Writeback): +(\d+) kB$", re.MULTILINE)
 _MEMORY = "/proc/meminfo"
-_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPEN_MAX = 128
 _THREADS = 16
 _THREADS_FROM = 8
 _QUICK_S = 0.000_1
@@ -61,59 +59,30 @@ def write_out(fd: int) -> None:
         _sync_file_range(fd, 0, 0, _WRITE_OUT)
 
 
-class Written:
-    """Files that were just written into an open folder. It opens them: then the syncing needs the interpreter least.
+def sync_names(fd: int, names: Sequence[bytes]) -> None:
+    """Makes files durable that were just written into an open folder, and the folder's own names.
 
     Args:
-        fd: the folder, open since before the files were written, and until they are synced.
+        fd: the folder, open since before the files were written.
         names: the files.
 
     Raises:
-        OSError: one cannot be opened.
+        OSError: something could not be written.
     """
+    if sync_all(fd, len(names)):
+        return
 
-    def __init__(self, fd: int, names: Sequence[bytes]) -> None:
-        self._folder, self._names = fd, names
-        self._open: list[int] = []
-        if len(names) <= _OPEN_MAX:
-            try:
-                for name in names:
-                    self._open.append(os.open(name, _OPEN_FILE, dir_fd=fd))
-            except BaseException:
-                self._close()
-                raise
-
-    def sync(self) -> None:
-        """Makes them durable, and the folder's own names; called once.
-
-        Raises:
-            OSError: something could not be written.
-        """
-        try:
-            if sync_all(self._folder, len(self._names)):
-                return
-            sync_each([*(self._open or self._names), self._folder], self._sync)
-        finally:
-            self._close()
-
-    def _sync(self, file: int | bytes) -> None:
-        if isinstance(file, int):
-            os.fsync(file)
+    def sync(name: bytes | None) -> None:
+        if name is None:
+            os.fsync(fd)
             return
-        opened = os.open(file, _OPEN_FILE, dir_fd=self._folder)
+        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
         try:
-            os.fsync(opened)
+            os.fsync(file)
         finally:
-            os.close(opened)
+            os.close(file)
 
-    def _close(self) -> None:
-        while self._open:
-            os.close(self._open.pop())
-
-
-def sync_names(fd: int, names: Sequence[bytes]) -> None:
-    """Makes files in an open folder durable, and the folder's own names; raises as ``Written``."""
-    Written(fd, names).sync()
+    sync_each([*names, None], sync)
 
 
 def sync_each(what: Sequence[T], sync: Callable[[T], None]) -> None:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from instar.fsm.errors import BlobCorrupt, InputRefused
-from instar.fsm.words import Digest, digest_of
+from instar.fsm.words import Digest
 from instar.store.paths import ancestors, check_path
 from instar.store.ports import Blobs
 from instar.store.tree_changes import TreeChanges
@@ -121,11 +121,6 @@ def write_plan(blobs: Blobs, plan: Plan) -> Digest:
     """
     _check(plan)
     return blobs.put(_encoder.encode(plan))
-
-
-def plan_digest(plan: Plan) -> Digest:
-    """Names a plan as ``write_plan`` would, and stores nothing."""
-    return digest_of(_encoder.encode(plan))
 
 
 def read_plan(blobs: Blobs, digest: Digest) -> Plan:

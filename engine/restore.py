@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from .beneath import Beneath, Obstacle, exchange, find, kind_at, rename_noreplac
 from .bytecode import forget
 from .plan import Plan, Step, make_plan, read_plan, write_plan
 from .plan_check import check_plan
-from .staging import ATTEMPTS, Filling, Staging, slot
+from .staging import ATTEMPTS, Staging, fill, slot
 
 _NOT_EMPTY = {errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, errno.ENOTDIR, errno.ENOENT}
 
@@ -59,30 +59,15 @@ def stage(root: Path, staging: Path, plan: Plan, blobs: Blobs) -> bool:
     """
     if plan.moves_nothing:
         return True
-    if not staging.exists():
-        begin_staging(root, staging, plan, blobs)()
-        return True
-    with explained(root), Beneath(root) as beneath, Staging(staging, blobs) as slots:
-        _Run(beneath, slots, plan).stage()
-    return False
-
-
-def begin_staging(root: Path, staging: Path, plan: Plan, blobs: Blobs) -> Callable[[], None]:
-    """Writes every file of a plan into its staging folder, which is not there yet; raises as ``stage``.
-
-    Returns:
-        What makes it durable, to be called once; it raises as this does.
-    """
-    with explained(root), Beneath(root) as beneath:
-        staging.parent.mkdir(parents=True, exist_ok=True)
-        _check_device(beneath, staging.parent)
-        filling = Filling(staging, blobs, plan)
-
-    def settle() -> None:
-        with explained(root):
-            filling.settle()
-
-    return settle
+    with _explained(root), Beneath(root) as beneath:
+        if not staging.exists():
+            staging.parent.mkdir(parents=True, exist_ok=True)
+            _check_device(beneath, staging.parent)
+            fill(staging, blobs, plan)
+            return True
+        with Staging(staging, blobs) as slots:
+            _Run(beneath, slots, plan).stage()
+        return False
 
 
 def roll_forward(root: Path, staging: Path, plan: Plan, blobs: Blobs, *, fresh: bool = False) -> list[Displaced]:
@@ -108,7 +93,7 @@ def roll_forward(root: Path, staging: Path, plan: Plan, blobs: Blobs, *, fresh: 
     """
     if plan.moves_nothing:
         return []
-    with explained(root), Beneath(root) as beneath, Staging(staging, blobs) as slots:
+    with _explained(root), Beneath(root) as beneath, Staging(staging, blobs) as slots:
         run = _Run(beneath, slots, plan, fresh=fresh)
         if not fresh:
             run.stage()
@@ -288,12 +273,7 @@ class _Run:
 
 
 @contextmanager
-def explained(root: Path) -> Iterator[None]:
-    """Says of an error what it means for the restore of a folder.
-
-    Raises:
-        EffectFailedError: in place of an OSError.
-    """
+def _explained(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from instar.fsm.decisions import Return, return_to
-from instar.fsm.errors import BlobMissing, Diverged, InstarError, PositionConflict
+from instar.fsm.errors import BlobMissing, Diverged, PositionConflict
 from instar.fsm.events import PARTS, Part, RollbackFinished
 from instar.fsm.record import Recorded
 from instar.fsm.retention import SAFETY
@@ -26,7 +25,6 @@ from .runtime import Runtime
 from .snapshot import taken
 from .space_switch import Switch, prepare_switch
 from .staging import sweep
-from .staging_ahead import Ahead
 from .watcher import rescan
 
 ATTEMPTS = 4
@@ -102,23 +100,16 @@ def carry_out(
     workspace = runtime.workspace
     with runtime.files.held():
         sweep(workspace.staging, runtime.blobs)
-        before = runtime.state.head
-        likely = seen if seen is not None else _likely(runtime, target, asked)
-        with Ahead(workspace.root, workspace.staging, likely.plan if likely else None, runtime.blobs) as ahead:
-            rescan(runtime)  # whatever is brought back: the safety snapshot names what stands
-            if likely is None or likely is seen or runtime.state.head != before:
-                likely = plan_from(runtime, runtime.state, runtime.state.tree, target, asked)
-            planned = likely
-            check_digest(planned, digest)
-            if seen is not None:
-                check_same(planned, seen)
-            check_plan(workspace.root, planned.plan, runtime.blobs, contents=False)
-            if planned.checkpoint and planned.checkpoint != planned.checkpoint_now:
-                runtime.models.folder(planned.checkpoint)
-            content = write_plan(runtime.blobs, planned.plan)
-            fresh = ahead.take(content) or stage(
-                workspace.root, workspace.staging / content, planned.plan, runtime.blobs
-            )
+        rescan(runtime)  # whatever is brought back: the safety snapshot names what stands
+        planned = plan_from(runtime, runtime.state, runtime.state.tree, target, asked)
+        check_digest(planned, digest)
+        if seen is not None:
+            check_same(planned, seen)
+        check_plan(workspace.root, planned.plan, runtime.blobs, contents=False)
+        if planned.checkpoint and planned.checkpoint != planned.checkpoint_now:
+            runtime.models.folder(planned.checkpoint)
+        content = write_plan(runtime.blobs, planned.plan)
+        fresh = stage(workspace.root, workspace.staging / content, planned.plan, runtime.blobs)
         failpoint("rollback.staged")
         try:
             begun = _begin(runtime, planned, content)
@@ -142,13 +133,6 @@ def carry_out(
         paths=asked.paths,
         undoes=asked.undoes,
     )
-
-
-def _likely(runtime: Runtime, target: Seq, asked: Return) -> RollbackPlan | None:
-    """Plans from the tree that was recorded last; None if that does not go, which is told after the look."""
-    with suppress(InstarError):
-        return plan_from(runtime, runtime.state, runtime.state.tree, target, asked)
-    return None
 
 
 def _safety(seq: Seq) -> str:

@@ -26,7 +26,7 @@ from instar.store.ports import Blobs
 from instar.store.trees import Entry
 
 from .beneath import Obstacle, find, names, read
-from .flush import Written, sync_names
+from .flush import sync_names
 from .held_open import look_closely
 from .open_beneath import OPEN_FOLDER
 from .plan import Plan, Step
@@ -208,54 +208,29 @@ class Staging:
         return found.st_mode, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-class Filling:
-    """A staging folder that is new: all that a plan puts in place is written when it is made, and durable when settled.
-
-    Args:
-        folder: the staging folder, which is not there yet.
-        blobs: the store.
-        plan: the plan.
+def fill(folder: Path, blobs: Blobs, plan: Plan) -> None:
+    """Writes all that a plan puts in place into its staging folder, which is not there yet; durable when it returns.
 
     Raises:
         OSError: the disk is full, or not writable; nothing is left.
         BlobMissing, BlobCorrupt: the store lacks a file; nothing is left.
     """
-
-    def __init__(self, folder: Path, blobs: Blobs, plan: Plan) -> None:
-        self.folder = folder
-        self._part = folder.with_name(folder.name + _PART)
-        steps = [(index, step) for index, step in enumerate(plan.steps) if step.target is not None]
-        shutil.rmtree(self._part, ignore_errors=True)
-        self._part.mkdir(parents=True)
+    part = folder.with_name(folder.name + _PART)
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    steps = [(index, step) for index, step in enumerate(plan.steps) if step.target is not None]
+    try:
+        fd = os.open(part, OPEN_FOLDER)
         try:
-            self._fd = os.open(self._part, OPEN_FOLDER)
-            try:
-                _write(self._fd, blobs, steps, slot)
-                self._written = Written(self._fd, [slot(index) for index, step in steps if not _is_link(step)])
-            except BaseException:
-                os.close(self._fd)
-                raise
-        except BaseException:
-            self.drop()
-            raise
-
-    def settle(self) -> None:
-        """Makes it durable, and names it; raises as the making does."""
-        try:
-            try:
-                self._written.sync()
-            finally:
-                os.close(self._fd)
-            self._part.rename(self.folder)
-            sync_folder(self.folder.parent)
-        except BaseException:
-            self.drop()
-            raise
-
-    def drop(self) -> None:
-        """Gives the room back: the disk may be full."""
-        for folder in (self._part, self.folder):
-            shutil.rmtree(folder, ignore_errors=True)
+            _write(fd, blobs, steps, slot)
+            sync_names(fd, [slot(index) for index, step in steps if not _is_link(step)])
+        finally:
+            os.close(fd)
+        part.rename(folder)
+        sync_folder(folder.parent)
+    except BaseException:  # gives the room back: the disk may be full
+        shutil.rmtree(part, ignore_errors=True)
+        raise
 
 
 def sweep(parent: Path, blobs: Blobs) -> None:

@@ -19,7 +19,7 @@ Block = tuple[str, list[str]]
 """An answer, and some texts of it that come into a batch together."""
 
 NEAR_MAX = 32
-TOGETHER = 6
+NEIGHBOURS = 6
 """Answers near each other that are drawn at a time."""
 _CHUNK = 1024
 
@@ -82,7 +82,7 @@ def batches_by_topic(
         while len(drawn) < round(share * size):
             drawn.append(by_chance())
             others = (answer for answer in near.get(blocks[drawn[-1]][0], ()) if waiting.get(answer))
-            room = min(TOGETHER - 1, round(share * size) - len(drawn))
+            room = min(NEIGHBOURS - 1, round(share * size) - len(drawn))
             drawn += [take(answer) for answer, _ in zip(others, range(room), strict=False)]
         drawn += [by_chance() for _ in range(size - len(drawn))]
         batches.append([text for number in drawn for text in blocks[number][1]])

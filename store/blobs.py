@@ -79,12 +79,6 @@ class BlobStore:
                     self._waiting[digest] = (size, compressed)
                     self._waiting_bytes += len(compressed)
 
-    def put_many(self, contents: Sequence[bytes]) -> list[Digest]:
-        """Stores several contents as ``put`` does; raises as ``put_hashed``."""
-        hashed = [(digest_of(content), content) for content in contents]
-        self.put_hashed(hashed)
-        return [digest for digest, _ in hashed]
-
     def put_hashed(self, hashed: Sequence[tuple[Digest, bytes]]) -> None:
         """Stores several contents, each given with its sha256, and asks once which of them are new.
 

@@ -23,7 +23,6 @@ from tests.engine.candidates import ROWS_MIN, bring_candidate
 from tests.engine.one_space import live_texts, right_vector
 from tests.engine.tiny_model import tiny_model
 
-"""So many that no training begins by itself."""
 TEXTS = ["open a file", "sort a list", "parse json", "zip 2 lists", "read stdin?", "x" * 50, "[1, 2, 3]", "a b c d e f"]
 ASKED = ["how to open files", "json!", "sorted(x)"]
 TURNS, THREADS, CLOSE = 2, 2, 3e-3
@@ -81,6 +80,7 @@ def _asked_meanwhile(runtime: Runtime, other: Digest) -> list[tuple[str, list[Fo
             _await_answers(answers, threads)
             roll_back(runtime, before, only=("checkpoint",))
             assert runtime.state.checkpoint == base
+            _await_answers(answers, threads)
     finally:
         done.set()
         for thread in threads:

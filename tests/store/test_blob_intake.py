@@ -22,8 +22,14 @@ from tests.store.logs import feedback
 CONTENTS = [b"", b"a", b"a", *(b"%d" % n * 999 for n in range(40)), bytes(FILE_BYTES_MIN), b"a"]
 
 
+def stored(log: EventLog, contents: list[bytes]) -> list[Digest]:
+    hashed = [(digest_of(content), content) for content in contents]
+    log.blobs.put_hashed(hashed)
+    return [digest for digest, _ in hashed]
+
+
 def test_many_are_stored_as_each_alone(log: EventLog) -> None:
-    digests = log.blobs.put_many(CONTENTS)
+    digests = stored(log, CONTENTS)
     assert digests == [digest_of(content) for content in CONTENTS]
     assert [log.blobs.get(digest) for digest in digests] == CONTENTS
     log.append(feedback(1))
@@ -33,7 +39,7 @@ def test_many_are_stored_as_each_alone(log: EventLog) -> None:
 
 
 def test_many_are_read_as_each_alone_whether_they_wait_or_are_stored(log: EventLog) -> None:
-    digests = log.blobs.put_many(CONTENTS)
+    digests = stored(log, CONTENTS)
     assert log.blobs.get_many(digests) == CONTENTS
     log.append(feedback(1))
     assert log.blobs.get_many(digests) == CONTENTS
@@ -48,7 +54,7 @@ def test_many_are_read_as_each_alone_whether_they_wait_or_are_stored(log: EventL
 def test_damaged_one_among_many_is_named(
     log: EventLog, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes]
 ) -> None:
-    digests = log.blobs.put_many(CONTENTS)
+    digests = stored(log, CONTENTS)
     log.append(feedback(1))
     bad = digests[9]
     damaged = damage(log.reader.blobs([bad])[bad])
@@ -65,7 +71,7 @@ def test_damaged_one_among_many_is_named(
 def test_what_waits_is_made_durable_before_it_fills_the_memory(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blobs_module, "WAITING_BYTES_MAX", 100)
     head = log.reader.head()
-    digests = log.blobs.put_many([os.urandom(200) for _ in range(9)])
+    digests = stored(log, [os.urandom(200) for _ in range(9)])
     assert log.blobs.waiting() == {}
     assert log.reader.blobs_known(digests) == set(digests)
     assert log.reader.head() == head
@@ -110,10 +116,10 @@ def test_large_file_is_captured_in_little_memory(tmp_path: Path) -> None:
     command = [sys.executable, "-c", script, str(tmp_path / "agent")]
     printed = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "."})
     assert int(printed.stdout) < 100 * 1024  # KiB, for a file of 160 MiB
-    stored = EventLog(tmp_path / "agent" / ".instar" / "log.db")
+    kept = EventLog(tmp_path / "agent" / ".instar" / "log.db")
     with (tmp_path / "agent" / "large.bin").open("rb") as file:
-        assert stored.blobs.is_file(Digest(hashlib.file_digest(file, "sha256").hexdigest()))
-    stored.close()
+        assert kept.blobs.is_file(Digest(hashlib.file_digest(file, "sha256").hexdigest()))
+    kept.close()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a rollback stages before it has looked, and what it removes after it is done."""
+"""What a rollback makes durable at once, and what it removes after it is done."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from instar.engine import flush, spent, staging
 from instar.engine.rollback import roll_back
 from instar.engine.runtime import Runtime
 from instar.engine.staging import sweep
-from instar.engine.staging_ahead import Ahead
 from instar.engine.watcher import rescan
 from instar.fsm.errors import EffectFailedError
 from tests.engine.agents import code_only, contents
@@ -27,19 +26,6 @@ def runtime(tmp_path: Path) -> Runtime:
         (runtime.workspace.root / f"m{number}.py").write_text(f"x = {number}\n")
     rescan(runtime)
     return runtime
-
-
-@pytest.fixture
-def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    told: list[bool] = []
-    take = Ahead.take
-
-    def noted(self: Ahead, content: str) -> bool:
-        told.append(take(self, content))  # type: ignore[arg-type]
-        return told[-1]
-
-    monkeypatch.setattr(Ahead, "take", noted)
-    return told
 
 
 def edit(runtime: Runtime) -> tuple[int, object]:
@@ -57,36 +43,16 @@ def left(runtime: Runtime) -> list[Path]:
     return list(runtime.workspace.staging.iterdir())
 
 
-def test_what_the_log_foretells_is_staged_before_the_look(runtime: Runtime, taken: list[bool]) -> None:
-    head, before = edit(runtime)
-    roll_back(runtime, head)
-    assert taken == [True]
-    assert contents(runtime.workspace.root) == before
-    assert not left(runtime)
-
-
-def test_edit_that_nobody_saw_yet_makes_another_plan_and_is_kept(runtime: Runtime, taken: list[bool]) -> None:
-    head, before = edit(runtime)
-    (runtime.workspace.root / "m3.py").write_text("typed since\n")
-    edited = contents(runtime.workspace.root)
-    done = roll_back(runtime, head)
-    assert taken == [False]
-    assert contents(runtime.workspace.root) == before
-    assert not left(runtime)
-    roll_back(runtime, f"snapshot:{done.safety}")
-    assert contents(runtime.workspace.root) == edited
-
-
-def test_disk_that_fails_while_it_is_staged_ahead_is_told_and_nothing_moves(
+def test_disk_that_fails_while_it_is_staged_is_told_and_nothing_moves(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     head, _ = edit(runtime)
     edited = contents(runtime.workspace.root)
 
-    def failing(_: object) -> None:
+    def failing(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(staging.Written, "sync", failing)
+    monkeypatch.setattr(staging, "sync_names", failing)
     with pytest.raises(EffectFailedError, match="No space left"):
         roll_back(runtime, head)
     assert contents(runtime.workspace.root) == edited
