@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from instar.fsm.errors import ConfigError
 from instar.fsm.words import Digest
 from instar.store.ports import BlobIntake
-from instar.store.tree_nodes import Entry, Node, NodeReader, check_names, encode_node
+from instar.store.tree_nodes import Entry, Node, NodeReader, encode_node
 from instar.store.trees import Tree
 
 from .ignore import Ignore
@@ -128,7 +128,7 @@ class Capture:
         files: dict[str, Entry] = {}
         folders: set[str] = set()
         for path, place in every_place(self.root_place):
-            files.update((path + name, seen.entry()) for name, seen in place.rows.items())
+            files.update((path + name, seen.entry) for name, seen in place.rows.items())
             if path and not (place.rows or place.folders or place.unmanaged):
                 folders.add(path[:-1])
         return Tree(files=files, folders=frozenset(folders), unmanaged=self.unmanaged())
@@ -175,6 +175,7 @@ class Capture:
     def _write(self, intake: Intake) -> Digest:
         """Stores the nodes of the folders that changed, and waits for all that is on its way into the store."""
         made: list[tuple[Place, Digest]] = []
+        intake.compress_beside()
         root = self.root_place.node or self._encode(self.root_place, "", made, intake)
         intake.drain()
         for place, digest in made:
@@ -187,9 +188,8 @@ class Capture:
             name: below.node or self._encode(below, f"{path}{name}/", made, intake)
             for name, below in place.folders.items()
         }
-        files = {name: seen.entry() for name, seen in place.rows.items()}
+        files = {name: seen.entry for name, seen in place.rows.items()}
         node = Node(files=files, folders=folders, unmanaged=dict(place.unmanaged))
-        check_names((*files, *folders), path)
         digest = intake.add(encode_node(node, path.removesuffix("/")))
         self.nodes.keep(digest, node)
         made.append((place, digest))
@@ -198,11 +198,11 @@ class Capture:
     def _forget_lost(self) -> bool:
         """Forgets what was seen of everything that the store does not hold; says whether there was such a thing."""
         places = list(every_place(self.root_place))
-        named = {seen.blob for seen in self._rows()} | {place.node for _, place in places if place.node}
+        named = {seen.entry.blob for seen in self._rows()} | {place.node for _, place in places if place.node}
         lost = self.blobs.lacking(named)
         for _, place in places if lost else ():
             place.node = None
             for name, seen in place.rows.items():
-                if seen.blob in lost:
+                if seen.entry.blob in lost:
                     place.rows[name] = replace(seen, settled=False)
         return bool(lost)

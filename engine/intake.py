@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from instar.fsm.words import Digest, digest_of
@@ -12,6 +13,8 @@ from instar.store.ports import BlobIntake
 _BATCH_BYTES = 1 << 20
 _ALONE_BYTES = 4 << 20
 """So little is stored at the end by the thread that reads it: others that take turns with it cost more than they do."""
+_BESIDE_BYTES = 256 << 10
+"""From so much on a thread is worth its start where the one that reads has other work meanwhile."""
 _AHEAD_BYTES = 32 << 20
 """What may wait for a thread: what bounds the memory."""
 
@@ -43,6 +46,17 @@ class Intake:
             self._send()
         return digest
 
+    def compress_beside(self) -> None:
+        """Begins to store what was read, while the caller goes on; says nothing of whether that succeeds."""
+        if self._next_bytes < _BESIDE_BYTES:
+            return
+        if self._threads is None:
+            # Asked here which are new, a thread takes turns with the caller at its end alone.
+            batch, size = self._taken()
+            self._run(self.blobs.prepared(batch), size)
+        else:
+            self._send()
+
     def drain(self) -> None:
         """Waits until all is stored.
 
@@ -50,9 +64,9 @@ class Intake:
             InstarError, OSError: something could not be stored.
         """
         try:
-            batch, self._next, self._next_bytes = self._next, [], 0
+            batch, _ = self._taken()
             if batch:
-                self.blobs.put_hashed(batch)
+                self.blobs.prepared(batch)()
             while self._running:
                 self._collect()
         finally:
@@ -64,14 +78,21 @@ class Intake:
             self._threads.shutdown(cancel_futures=True)
             self._threads = None
 
-    def _send(self) -> None:
+    def _taken(self) -> tuple[list[tuple[Digest, bytes]], int]:
         batch, size, self._next, self._next_bytes = self._next, self._next_bytes, [], 0
+        return batch, size
+
+    def _send(self) -> None:
+        batch, size = self._taken()
+        self._run(lambda: self.blobs.prepared(batch)(), size)
+
+    def _run(self, store: Callable[[], None], size: int) -> None:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1)), thread_name_prefix="instar-intake")
         while self._running and self._ahead_bytes + size > _AHEAD_BYTES:
             self._collect()
         self._ahead_bytes += size
-        self._running.append((size, self._threads.submit(self.blobs.put_hashed, batch)))
+        self._running.append((size, self._threads.submit(store)))
 
     def _collect(self) -> None:
         size, stored = self._running.popleft()

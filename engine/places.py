@@ -18,17 +18,27 @@ class Seen(Struct, frozen=True, gc=False, array_like=True):
 
     Attributes:
         mode: all of ``st_mode``.
+        entry: what a tree says of it.
         settled: it was older than the scan that saw it, so that its times would tell a later change (see
             ``stat_cache``).
     """
 
     mtime_ns: int
     ctime_ns: int
-    size: int
     inode: int
     mode: int
-    blob: Digest
+    entry: Entry
     settled: bool
+
+    @classmethod
+    def of(cls, status: os.stat_result, blob: Digest, *, settled: bool) -> Seen:
+        """Notes a status and the blob of the content that it belongs to."""
+        mode = status.st_mode
+        if stat.S_ISLNK(mode):
+            entry = Entry("link", MODE_BITS, blob, status.st_size)
+        else:
+            entry = Entry("file", mode & MODE_BITS, blob, status.st_size)
+        return cls(status.st_mtime_ns, status.st_ctime_ns, status.st_ino, mode, entry, settled)
 
     def is_of(self, status: os.stat_result) -> bool:
         """Says whether ``status`` proves that the same content still stands there."""
@@ -37,19 +47,9 @@ class Seen(Struct, frozen=True, gc=False, array_like=True):
             and self.ctime_ns == status.st_ctime_ns
             and self.inode == status.st_ino
             and self.mtime_ns == status.st_mtime_ns
-            and self.size == status.st_size
+            and self.entry.size == status.st_size
             and self.mode == status.st_mode
         )
-
-    def entry(self) -> Entry:
-        """Gives what a tree says of it."""
-        if stat.S_ISLNK(self.mode):
-            return Entry("link", MODE_BITS, self.blob, self.size)
-        return Entry("file", self.mode & MODE_BITS, self.blob, self.size)
-
-    def says_the_same(self, other: Seen) -> bool:
-        """Says whether a tree would say the same of both."""
-        return self.blob == other.blob and self.entry() == other.entry()
 
 
 class FolderSeen(Struct, frozen=True, gc=False, array_like=True):
@@ -107,7 +107,7 @@ class Place(Struct, array_like=True):
     def take(self, name: str, seen: Seen) -> None:
         """Notes a file or link."""
         old = self.rows.get(name)
-        if old is None or not old.says_the_same(seen):
+        if old is None or old.entry != seen.entry:
             self.drop(name)
             self.node = None
         self.rows[name] = seen

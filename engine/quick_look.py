@@ -70,7 +70,7 @@ def _look(fd: int, prefix: str, place: Place, found: dict[str, bool]) -> None:
             row.ctime_ns != status.st_ctime_ns
             or row.inode != status.st_ino
             or row.mtime_ns != status.st_mtime_ns
-            or row.size != status.st_size
+            or row.entry.size != status.st_size
             or row.mode != status.st_mode
             or not row.settled
         ):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from instar.fsm.words import Digest, digest_of
 from instar.store.paths import DEPTH_MAX, encode_path
+from instar.store.tree_nodes import check_names
 
 from .ignore import SECRET
 from .intake import Intake
@@ -209,6 +210,8 @@ class Scan:
             if os.fstat(inner.fd()).st_dev != self._device:
                 here.place.leave_out(name, "another file system")
                 return
+            if known is None:
+                check_names((name,), here.raw)
             here.place.take_folder(name, inner.place)
             self._visit(inner, anew or known is None)
         except Lost as lost:
@@ -247,27 +250,29 @@ class Scan:
         elif isinstance(found, str):
             place.leave_out(name, found)
         elif isinstance(found, Stored):
-            place.take(name, self._as_seen(found.status, found.blob))
+            self._took(here, name, found.status, found.blob)
         else:
             digest = digest_of(found.content)
             if not self._is_as_seen(place.rows.get(name), found, digest):
                 self.intake.add(found.content, digest)
-            place.take(name, self._as_seen(found.status, digest))
+            self._took(here, name, found.status, digest)
+
+    def _took(self, here: Folder, name: str, status: os.stat_result, blob: Digest) -> None:
+        if name not in here.place.rows:
+            check_names((name,), here.raw)
+        here.place.take(name, self._as_seen(status, blob))
 
     def _is_as_seen(self, known: Seen | None, found: Content, digest: Digest) -> bool:
         """Says whether a content is the one that was seen there before, and so is in the store.
 
         It is often read again only because it was young then.
         """
-        if known is None or self._full or not self._capture.trusted or digest != known.blob:
+        if known is None or self._full or not self._capture.trusted or digest != known.entry.blob:
             return False
         return stat.S_IFMT(found.status.st_mode) == stat.S_IFMT(known.mode)
 
     def _as_seen(self, status: os.stat_result, blob: Digest) -> Seen:
-        times = status.st_mtime_ns, status.st_ctime_ns
-        return Seen(
-            *times, status.st_size, status.st_ino, status.st_mode, blob, is_settled(*times, self._scanned_at_ns)
-        )
+        return Seen.of(status, blob, settled=is_settled(status.st_mtime_ns, status.st_ctime_ns, self._scanned_at_ns))
 
     # ---- rules -----------------------------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ class _Saved(Struct, frozen=True, array_like=True):
     root: Place
 
 
-_VERSION = 2
+_VERSION = 3
 _decoder = msgspec.msgpack.Decoder(_Saved)
 
 

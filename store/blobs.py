@@ -7,7 +7,8 @@ a file, durable before the event commits. Nothing is ever hard-linked out of the
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import zstandard
@@ -79,16 +80,18 @@ class BlobStore:
                     self._waiting[digest] = (size, compressed)
                     self._waiting_bytes += len(compressed)
 
-    def put_hashed(self, hashed: Sequence[tuple[Digest, bytes]]) -> None:
-        """Stores several contents, each given with its sha256, and asks once which of them are new.
+    def prepared(self, hashed: Sequence[tuple[Digest, bytes]]) -> Callable[[], None]:
+        """Asks once which of several contents are new, each given with its sha256.
 
-        What waits is made durable now and then. So it is not for whoever holds the log.
-
-        Raises:
-            LogUnavailable: the disk is full or read-only.
+        Returns:
+            What stores them, to be called once, by any thread. What waits is made durable now and then, so it is not
+            for whoever holds the log. It raises LogUnavailable if the disk is full or read-only.
         """
         known = self._met_among([digest for digest, _ in hashed])
         new = {digest: content for digest, content in hashed if digest not in known}
+        return partial(self._put_all, new)
+
+    def _put_all(self, new: Mapping[Digest, bytes]) -> None:
         small = {digest: content for digest, content in new.items() if len(content) < FILE_BYTES_MIN}
         made = frames(list(small.values()))
         self._let_wait((digest, len(small[digest]), each) for digest, each in zip(small, made, strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable
 
@@ -54,8 +54,12 @@ def contents_of(blobs: Blobs, digests: Sequence[Digest]) -> list[bytes]:
 class BlobIntake(Blobs, Protocol):
     """Takes in what a whole tree holds."""
 
-    def put_hashed(self, hashed: Sequence[tuple[Digest, bytes]], /) -> None:
-        """Stores several contents, each given with its sha256; may be called by several threads."""
+    def prepared(self, hashed: Sequence[tuple[Digest, bytes]], /) -> Callable[[], None]:
+        """Asks which of several contents are new, each given with its sha256; may be called by several threads.
+
+        Returns:
+            What stores them, to be called once, by any thread.
+        """
 
     def put_parts(self, parts: Iterator[bytes], /, size: int) -> Digest:
         """Stores ``size`` bytes, over a MiB, that need not be in memory at once.

@@ -100,7 +100,7 @@ class _Walk:
     def _files(self, prefix: str, old: Node, new: Node, reason: str | None) -> None:
         for name, entry in new.files.items():
             was = old.files.get(name)
-            if was != entry:
+            if was is not entry and was != entry:
                 self.changes.append(Change(prefix + name, was, entry))
         for name, entry in old.files.items():
             if name not in new.files:

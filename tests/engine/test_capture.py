@@ -134,12 +134,22 @@ def test_folder_swapped_for_a_link_to_itself_is_a_link(tmp_path: Path) -> None:
     assert as_wanted(capture.scan(), blobs) == {b"p/q": ("link", 0o777, os.fsencode(tmp_path / "q"))}
 
 
-def test_many_files_are_stored_by_threads_as_by_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("limit", ["_ALONE_BYTES", "_BESIDE_BYTES"])
+def test_many_files_are_stored_by_threads_as_by_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
     build(tmp_path, {f"p{n % 7}/f{n}".encode(): ("file", 0o644, b"%d" % (n % 90)) for n in range(300)})
     alone = scan(tmp_path, MemoryBlobs())
-    monkeypatch.setattr(intake, "_ALONE_BYTES", 0)
-    before = set(threading.enumerate())
-    assert scan(tmp_path, MemoryBlobs()) == alone
+    monkeypatch.setattr(intake, limit, 0)
+    before, storing = set(threading.enumerate()), set[str]()
+
+    class Noted(MemoryBlobs):
+        def put(self, content: bytes) -> Digest:
+            storing.add(threading.current_thread().name)
+            return super().put(content)
+
+    assert scan(tmp_path, Noted()) == alone
+    assert any(name.startswith("instar-intake") for name in storing)
     assert set(threading.enumerate()) <= before
 
 
@@ -185,7 +195,7 @@ def test_racy_file_is_not_vouched_for(tmp_path: Path, mtime_ns: int, ctime_ns: i
     fake = os.stat_result([*fields[:10], 0.0, 0.0, 0.0, 0, mtime_ns, ctime_ns])
     assert (fake.st_mtime_ns, fake.st_ctime_ns) == (mtime_ns, ctime_ns)
     settled = is_settled(mtime_ns, ctime_ns, 20_000_000_007)
-    seen = Seen(mtime_ns, ctime_ns, status.st_size, status.st_ino, status.st_mode, digest_of(b""), settled)
+    seen = Seen.of(fake, digest_of(b""), settled=settled)
     assert seen.is_of(fake) is vouched
 
 

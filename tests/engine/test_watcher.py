@@ -125,7 +125,7 @@ def test_failed_store_is_an_error_and_never_an_old_tree(runtime: Runtime, monkey
     def full(_hashed: list[tuple[str, bytes]]) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(runtime.blobs, "put_hashed", full)
+    monkeypatch.setattr(runtime.blobs, "prepared", full)
     with pytest.raises(OSError, match="No space left"):
         rescan(runtime)
     assert runtime.state.tree == tree

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from instar.fsm.errors import BlobMissing
 from instar.fsm.words import Digest, digest_of
@@ -18,9 +18,12 @@ class OneByOne(ABC):
     @abstractmethod
     def has(self, digest: Digest) -> bool: ...
 
-    def put_hashed(self, hashed: Sequence[tuple[Digest, bytes]]) -> None:
-        for digest, content in hashed:
-            assert self.put(content) == digest
+    def prepared(self, hashed: Sequence[tuple[Digest, bytes]]) -> Callable[[], None]:
+        def store() -> None:
+            for digest, content in hashed:
+                assert self.put(content) == digest
+
+        return store
 
     def put_parts(self, parts: Iterator[bytes], size: int) -> Digest:
         content = b"".join(parts)

@@ -24,7 +24,7 @@ CONTENTS = [b"", b"a", b"a", *(b"%d" % n * 999 for n in range(40)), bytes(FILE_B
 
 def stored(log: EventLog, contents: list[bytes]) -> list[Digest]:
     hashed = [(digest_of(content), content) for content in contents]
-    log.blobs.put_hashed(hashed)
+    log.blobs.prepared(hashed)()
     return [digest for digest, _ in hashed]
 
 
