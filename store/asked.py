@@ -64,7 +64,7 @@ def draft_asked(draft: Draft, asked: Sequence[Asked]) -> list[tuple[Asked, Recor
 
 
 def record_of(answer: Answer, one: Pending, payload_hash: Digest, actor: str) -> Recorded:
-    """Makes the record of an event that another process recorded."""
+    """Makes the record of an event that another process recorded, but for the digest of a state."""
     return Recorded(
         seq=answer.seq,
         recorded_at_us=answer.recorded_at_us,

@@ -163,6 +163,7 @@ def test_digest_and_saved_state_are_due_as_ever(crowd: Crowd, head: int) -> None
         pass
     assert all(isinstance(one, Recorded) for one in outcomes.values()), outcomes
     reader = crowd.logs["a"].reader
+    assert sorted(outcomes.values(), key=lambda one: one.seq) == list(reader.read(head + 1))  # type: ignore[union-attr]
     digests = [one.seq for one in reader.read() if one.state_digest]
     assert digests == list(range(64, head + 4, 64))
     assert len(reader.saved_states()) == (head + 3) // 256
