@@ -22,6 +22,7 @@ from .open_beneath import OPEN_FOLDER
 from .places import Place, Seen, every_place
 from .scan import Scan
 from .stat_cache import StatCache
+from .uncollected import uncollected
 
 CAP_BYTES = 10 * 1024 * 1024
 
@@ -155,9 +156,10 @@ class Capture:
             raise ConfigError(f"cannot read the folder {self.root}: {error.strerror}; give one that exists.") from error
         scan = Scan(self, fd, full=full)
         try:
-            work(scan)
-            self._unsaved += scan.count
-            return self._write(scan.intake)
+            with uncollected():
+                work(scan)
+                self._unsaved += scan.count
+                return self._write(scan.intake)
         except BaseException:
             for _, place in every_place(self.root_place):  # what was to be stored may not be: list everything …
                 place.seen = place.node = None

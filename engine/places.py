@@ -133,10 +133,11 @@ class Place(Struct, array_like=True):
 
     def drop(self, name: str) -> None:
         """Forgets a name."""
-        captured = [kept.pop(name, None) is not None for kept in (self.rows, self.folders, self.unmanaged)]
         self.ignored.pop(name, None)
-        if any(captured):
-            self.node = None
+        for captured in (self.rows, self.folders, self.unmanaged):
+            if name in captured:
+                del captured[name]
+                self.node = None
 
 
 def every_place(place: Place, path: str = "") -> Iterator[tuple[str, Place]]:

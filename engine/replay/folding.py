@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from instar.engine.uncollected import uncollected
 from instar.fsm.codec import decode_event
 from instar.fsm.errors import IllegalTransition, InstarError, ReplayDiverged
 from instar.fsm.evolve import evolve
@@ -60,7 +59,10 @@ class Folding:
         began_hash = self.place.hash
         failure = None
         try:
-            with _no_collection():
+            # The columns of a stretch are large blocks. Once a larger one was freed, the C library takes them from its
+            # heap; until then it asks the kernel for each, which hands it out page by page.
+            bytes(_SETTLED_BYTES)
+            with uncollected():
                 for begin in range(first, last + 1, CHUNK):
                     self._take(Seq(begin), Seq(min(last, begin + CHUNK - 1)))
             if self.place.seq != last:
@@ -189,18 +191,3 @@ def _decider(reader: LogReader) -> Decider:
     from .decisions import Decider
 
     return Decider(reader)
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Keeps the garbage collector still: what a fold makes is freed by counting, and a scan of it costs more."""
-    was_on = gc.isenabled()
-    gc.disable()
-    # The columns of a stretch are large blocks. Once a larger one was freed, the C library takes them from its heap;
-    # until then it asks the kernel for each, which hands it out page by page.
-    bytes(_SETTLED_BYTES)
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
