@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from instar.fsm.words import Digest, digest_of
 from instar.store.paths import DEPTH_MAX, encode_path
-from instar.store.tree_nodes import check_names
+from instar.store.tree_nodes import check_name_in
 
 from .ignore import SECRET
 from .intake import Intake
@@ -211,7 +211,7 @@ class Scan:
                 here.place.leave_out(name, "another file system")
                 return
             if known is None:
-                check_names((name,), here.raw)
+                check_name_in(name, here.raw)
             here.place.take_folder(name, inner.place)
             self._visit(inner, anew or known is None)
         except Lost as lost:
@@ -259,7 +259,7 @@ class Scan:
 
     def _took(self, here: Folder, name: str, status: os.stat_result, blob: Digest) -> None:
         if name not in here.place.rows:
-            check_names((name,), here.raw)
+            check_name_in(name, here.raw)
         here.place.take(name, self._as_seen(status, blob))
 
     def _is_as_seen(self, known: Seen | None, found: Content, digest: Digest) -> bool:

@@ -150,13 +150,13 @@ def _read_all(file: int, size: int) -> bytes:
 
 
 def _same(one: os.stat_result, other: os.stat_result) -> bool:
-    return (one.st_ino, one.st_dev, one.st_mode, one.st_size, one.st_mtime_ns, one.st_ctime_ns) == (
-        other.st_ino,
-        other.st_dev,
-        other.st_mode,
-        other.st_size,
-        other.st_mtime_ns,
-        other.st_ctime_ns,
+    return (
+        one.st_ctime_ns == other.st_ctime_ns
+        and one.st_ino == other.st_ino
+        and one.st_mtime_ns == other.st_mtime_ns
+        and one.st_size == other.st_size
+        and one.st_mode == other.st_mode
+        and one.st_dev == other.st_dev
     )
 
 

@@ -67,9 +67,18 @@ def check_names(names: Iterable[str], folder: str) -> None:
         InputRefused: it cannot be a name, or is that of a folder that is never captured.
     """
     for name in names:
-        check_name(name)
-        if name == ".git" or (name == _ROOT_ONLY and not folder):
-            raise InputRefused(f"{name!r} is never captured and never restored.")
+        check_name_in(name, folder)
+
+
+def check_name_in(name: str, folder: str) -> None:
+    """Refuses one name as ``check_names`` does.
+
+    Raises:
+        InputRefused: says why.
+    """
+    check_name(name)
+    if name == ".git" or (name == _ROOT_ONLY and not folder):
+        raise InputRefused(f"{name!r} is never captured and never restored.")
 
 
 def encode_node(node: Node, folder: str) -> bytes:

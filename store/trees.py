@@ -14,7 +14,7 @@ from instar.fsm.words import Digest
 
 from .paths import ancestors, check_name, check_path, decode_path, encode_path
 from .ports import Blobs
-from .tree_nodes import MODE_BITS, Entry, Node, NodeReader, check_entry, check_names, encode_node
+from .tree_nodes import MODE_BITS, Entry, Node, NodeReader, check_entry, check_name_in, encode_node
 
 __all__ = [
     "MODE_BITS",
@@ -94,7 +94,7 @@ def _fill(nodes: dict[str, Node], tree: Tree) -> None:
         check_path(f"{folder}/x" if folder else "x")  # as deep as what it holds
     for path, entry in tree.files.items():
         folder, name = _split(path)
-        check_names((name,), folder)
+        check_name_in(name, folder)
         check_entry(entry)
         nodes[folder].files[name] = entry
     for path, reason in tree.unmanaged.items():
