@@ -123,7 +123,7 @@ class MiniLMTrainer:
             with settled(request.seed, self.threads), freed_memory_kept():
                 before = _measured(request.base, measure) if judged else None
                 learnt = self._learn(request, measure, progress, staged)
-                after = _measured(staged, measure, 1.0 / request.recipe.scale) if judged else None
+                after = _measured(staged, measure, before) if judged else None
             if self.shards.first:
                 staged.rename(target)
         finally:
@@ -239,21 +239,14 @@ def _stored_weights(
     return base
 
 
-def _measured(folder: Path, measure: Measure, expected: float = TEMPERATURE) -> Measured:
-    """Measures the model as it lies in a folder, loaded as it would be for use.
-
-    Args:
-        folder: the model.
-        measure: the questions.
-        expected: the temperature of its answers before anything was asked. What was learnt by cosines times ``scale``
-            is expected to lie as far apart as that says.
-    """
+def _measured(folder: Path, measure: Measure, base: Measured | None = None) -> Measured:
+    """Measures the model as it lies in a folder, loaded as it would be for use; beside its base, once that is known."""
     embedder = MiniLMEmbedder(folder, _UNNAMED)
 
     def embed(texts: Sequence[str]) -> NDArray[np.float32]:
         return embedder.embed_each(texts)[0] if texts else np.zeros((0, embedder.dim), np.float32)
 
-    return measure.of(embed, expected)
+    return measure.of(embed, (base.temperature if base else None) or TEMPERATURE)
 
 
 def _with_confusable(request: TrainRequest, encoder: Encoder) -> list[Pair]:

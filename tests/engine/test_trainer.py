@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from instar.engine.calibration import TEMPERATURE
 from instar.engine.contrast import Batch, Course, plan
 from instar.engine.embedder import MiniLMEmbedder
 from instar.engine.ports import Pair, TrainOutcome, TrainRequest
@@ -20,7 +19,6 @@ from instar.engine.recipe import Recipe
 from instar.engine.retrieval import Corpus, score, summarize
 from instar.engine.trainer import MiniLMTrainer
 from instar.engine.training import saved
-from instar.engine.training.measuring import Measure
 from instar.fsm.errors import EffectFailedError
 from instar.fsm.events import Interval, Retrieval
 from instar.fsm.words import digest_of
@@ -130,19 +128,6 @@ def test_trained_folder_loads_and_scores_as_reported(trained: tuple[TrainRequest
     corpus = Corpus.of([(text, text) for text in asked.corpus])
     scores = score(questions, [pair.output for pair in asked.heldout], corpus, embedder.embed(corpus.texts))
     assert summarize(scores) == outcome.after
-
-
-@pytest.mark.model
-def test_trained_model_is_expected_to_be_as_sure_as_its_loss_made_it(
-    trained: tuple[TrainRequest, TrainOutcome, Any],
-) -> None:
-    asked, outcome, _ = trained
-    for folder, expected, told in (
-        (asked.base, TEMPERATURE, outcome.base_temperature),
-        (outcome.folder, 1 / RECIPE.scale, outcome.temperature),
-    ):
-        embedder = MiniLMEmbedder(folder, digest_of(b"any"))
-        assert Measure(asked).of(lambda texts, embed=embedder.embed: embed(list(texts)), expected).temperature == told  # type: ignore[misc]
 
 
 @pytest.mark.model
