@@ -35,7 +35,8 @@ class TrainRequest(Struct, frozen=True, kw_only=True):
     ``patience``; both fit temperatures: no row of theirs is learnt from. ``memory`` holds old pairs that are known to
     be right: they are rehearsed, and stand among the examples. ``probes`` are abilities that must be kept, by name;
     ``general`` are texts that are to stay where they lay. ``corpus`` holds the candidate answers among which an input
-    must find its own. ``scratch`` is a folder that the run may fill; nothing outside it is written.
+    must find its own. ``scratch`` is a folder that the run may fill; nothing outside it is written. ``gain_level`` is
+    what share of chances the interval of the gain is to cover.
     """
 
     base: Path
@@ -50,6 +51,7 @@ class TrainRequest(Struct, frozen=True, kw_only=True):
     memory: Sequence[Pair] = ()
     probes: Mapping[str, Sequence[Pair]] = {}
     general: Sequence[str] = ()
+    gain_level: float = 0.9
 
 
 class TrainOutcome(Struct, frozen=True, kw_only=True):

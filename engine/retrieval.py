@@ -137,8 +137,8 @@ def summarize(scores: Scores) -> Retrieval:
     )
 
 
-def paired_gain(before: NDArray[np.float64], after: NDArray[np.float64], seed: int) -> Interval:
-    """Gives the mean of ``after − before`` over the same questions with its 95 % percentile bootstrap interval.
+def paired_gain(before: NDArray[np.float64], after: NDArray[np.float64], seed: int, *, level: float = 0.95) -> Interval:
+    """Gives the mean of ``after − before`` over the same questions with its percentile bootstrap interval.
 
     Efron & Tibshirani 1993, chapter 13; ``RESAMPLES`` resamples, the same for the same seed. Without questions all
     is zero; with one, the interval is that one difference and says nothing about chance.
@@ -153,5 +153,5 @@ def paired_gain(before: NDArray[np.float64], after: NDArray[np.float64], seed: i
     for start in range(0, RESAMPLES, block):
         size = min(block, RESAMPLES - start)
         means[start : start + size] = difference[generator.integers(0, count, (size, count))].mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
+    low, high = np.percentile(means, [50 * (1 - level), 50 * (1 + level)])
     return Interval(round(float(difference.mean()), 6), round(float(low), 6), round(float(high), 6))

@@ -16,6 +16,7 @@ failure has no part for doubt; without a reference it has none for closeness. A 
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import Final
 
 from instar.fsm.events import EmbeddedItem, FeedbackReceived, Interval
@@ -24,7 +25,6 @@ from .diff_engine import token_similarity
 
 SKIPPED: Final = 0.25
 _PARTIAL: Final = 0.1
-_TWO_SIDED_95: Final = 1.959964
 _GATE_REFUSED: Final = 0.25
 
 
@@ -53,13 +53,18 @@ def score_mutation(passed: bool, gate_ran: bool = False) -> float:
     return 1.0 if passed else _GATE_REFUSED if gate_ran else 0.0
 
 
-def score_checkpoint(gain: Interval) -> float:
+def score_checkpoint(gain: Interval, level: float = 0.95) -> float:
     """Scores a checkpoint by how sure it is that it is better than its base, in 0..1; 0.5 means undecided.
 
-    This is the chance that a normal variable with the gain's mean, and the standard error that its 95 % interval
-    stands for, is above zero.
+    This is the chance that a normal variable with the gain's mean, and the standard error that its interval stands
+    for, is above zero.
+
+    Args:
+        gain: what was gained.
+        level: what share of chances its interval covers; outside of 0.5 … 0.999 the nearer end is taken.
     """
-    deviation = (gain.high - gain.low) / (2 * _TWO_SIDED_95)
+    covered = min(max(level, 0.5), 0.999)
+    deviation = (gain.high - gain.low) / (2 * round(NormalDist().inv_cdf(0.5 + covered / 2), 6))
     if not deviation > 0.0:
         return 0.5 if gain.mean == 0.0 or math.isnan(gain.mean) else float(gain.mean > 0.0)
     return 0.5 * (1.0 + math.erf(gain.mean / deviation / math.sqrt(2.0)))

@@ -135,7 +135,7 @@ class MiniLMTrainer:
     ) -> TrainOutcome:
         position, adapter = learnt.position, request.scratch / _ADAPTER
         before, after = before or Measured.nothing(), after or Measured.nothing()
-        gain, abilities = compared(before, after, request.seed)
+        gain, abilities = compared(before, after, request.seed, request.gain_level)
         seen = position.best.epoch if position.best.weights else 0
         return TrainOutcome(
             folder=request.scratch / _TARGET,

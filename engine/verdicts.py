@@ -71,7 +71,8 @@ def _on_checkpoint(
     state: AgentState, candidate: Candidate, rewards: tuple[Reward, ...], model: str, trained: CheckpointTrained
 ) -> OutcomeRewarded:
     found, reason = promotion(state.policy.gate, candidate)
-    score = Reward(candidate.seq, "retrain", round(score_checkpoint(trained.gain), 6), OUTCOMES[found])
+    sure = round(score_checkpoint(trained.gain, trained.gain_level), 6)
+    score = Reward(candidate.seq, "retrain", sure, OUTCOMES[found])
     return OutcomeRewarded(
         subject="checkpoint",
         rewards=(*rewards, score),

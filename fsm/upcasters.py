@@ -39,6 +39,12 @@ def _abilities_unknown(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
+def _gain_both_ways(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 4 says what the interval of the gain covers; before, that was 95 %."""
+    content.setdefault("gain_level", 0.95)
+    return content
+
+
 def _not_cancelled(content: dict[str, Any]) -> dict[str, Any]:
     """Version 2 says whether somebody had the effect ended; before, nobody could."""
     content.setdefault("cancelled", False)
@@ -84,6 +90,7 @@ UPCASTERS: dict[tuple[str, int], Upcaster] = {
     ("SignalEmbedded", 2): _restored_unknown,
     ("DatasetGenerated", 2): _split_by_answer,
     ("CheckpointTrained", 2): _abilities_unknown,
+    ("CheckpointTrained", 3): _gain_both_ways,
     ("OutcomeRewarded", 1): _unchanged,
     ("EffectFailed", 1): _not_cancelled,
     ("TaskQueued", 1): _as_configured,

@@ -46,7 +46,7 @@ class Span(Struct, frozen=True, gc=False, order=True):
 
 
 class Interval(Struct, frozen=True, gc=False):
-    """An estimate with the ends of its 95 % bootstrap interval (Efron & Tibshirani 1993)."""
+    """An estimate with the ends of its bootstrap interval (Efron & Tibshirani 1993): of 95 %, where it is not said."""
 
     mean: float
     low: float

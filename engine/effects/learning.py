@@ -193,6 +193,7 @@ def trained(
     scratch: Path,
     probes: Digest | None = None,
     general: Digest | None = None,
+    gain_level: float = 0.9,
     check: Callable[[int, int], object] = lambda _step, _steps: None,
 ) -> CheckpointTrained:
     """Trains a candidate on a recorded data set and takes it into the store.
@@ -206,6 +207,7 @@ def trained(
         scratch: a folder which may be filled; what an earlier try left there is taken up.
         probes: the blob of pairs that old abilities are measured on.
         general: the blob of texts that are to stay where they lie; ``general_texts`` by default.
+        gain_level: what share of chances the interval of the gain covers.
         check: called after each step; what it raises ends the training.
     """
     asked = bench.reader.get(answers)
@@ -226,6 +228,7 @@ def trained(
         memory=_pairs(dataset.memory),
         probes=parse_probes(bench.blobs.get(probes), "the recorded probes") if probes else {},
         general=msgspec.json.decode(bench.blobs.get(general), type=list[str]) if general else [],
+        gain_level=gain_level,
     )
 
     def report(step: int, steps: int, loss: float) -> None:
@@ -259,6 +262,7 @@ def trained(
         validated=outcome.validated,
         probes=probes,
         general=general,
+        gain_level=gain_level,
     )
 
 

@@ -54,6 +54,7 @@ class Trainings(Subject):
                 scratch=scratch,
                 probes=event.probes,
                 general=event.general,
+                gain_level=event.gain_level,
             )
         finally:
             shutil.rmtree(scratch, ignore_errors=True)

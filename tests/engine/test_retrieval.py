@@ -141,3 +141,16 @@ def test_interval_lies_around_its_mean(values: list[float], seed: int) -> None:
     gain = paired_gain(before, np.array(values), seed)
     assert min(values) - 1e-6 <= gain.low <= gain.high <= max(values) + 1e-6
     assert gain.mean == pytest.approx(float(np.mean(values)), abs=1e-6)
+
+
+def test_chance_passes_the_lower_end_of_ninety_percent_one_time_in_twenty() -> None:
+    drawn = np.random.default_rng(3)
+    passed = {0.9: 0, 0.95: 0}
+    for seed in range(200):
+        ranks = drawn.choice([1.0, 0.5, 1 / 3, 0.2], size=(2, 150), p=[0.8, 0.1, 0.06, 0.04])
+        found = {level: paired_gain(ranks[0], ranks[1], seed, level=level) for level in passed}
+        assert found[0.95].low <= found[0.9].low <= found[0.9].mean == found[0.95].mean
+        for level, gain in found.items():
+            passed[level] += gain.low > 0.0
+    assert 3 <= passed[0.9] <= 18  # 10 expected; beyond three standard deviations otherwise
+    assert passed[0.95] < passed[0.9]

@@ -5,16 +5,24 @@ from __future__ import annotations
 import json
 
 import pytest
+from msgspec.structs import replace
 
 from instar.fsm.codec import TYPES, decode_event, encode_event
 from instar.fsm.events import AnyEvent
 from instar.fsm.upcasters import UPCASTERS
-from tests.fsm.builders import EVENTS
+from tests.fsm.builders import EVENTS, trained
 
 
 def test_every_older_version_leads_to_the_next_one() -> None:
     steps = {(name, version) for name, kind in TYPES.items() for version in range(1, kind.VERSION)}
     assert set(UPCASTERS) == steps
+
+
+def test_interval_of_a_gain_before_version_4_covers_95_percent() -> None:
+    content = json.loads(encode_event(trained()))
+    del content["gain_level"]
+    read = decode_event("CheckpointTrained", 3, json.dumps(content).encode())
+    assert read == replace(trained(), gain_level=0.95)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ never written again: it stands for the logs that users have.
 
 from __future__ import annotations
 
-import sys
+from itertools import chain, count
 from pathlib import Path
 
 from instar.fsm import events as e
@@ -139,8 +139,7 @@ if __name__ == "__main__":
     import sqlite3
     import tempfile
 
-    target = Path(__file__).parent / f"schema_{SCHEMA_HEAD}.db"
-    if target.exists():
-        sys.exit(f"{target} is there: a golden log is never written again")
+    names = (f"schema_{SCHEMA_HEAD}{number}.db" for number in chain([""], map("_{}".format, count(2))))
+    target = next(path for path in map(Path(__file__).parent.joinpath, names) if not path.exists())
     with tempfile.TemporaryDirectory() as folder, sqlite3.connect(write(Path(folder))) as source:
         source.execute("VACUUM INTO ?", (str(target),))

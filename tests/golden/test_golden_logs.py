@@ -29,6 +29,10 @@ ENDS = {
         "31540599d9f7db50f8eb7b4fb1b4f28ffca59bb5f2ed56820fb35dd768955968",
         "3:490cb051a59cc7b376f8e9781e6db102850e19c82d6b749c0301632348a68696",
     ),
+    "schema_0003_2.db": (
+        "360149b71f8ef2b842f5cdbd24a6d1173d6c37ff385e5f2c154370dc2a0bf311",
+        "3:14b12ba062835cce4b675e0804705b877e380f6f5bb31b3945dd7f8283b6e236",
+    ),
 }
 _SINCE_3 = {"BlobsCollected", "TreeCaptured"}
 LATER = {"schema_0001.db": {"PayloadErased", *_SINCE_3}, "schema_0002.db": _SINCE_3}
