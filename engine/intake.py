@@ -48,14 +48,10 @@ class Intake:
 
     def compress_beside(self) -> None:
         """Begins to store what was read, while the caller goes on; says nothing of whether that succeeds."""
-        if self._next_bytes < _BESIDE_BYTES:
-            return
-        if self._threads is None:
-            # Asked here which are new, a thread takes turns with the caller at its end alone.
+        if self._next_bytes >= _BESIDE_BYTES:
             batch, size = self._taken()
+            # Asked here which are new, a thread takes turns with the caller at its end alone.
             self._run(self.blobs.prepared(batch), size)
-        else:
-            self._send()
 
     def drain(self) -> None:
         """Waits until all is stored.

@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from instar.fsm.events import Ability, Environment, Interval, Retrieval
+from instar.fsm.events import GAIN_LEVEL, Ability, Environment, Interval, Retrieval
 from instar.fsm.words import Digest
 
 from .recipe import Recipe
@@ -51,7 +51,7 @@ class TrainRequest(Struct, frozen=True, kw_only=True):
     memory: Sequence[Pair] = ()
     probes: Mapping[str, Sequence[Pair]] = {}
     general: Sequence[str] = ()
-    gain_level: float = 0.9
+    gain_level: float = GAIN_LEVEL
 
 
 class TrainOutcome(Struct, frozen=True, kw_only=True):

@@ -61,10 +61,9 @@ def score_checkpoint(gain: Interval, level: float = 0.95) -> float:
 
     Args:
         gain: what was gained.
-        level: what share of chances its interval covers; outside of 0.5 … 0.999 the nearer end is taken.
+        level: what share of chances its interval covers.
     """
-    covered = min(max(level, 0.5), 0.999)
-    deviation = (gain.high - gain.low) / (2 * round(NormalDist().inv_cdf(0.5 + covered / 2), 6))
+    deviation = (gain.high - gain.low) / (2 * round(NormalDist().inv_cdf(0.5 + level / 2), 6))
     if not deviation > 0.0:
         return 0.5 if gain.mean == 0.0 or math.isnan(gain.mean) else float(gain.mean > 0.0)
     return 0.5 * (1.0 + math.erf(gain.mean / deviation / math.sqrt(2.0)))

@@ -14,6 +14,7 @@ from msgspec import Struct
 from .policy import Policy
 from .retention import Retention
 from .values import (
+    GAIN_LEVEL,
     PARTS,
     Ability,
     DiffItem,
@@ -22,6 +23,7 @@ from .values import (
     Entry,
     Environment,
     Interval,
+    Level,
     Lineage,
     Outcome,
     Part,
@@ -35,6 +37,7 @@ from .values import (
 from .words import Digest, Seq
 
 __all__ = [
+    "GAIN_LEVEL",
     "PARTS",
     "Ability",
     "AnyEvent",
@@ -54,6 +57,7 @@ __all__ = [
     "FeedbackReceived",
     "InputSkipped",
     "Interval",
+    "Level",
     "Lineage",
     "MemoryReembedded",
     "MutationAccepted",
@@ -330,9 +334,8 @@ class CheckpointTrained(Event, frozen=True, kw_only=True):
     """Blob of the configured pairs that abilities were measured on."""
     general: Digest | None = None
     """Blob of the general texts that were to stay where they lay under the base: a JSON array."""
-    gain_level: float = 0.9
-    """What share of chances the gain's interval covers: with 0.90 the gain lies above its lower end with 95 %. Before
-    version 4 it was 0.95."""
+    gain_level: Level = GAIN_LEVEL
+    """What share of chances the gain's interval covers, 0.5 … 0.999: 0.9, and before version 4 0.95."""
 
 
 class MemoryReembedded(Event, frozen=True, kw_only=True):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from .words import Digest, Seq
 
@@ -51,6 +51,12 @@ class Interval(Struct, frozen=True, gc=False):
     mean: float
     low: float
     high: float
+
+
+Level = Annotated[float, Meta(ge=0.5, le=0.999)]
+"""What share of chances an interval covers."""
+GAIN_LEVEL: Final = 0.9
+"""Of a held-out gain. Whether there is one is asked in one direction: chance passes the lower end one time in twenty."""
 
 
 class Trigger(Struct, frozen=True, gc=False):

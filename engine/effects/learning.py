@@ -26,7 +26,14 @@ from instar.engine.runtime import Runtime
 from instar.engine.training.everyday import general_texts
 from instar.fsm.decisions import lineage_of, seed_of, skipped_key
 from instar.fsm.errors import ConfigError, EffectFailedError, EffectSuspended
-from instar.fsm.events import CheckpointTrained, DatasetGenerated, InputSkipped, RetrainFlagged, TaskQueued
+from instar.fsm.events import (
+    GAIN_LEVEL,
+    CheckpointTrained,
+    DatasetGenerated,
+    InputSkipped,
+    RetrainFlagged,
+    TaskQueued,
+)
 from instar.fsm.policy import Policy
 from instar.fsm.react import Effect, EffectName
 from instar.fsm.state import AgentState, Cycle
@@ -193,7 +200,7 @@ def trained(
     scratch: Path,
     probes: Digest | None = None,
     general: Digest | None = None,
-    gain_level: float = 0.9,
+    gain_level: float = GAIN_LEVEL,
     check: Callable[[int, int], object] = lambda _step, _steps: None,
 ) -> CheckpointTrained:
     """Trains a candidate on a recorded data set and takes it into the store.

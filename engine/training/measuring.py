@@ -146,8 +146,7 @@ def examples_of(request: TrainRequest, pairs: Sequence[Pair]) -> list[tuple[str,
 def compared(before: Measured, after: Measured, seed: int, gain_level: float) -> tuple[Interval, tuple[Ability, ...]]:
     """Gives the gain on the held-out pairs, and how each old ability changed.
 
-    Whether there is a gain is asked in one direction: of an interval of 90 % the lower end is passed by chance one time
-    in twenty. Whether an ability changed is asked in both.
+    Whether there is a gain is asked in one direction, whether an ability changed in both: by an interval of 95 %.
     """
     gain = paired_gain(before.heldout.reciprocal, after.heldout.reciprocal, seed, level=gain_level)
     abilities = [

@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from instar.fsm.codec import TYPES, decode_event, encode_event
+from instar.fsm.errors import UnknownEvent
 from instar.fsm.events import AnyEvent
 from instar.fsm.upcasters import UPCASTERS
 from tests.fsm.builders import EVENTS, trained
@@ -23,6 +24,13 @@ def test_interval_of_a_gain_before_version_4_covers_95_percent() -> None:
     del content["gain_level"]
     read = decode_event("CheckpointTrained", 3, json.dumps(content).encode())
     assert read == replace(trained(), gain_level=0.95)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, 7])
+def test_level_of_an_interval_that_can_be_none_is_refused(level: float) -> None:
+    content = json.loads(encode_event(trained())) | {"gain_level": level}
+    with pytest.raises(UnknownEvent):
+        decode_event("CheckpointTrained", 4, json.dumps(content).encode())
 
 
 @pytest.mark.parametrize(
