@@ -56,7 +56,7 @@ class Interval(Struct, frozen=True, gc=False):
 Level = Annotated[float, Meta(ge=0.5, le=0.999)]
 """What share of chances an interval covers."""
 GAIN_LEVEL: Final = 0.9
-"""Of a held-out gain. Whether there is one is asked in one direction: chance passes the lower end one time in twenty."""
+"""Of a held-out gain. Whether there is one is asked one way: chance passes the lower end one time in twenty."""
 
 
 class Trigger(Struct, frozen=True, gc=False):
