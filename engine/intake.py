@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from instar.fsm.words import Digest, digest_of
 from instar.store.ports import BlobIntake
 
-_BATCH_BYTES = 1 << 20
+_BATCH_BYTES = 2 << 20
 _ALONE_BYTES = 4 << 20
 """So little is stored at the end by the thread that reads it: others that take turns with it cost more than they do."""
 _BESIDE_BYTES = 256 << 10

@@ -23,7 +23,7 @@ from .packing import DEPTH_MAX, base_of, is_pressed, unpack, unpack_plain
 from .reader import LogReader
 
 FILE_BYTES_MIN = 1 << 20
-WAITING_BYTES_MAX = 16 << 20
+WAITING_BYTES_MAX = 4 << 20
 _ATTEMPTS = 4
 
 

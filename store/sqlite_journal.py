@@ -20,6 +20,7 @@ from .asking import Asking
 from .failpoints import failpoint
 from .inserting import Inserter
 from .lock import FileLock
+from .page_fill import filling
 from .ports import STAGED, Batch, Row
 from .schema import blobs, events, newer, state_snapshots
 from .sqlite_rights import authorize, authorize_upkeep
@@ -208,7 +209,7 @@ class SqliteJournal:
         if batch.rewritten:
             with self._upkeep():
                 self._driver.executemany(_REWRITE, batch.rewritten)
-        self._insert_blobs(batch.blobs)
+        self._insert_blobs(filling(batch.blobs))
         rows = batch.events
         whole = len(rows) - len(rows) % _CHUNK
         for first in range(0, whole, _CHUNK):
