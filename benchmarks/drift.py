@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from instar.engine import sequence_diff
+from instar.engine.differences import sequence_diff
+from instar.engine.differences.units import delta, units
 from instar.engine.drift import BOUNDARY, compare
-from instar.engine.units import delta, units
 
 from .goals import RESULTS, Measure, Row
 

@@ -13,10 +13,10 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
+from instar.engine.differences.units import units
 from instar.engine.embedder import MiniLMEmbedder, Precision, prepare
-from instar.engine.model_runs import PACKAGES, Backend
-from instar.engine.sentence_model import load_sentence_model, multiplies_bfloat16
-from instar.engine.units import units
+from instar.engine.embedding.runs import PACKAGES, Backend
+from instar.engine.embedding.sentence_model import load_sentence_model, multiplies_bfloat16
 from instar.fsm.words import digest_of
 from instar.store.checkpoints import locate_model
 

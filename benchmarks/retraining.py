@@ -19,10 +19,10 @@ import msgspec
 import numpy as np
 
 from instar import Engine
-from instar.engine.calibration import TEMPERATURE, confidences, fit_temperature
 from instar.engine.evaluation.answering import Answering, answer
 from instar.engine.evaluation.rows import Compared, Labelled, read_rows, texts_of
 from instar.engine.evaluation.similarity import compare
+from instar.engine.memory.calibration import TEMPERATURE, confidences, fit_temperature
 from instar.engine.settings import Settings
 from instar.fsm.events import CheckpointTrained, OutcomeRewarded
 from instar.fsm.policy import CyclePolicy, Policy

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from instar.engine.initialize import initialize
-from instar.engine.rollback import roll_back
+from instar.engine.restoring.rollback import roll_back
 from instar.engine.runtime import Runtime
 from instar.engine.snapshot import take_snapshot
 from instar.engine.watcher import Watcher

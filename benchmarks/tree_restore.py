@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from instar.engine.initialize import initialize
-from instar.engine.restore_path import copy_to
-from instar.engine.rollback import roll_back
+from instar.engine.restoring.restore_path import copy_to
+from instar.engine.restoring.rollback import roll_back
 from instar.engine.runtime import Runtime
 from instar.engine.watcher import rescan
 from instar.fsm.values import Part

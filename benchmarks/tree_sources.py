@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from instar.engine.mounts import file_system
+from instar.engine.files.mounts import file_system
 
 FILES = 10_000
 TMPFS = Path("/dev/shm")

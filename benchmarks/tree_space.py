@@ -8,8 +8,8 @@ from pathlib import Path
 from random import Random
 
 from instar.engine.changes import Judged, observed
-from instar.engine.housekeeping import look, sweep
 from instar.engine.initialize import initialize
+from instar.engine.keeping.housekeeping import look, sweep
 from instar.engine.runtime import Runtime
 from instar.engine.workspace import HOME
 from instar.fsm.decisions import snapshot_of

@@ -14,7 +14,7 @@ from instar.store.reader import LogReader
 if TYPE_CHECKING:
     from instar.store.memory import VectorMemory
 
-    from .models import ModelShelf
+    from .embedding.models import ModelShelf
 
 
 class Reports(Protocol):

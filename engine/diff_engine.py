@@ -17,13 +17,13 @@ from instar.fsm.events import DiffItem, FeedbackReceived
 from instar.fsm.rows import outcome_diff
 from instar.fsm.words import Seq
 
-from . import sequence_diff
-from .byte_likeness import SAME, likeness
+from .differences import sequence_diff
+from .differences.byte_likeness import SAME, likeness
+from .differences.units import Delta, delta, units
 from .drift import Drift
 from .drift.python import compare_or_none as python_drift
 from .drift.result import KEPT
 from .redact import redact
-from .units import Delta, delta, units
 
 PYTHON_SUFFIXES: Final = (".py", ".pyi", ".pyw")
 TEXT_CHARS_MAX = 200_000

@@ -20,12 +20,12 @@ from instar.store.blobs import BlobStore
 from instar.store.clock import SystemClock
 from instar.store.reader import LogReader
 
-from .gc import CollectionPlan, plan_of
-from .kinds import Kinds, stored_bytes
-from .leftovers import find_leftovers, size_below
+from .keeping.gc import CollectionPlan, plan_of
+from .keeping.kinds import Kinds, stored_bytes
+from .keeping.leftovers import find_leftovers, size_below
+from .keeping.shares import shares
 from .references import resolve
 from .settings import Settings, load_settings
-from .shares import shares
 from .status import read_status
 from .workspace import Workspace
 

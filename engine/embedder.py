@@ -1,6 +1,6 @@
 """The embedder: texts to unit vectors, by a sentence-transformers model on the CPU.
 
-How the model is run is chosen when it is loaded (``embedding_way.py``). A text's vector does not depend on what is
+How the model is run is chosen when it is loaded (``embedding/way.py``). A text's vector does not depend on what is
 embedded beside it, so it may be kept for the next time. The vectors are recorded, so another machine with another
 precision never has to make them again.
 """
@@ -17,9 +17,9 @@ import numpy as np
 from instar.fsm.errors import EffectFailedError
 from instar.fsm.words import Digest
 
-from .embedding_way import COSINE_MIN, Precision, Rows, Way, choose_way
-from .model_runs import Backend
-from .vector_cache import VectorCache, key_of
+from .embedding.runs import Backend
+from .embedding.vector_cache import VectorCache, key_of
+from .embedding.way import COSINE_MIN, Precision, Rows, Way, choose_way
 
 __all__ = ["CHARS_MAX", "COSINE_MIN", "MiniLMEmbedder", "Precision", "prepare"]
 

@@ -15,17 +15,17 @@ from instar.fsm.errors import EffectFailedError, InstarError
 from instar.fsm.react import react
 from instar.fsm.record import Recorded
 
-from .asking import Asking
-from .auditing import Auditing
+from .face.asking import Asking
+from .face.auditing import Auditing
+from .face.points import Points
+from .face.upkeep import Upkeep
 from .feedback_rows import check_feedback
-from .points import Points
 from .settings import Settings, load_settings
 from .status import Status, read_status
-from .upkeep import Upkeep
 from .workspace import Workspace
 
 if TYPE_CHECKING:
-    from .learning import Checkpoint
+    from .face.learning import Checkpoint
     from .runtime import Runtime
     from .tool_executor import Executed
 
@@ -77,7 +77,7 @@ class Engine(Asking, Auditing, Points, Upkeep):
         self._runtime = Runtime(self.root, actor="agent", settings=settings)
         self._runtime.require_initialized()
         if self._runtime.state.restoring is not None:
-            from .rollback import finish_begun
+            from .restoring.rollback import finish_begun
 
             finish_begun(self._runtime)
         if self._with_worker:
@@ -205,7 +205,7 @@ class Engine(Asking, Auditing, Points, Upkeep):
             EffectFailedError: the worker ended meanwhile.
             TimeoutError: the time is up; the training goes on.
         """
-        from .learning import outcome_of, tell
+        from .face.learning import outcome_of, tell
 
         told = tell(self.runtime, pairs, recipe or {}, task_type=task_type, source=source, note=note)
         if self._process is None:

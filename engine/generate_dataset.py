@@ -28,14 +28,14 @@ from instar.fsm.record import Recorded
 from instar.fsm.words import Digest
 from instar.store.ports import Blobs
 
-from .corrections import corrections
+from .dataset.corrections import corrections
 from .dataset.drafts import Draft, merged
+from .dataset.lessons import Lesson, folded, lessons_of_feedback, lessons_of_logs
+from .dataset.log_failures import LogFailure
 from .dataset.near_duplicates import near_duplicates
 from .dataset.poison import SUSPECT, without_contradictions, without_floods, without_injections
 from .dataset.rows import SPLITS, Dataset, Grouping, Row, corpus, dataset_of_rows
 from .dataset.splits import grouping, placed, questions
-from .lessons import Lesson, folded, lessons_of_feedback, lessons_of_logs
-from .log_failures import LogFailure
 
 if TYPE_CHECKING:
     from .dataset.mining import Embed

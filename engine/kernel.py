@@ -22,13 +22,13 @@ from instar.fsm.state import AgentState
 from instar.fsm.words import Digest, Seq
 from instar.store.trees import Tree, changes, decode_path, read_tree, write_tree
 
-from .capture import Capture
-from .ignore import Ignore
 from .protection import TOUCHES, protected_among
-from .restore import check_plan, make_plan, write_plan
+from .restoring.restore import check_plan, make_plan, write_plan
 from .runtime import Runtime
 from .shell_executor import Captured, Limits, run_captured
-from .stat_cache import StatCache
+from .trees.capture import Capture
+from .trees.ignore import Ignore
+from .trees.stat_cache import StatCache
 
 SANDBOX = "rlimits"
 

@@ -101,7 +101,7 @@ class Loop:
         failpoint(f"{effect.name}.owed")
         self._runtime.progress.report(effect.name)
         if effect.name is EffectName.ROLL_FORWARD:
-            from .rollback import finish_begun
+            from .restoring.rollback import finish_begun
 
             finish_begun(self._runtime)
         else:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from instar.fsm.events import GAIN_LEVEL, Ability, Environment, Interval, Retrieval
 from instar.fsm.words import Digest
 
-from .recipe import Recipe
+from .training.recipe import Recipe
 
 
 class Pair(Struct, frozen=True):

@@ -24,9 +24,9 @@ from .workspace import Workspace
 if TYPE_CHECKING:
     from instar.store.memory import VectorMemory
 
-    from .capture import Capture
+    from .embedding.models import ModelShelf
     from .extensions import Planner, RewardModel
-    from .models import ModelShelf
+    from .trees.capture import Capture
 
 logger = logging.getLogger("instar.engine")
 
@@ -78,9 +78,9 @@ class Runtime:
     @cached_property
     def capture(self) -> Capture:
         """Captures the agent's files as a tree."""
-        from .capture import Capture
-        from .ignore import Ignore
-        from .stat_cache import StatCache
+        from .trees.capture import Capture
+        from .trees.ignore import Ignore
+        from .trees.stat_cache import StatCache
 
         rules = self.settings.policy.capture
         return Capture(
@@ -101,7 +101,7 @@ class Runtime:
     @cached_property
     def models(self) -> ModelShelf:
         """Checkpoints as folders, and the model of the active one."""
-        from .models import ModelShelf
+        from .embedding.models import ModelShelf
 
         return ModelShelf(self.workspace, self.blobs, self.settings)
 

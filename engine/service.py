@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from instar.fsm.errors import ConfigError, InstarError
 from instar.fsm.words import Digest
 
-from .answers import Answer, answer
+from .memory.answers import Answer, answer
+from .memory.search import EVERYTHING, Filter, Found, search
 from .runtime import Runtime
-from .search import EVERYTHING, Filter, Found, search
 
 logger = logging.getLogger("instar.engine")
 
@@ -185,7 +185,7 @@ class Service:
 
 def embed_texts(runtime: Runtime, texts: Sequence[str], space: str | None = None) -> tuple[Digest, NDArray[np.float32]]:
     """Embeds texts in this process; a text that cannot be embedded is refused by its place."""
-    from .models import active_space
+    from .embedding.models import active_space
 
     chosen = Digest(space) if space else active_space(runtime.state)
     vectors, failures = runtime.models.embed_each(chosen, texts)

@@ -19,7 +19,7 @@ from instar.fsm.errors import ConfigError
 from instar.fsm.policy import Policy
 from instar.fsm.retention import Retention
 
-from .left_out import in_force
+from .trees.left_out import in_force
 
 PREFIX = "INSTAR_"
 WHOLE = "INSTAR_SETTINGS_JSON"

@@ -32,7 +32,7 @@ def take_snapshot(runtime: Runtime, name: str, reason: str = "asked for", *, ful
     """
     if not NAME.fullmatch(name):
         raise ConfigError(f"{name!r} is no name for a snapshot: use letters, digits, dot, dash and underscore")
-    from .rollback import finish_begun
+    from .restoring.rollback import finish_begun
 
     finish_begun(runtime)
     with runtime.files.held():

@@ -15,10 +15,10 @@ from instar.fsm.events import FeedbackReceived, TaskQueued
 from instar.fsm.record import Recorded
 
 from .kernel import patch_digest
-from .recipe import Recipe
 from .redact import redact
 from .runtime import Runtime
 from .shell_executor import Captured, Limits, run_captured
+from .training.recipe import Recipe
 
 OUTPUT_CHARS = 4000
 

@@ -26,27 +26,27 @@ from numpy.typing import NDArray
 from instar.fsm.errors import EffectFailedError
 from instar.fsm.words import Digest, digest_of
 
-from .calibration import TEMPERATURE
-from .contrast import Course, plan
 from .embedder import MiniLMEmbedder
+from .embedding.sentence_model import load_sentence_model, multiplies_bfloat16, quiet
+from .embedding.weights import BaseWeights
 from .environment import of_device, of_model, threads_of
+from .memory.calibration import TEMPERATURE
 from .ports import Pair, Progress, TrainOutcome, TrainRequest
-from .recipe import Recipe
-from .retrieval import summarize
-from .sentence_model import load_sentence_model, multiplies_bfloat16, quiet
-from .topics import nearest_answers
 from .training.adapter import write_products
 from .training.allocator import freed_memory_kept
+from .training.contrast import Course, plan
 from .training.descent import Descent
 from .training.encoder import Encoder
 from .training.launched import Asked, launch
 from .training.layers import unfreeze
 from .training.losses import Kept
 from .training.measuring import Measure, Measured, Old, compared
+from .training.recipe import Recipe
+from .training.retrieval import summarize
 from .training.saved import Position
 from .training.shards import Shards
+from .training.topics import nearest_answers
 from .training.weights import Weights
-from .weights import BaseWeights
 
 if TYPE_CHECKING:
     import torch

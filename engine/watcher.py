@@ -18,9 +18,9 @@ from instar.store.log import Pending
 from instar.store.tree_changes import changed
 
 from .changes import Judged, observed
-from .mounts import tells_changes
+from .files.mounts import tells_changes
 from .runtime import Runtime
-from .tree_watch import TreeWatch
+from .trees.tree_watch import TreeWatch
 
 logger = logging.getLogger("instar.engine")
 

@@ -23,7 +23,7 @@ from instar.store.log import Pending
 
 from .feedback_loop import foreign_trigger, remove_trigger
 from .loop import Listener, Loop
-from .rollback import finish_begun
+from .restoring.rollback import finish_begun
 from .runtime import Runtime
 from .watcher import Watcher
 

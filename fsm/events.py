@@ -323,8 +323,8 @@ class CheckpointTrained(Event, frozen=True, kw_only=True):
     abilities: tuple[Ability, ...] | None = None
     """What it could do before, and still can. None before version 3, where nothing of that was measured."""
     temperature: float | None = None
-    """Under which the candidate's confidence means what it says (see ``engine/calibration.py``), fitted on pairs that
-    it did not learn from; None where there were too few."""
+    """Under which the candidate's confidence means what it says (see ``engine/memory/calibration.py``), fitted on
+    pairs that it did not learn from; None where there were too few."""
     base_temperature: float | None = None
     """The same of the base, fitted on the same pairs."""
     validated: tuple[float, ...] = ()

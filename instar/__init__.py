@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from instar.engine.facade import Engine
-    from instar.engine.learning import Checkpoint
+    from instar.engine.face.learning import Checkpoint
     from instar.engine.settings import Settings
     from instar.engine.status import Status
     from instar.fsm import events
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Checkpoint", "Engine", "InstarError", "Policy", "Settings", "State", "Status", "events", "held_out"]
 
 _HOMES = {
-    "Checkpoint": "instar.engine.learning",
+    "Checkpoint": "instar.engine.face.learning",
     "Engine": "instar.engine.facade",
     "Settings": "instar.engine.settings",
     "Status": "instar.engine.status",

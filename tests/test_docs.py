@@ -64,6 +64,12 @@ def test_every_page_that_is_named_exists() -> None:
             assert (page.parent / target).exists(), f"{page.name} names {target}"
 
 
+def test_architecture_names_every_room_of_the_engine() -> None:
+    text = (PROJECT / "ARCHITECTURE.md").read_text().split("### The rooms of `engine/`")[1].split("###")[0]
+    rooms = {place.parent.name for place in (PROJECT / "engine").glob("*/__init__.py")}
+    assert set(re.findall(r"`(\w+)/`", text)) == rooms
+
+
 def test_modules_that_architecture_names_exist() -> None:
     text = (PROJECT / "ARCHITECTURE.md").read_text()
     table = text.split("## One cycle")[1].split("##")[0]
@@ -107,7 +113,7 @@ def test_public_names_are_importable_and_typed() -> None:
 
 
 def test_documented_recipe_is_the_default() -> None:
-    from instar.engine.recipe import Recipe
+    from instar.engine.training.recipe import Recipe
 
     page = (PROJECT / "docs" / "training.md").read_text().split("## Recipe")[1].split("## Embedding")[0]
     told = dict(re.findall(r"`(\w+)` \| (\S+)", page))

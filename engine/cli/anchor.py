@@ -11,7 +11,7 @@ from .keys import Key, key_path, signing_key
 from .output import Json, Root, emit, reader_at
 
 if TYPE_CHECKING:
-    from instar.engine.anchor import Anchor
+    from instar.engine.bundles.anchor import Anchor
 
 
 def command(
@@ -23,7 +23,7 @@ def command(
     json: Json = False,
 ) -> None:
     """Print the head of the log in one line, to be kept where nobody who can write the log can reach."""
-    from instar.engine.anchor import make_anchor
+    from instar.engine.bundles.anchor import make_anchor
     from instar.engine.references import resolve
 
     reader = reader_at(workspace)
@@ -54,7 +54,7 @@ def _content(anchor: Anchor, public: str | None) -> dict[str, object]:
 
 
 def _make_key(path: Path, root: Path, *, as_json: bool) -> None:
-    from instar.engine.signing import new_key
+    from instar.engine.bundles.signing import new_key
 
     made = new_key(path, workspace=root)
     public_path = path.with_suffix(".pub")

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from .output import Json, Root, emit, runtime_at
 
 if TYPE_CHECKING:
+    from instar.engine.differences.state_diff import StateDiff
     from instar.engine.runtime import Runtime
-    from instar.engine.state_diff import StateDiff
     from instar.fsm.words import Digest, Seq
 
 
@@ -32,9 +32,9 @@ def command(
     json: Json = False,
 ) -> None:
     """Show what differs between two points: code line by line, checkpoint, memory, rewards, policy."""
+    from instar.engine.differences.state_diff import compare_states
     from instar.engine.references import is_reference, resolve
-    from instar.engine.restore_path import tree_path
-    from instar.engine.state_diff import compare_states
+    from instar.engine.restoring.restore_path import tree_path
 
     from .diff_output import code_lines, lines_of
 
@@ -84,7 +84,7 @@ def _inside(paths: list[str]) -> Callable[[str], bool]:
 
 
 def _unified(runtime: Runtime, found: StateDiff, paths: list[str]) -> list[str]:
-    from instar.engine.unified import unified
+    from instar.engine.differences.unified import unified
     from instar.store.tree_changes import changed
 
     if found.code.after is None:

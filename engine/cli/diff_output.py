@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from instar.engine.checkpoint_diff import CheckpointDiff
-    from instar.engine.memory_diff import MemoryDiff, MemoryRows
-    from instar.engine.state_diff import StateDiff, ValueChange
-    from instar.engine.tree_diff import CodeDiff, PathChange
+    from instar.engine.differences.checkpoint_diff import CheckpointDiff
+    from instar.engine.differences.memory_diff import MemoryDiff, MemoryRows
+    from instar.engine.differences.state_diff import StateDiff, ValueChange
+    from instar.engine.differences.tree_diff import CodeDiff, PathChange
     from instar.fsm.events import PlanStep
     from instar.fsm.rewards import Standing
 

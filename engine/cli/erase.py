@@ -10,7 +10,7 @@ import typer
 from .output import DryRun, Json, Root, Yes, emit, runtime_at, say
 
 if TYPE_CHECKING:
-    from instar.engine.erase import ErasurePlan
+    from instar.engine.keeping.erase import ErasurePlan
 
 
 def command(
@@ -22,7 +22,7 @@ def command(
     json: Json = False,
 ) -> None:
     """Erase the text of an event and its copies, on lawful request: cannot be undone, and the chain still verifies."""
-    from instar.engine.erase import erase, plan_erasure
+    from instar.engine.keeping.erase import erase, plan_erasure
     from instar.engine.references import resolve
     from instar.fsm.errors import RollbackRefused
 

@@ -13,8 +13,8 @@ from .keys import Key, signing_key
 from .output import Json, Root, emit, reader_at, say
 
 if TYPE_CHECKING:
-    from instar.engine.bundle import Exported
-    from instar.engine.signing import SigningKey
+    from instar.engine.bundles.bundle import Exported
+    from instar.engine.bundles.signing import SigningKey
     from instar.fsm.words import Seq
     from instar.store.reader import LogReader
 
@@ -47,7 +47,7 @@ def command(
     json: Json = False,
 ) -> None:
     """Write a bundle of the log that others can verify by tools/verify_bundle.py, without Instar."""
-    from instar.engine.bundle import export
+    from instar.engine.bundles.bundle import export
     from instar.engine.references import resolve
     from instar.fsm.errors import ConfigError
 
@@ -90,7 +90,7 @@ def _text(exported: Exported) -> str:
 def _prove(
     reader: LogReader, file: Path, proof: str, end: Seq | None, signer: SigningKey | None, *, as_json: bool
 ) -> None:
-    from instar.engine.proof import prove, write_proof
+    from instar.engine.bundles.proof import prove, write_proof
     from instar.engine.references import resolve
 
     seq = resolve(reader, proof)

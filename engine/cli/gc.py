@@ -10,8 +10,8 @@ import typer
 from .output import DryRun, Json, Root, Yes, emit, runtime_at, say
 
 if TYPE_CHECKING:
-    from instar.engine.housekeeping import Kept, Swept
-    from instar.engine.kinds import Size
+    from instar.engine.keeping.housekeeping import Kept, Swept
+    from instar.engine.keeping.kinds import Size
 
 _SPANS_SHOWN = 8
 
@@ -28,7 +28,7 @@ def command(
     json: Json = False,
 ) -> None:
     """Free room: take away what no kept event needs, and store the rest smaller. Events are never touched."""
-    from instar.engine.housekeeping import look, retention_of, sweep
+    from instar.engine.keeping.housekeeping import look, retention_of, sweep
     from instar.fsm.errors import RollbackRefused
 
     from .live import Live

@@ -11,7 +11,7 @@ import typer
 from .output import say
 
 if TYPE_CHECKING:
-    from instar.engine.signing import SigningKey
+    from instar.engine.bundles.signing import SigningKey
 
 VARIABLE = "INSTAR_SIGNING_KEY"
 
@@ -44,7 +44,7 @@ def signing_key(given: Path | None, workspace: Path) -> SigningKey:
     Raises:
         ConfigError: the key cannot be used, and why.
     """
-    from instar.engine.signing import load_key, new_key
+    from instar.engine.bundles.signing import load_key, new_key
 
     path = key_path(given)
     if path != _default_path() or path.exists():

@@ -65,8 +65,8 @@ def command(
 
 def _versions(path: str, workspace: Path | None, *, as_json: bool) -> None:
     """Shows each version of a file, oldest first."""
-    from instar.engine.path_versions import versions
-    from instar.engine.restore_path import tree_path
+    from instar.engine.restoring.restore_path import tree_path
+    from instar.engine.trees.path_versions import versions
     from instar.store.blobs import BlobStore
     from instar.store.clock import iso
     from instar.store.tree_nodes import NodeReader

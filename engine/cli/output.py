@@ -96,7 +96,7 @@ def runtime_at(root: Path | None) -> Runtime:
     runtime = Runtime(find_workspace(root or Path.cwd()), actor="cli")
     runtime.require_initialized()
     if runtime.state.restoring is not None:
-        from instar.engine.rollback import finish_begun
+        from instar.engine.restoring.rollback import finish_begun
 
         finish_begun(runtime)
     return runtime

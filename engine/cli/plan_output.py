@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from .output import emit, say
 
 if TYPE_CHECKING:
-    from instar.engine.memory_diff import MemoryRows
-    from instar.engine.rollback import RollbackPlan, RolledBack
+    from instar.engine.differences.memory_diff import MemoryRows
+    from instar.engine.restoring.rollback import RollbackPlan, RolledBack
     from instar.engine.runtime import Runtime
 
 _SIGNS = {"add": "+", "change": "~", "delete": "-"}
@@ -24,7 +24,7 @@ def run(verb: str, runtime: Runtime, plan: RollbackPlan, *, dry_run: bool, yes: 
     """
     import typer
 
-    from instar.engine.rollback import roll_back
+    from instar.engine.restoring.rollback import roll_back
     from instar.fsm.errors import RollbackRefused
 
     try:
@@ -77,7 +77,7 @@ def _left_alone(runtime: Runtime, plan: RollbackPlan) -> dict[str, str]:
 
 
 def _memory(runtime: Runtime, plan: RollbackPlan) -> tuple[MemoryRows, MemoryRows]:
-    from instar.engine.memory_diff import moved_rows
+    from instar.engine.differences.memory_diff import moved_rows
 
     return moved_rows(runtime.reader, plan.memory_now, plan.memory)
 

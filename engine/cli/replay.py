@@ -110,7 +110,7 @@ def _check_anchors(reader: LogReader, given: list[str]) -> list[str]:
     """Checks the log against anchors, each a line or a file; gives a line on each."""
     if not given:
         return []
-    from instar.engine.anchor import FORMAT, check_anchors, parse_anchors
+    from instar.engine.bundles.anchor import FORMAT, check_anchors, parse_anchors
 
     texts = [text if text.startswith(FORMAT) else _read(text) for text in given]
     anchors = [anchor for text in texts for anchor in parse_anchors(text)]

@@ -9,8 +9,8 @@ from .output import emit, reader_at
 
 def show(root: Path | None, a: str, b: str, *, as_json: bool) -> None:
     """Prints what differs between two points of the log."""
+    from instar.engine.differences.state_diff import compare_states
     from instar.engine.references import resolve
-    from instar.engine.state_diff import compare_states
     from instar.store.blobs import BlobStore
 
     from .diff_output import lines_of

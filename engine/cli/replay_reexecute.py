@@ -10,8 +10,8 @@ import typer
 from .output import emit, plain, reader_at
 
 if TYPE_CHECKING:
-    from instar.engine.reexecute import Reexecution
     from instar.engine.reexecution.judgement import Finding, Verdict
+    from instar.engine.reexecution.reexecute import Reexecution
 
 VERDICTS: tuple[Verdict, ...] = ("same", "differs", "cannot")
 _SHOWN_MAX = 40
@@ -21,7 +21,7 @@ _VALUE_CHARS = 24
 
 def show(root: Path | None, effects: list[str], *, as_json: bool) -> None:
     """Runs recorded effects again, prints the verdicts, and exits with 4 if any outcome differs."""
-    from instar.engine.reexecute import chosen, reexecute
+    from instar.engine.reexecution.reexecute import chosen, reexecute
 
     from .live import Live
 

@@ -10,7 +10,7 @@ import typer
 from .output import DryRun, Json, Root, Yes, emit, runtime_at
 
 if TYPE_CHECKING:
-    from instar.engine.restore_path import Copied
+    from instar.engine.restoring.restore_path import Copied
     from instar.engine.runtime import Runtime
 
 
@@ -35,8 +35,8 @@ def command(
     json: Json = False,
 ) -> None:
     """Put single files or folders back as they stood at an event; `instar undo` takes it back."""
-    from instar.engine.restore_path import plan_restore, tree_path
-    from instar.engine.rollback import check_digest
+    from instar.engine.restoring.restore_path import plan_restore, tree_path
+    from instar.engine.restoring.rollback import check_digest
     from instar.fsm.errors import ConfigError
 
     from .plan_output import run
@@ -62,7 +62,7 @@ def _copy(
 ) -> None:
     import os
 
-    from instar.engine.restore_path import copy_to, give_back_displaced
+    from instar.engine.restoring.restore_path import copy_to, give_back_displaced
     from instar.fsm.words import Seq
     from instar.store.paths import decode_path
 

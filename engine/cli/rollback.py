@@ -34,7 +34,7 @@ def command(
     json: Json = False,
 ) -> None:
     """Put code, checkpoint and memory back, byte for byte, to an event; `instar undo` takes it back."""
-    from instar.engine.rollback import check_digest, plan_rollback
+    from instar.engine.restoring.rollback import check_digest, plan_rollback
 
     from .plan_output import run
 

@@ -9,8 +9,8 @@ import typer
 from .output import Json, Root, emit, runtime_at
 
 if TYPE_CHECKING:
-    from instar.engine.answers import Answer
-    from instar.engine.search import Found
+    from instar.engine.memory.answers import Answer
+    from instar.engine.memory.search import Found
 
 Names = list[str] | None
 
@@ -32,9 +32,9 @@ def command(
     json: Json = False,
 ) -> None:
     """Search the vector memory for what is nearest to a text."""
-    from instar.engine.answers import VOTERS
-    from instar.engine.answers import answer as answer_here
-    from instar.engine.search import filter_of, search
+    from instar.engine.memory.answers import VOTERS
+    from instar.engine.memory.answers import answer as answer_here
+    from instar.engine.memory.search import filter_of, search
     from instar.engine.service import Client
     from instar.engine.status import worker_runs
 

@@ -27,9 +27,9 @@ def command(
         _cancel(workspace, json=json)
         return
     from instar.engine.describe import describe
-    from instar.engine.recipe import parse_recipe
     from instar.engine.status import worker_runs
     from instar.engine.tool_executor import execute
+    from instar.engine.training.recipe import parse_recipe
     from instar.fsm.errors import InputRefused
     from instar.fsm.events import CheckpointTrained, DatasetGenerated, EffectFailed, OutcomeRewarded
 
@@ -54,7 +54,7 @@ def command(
 
 
 def _cancel(workspace: Path | None, *, json: bool) -> None:
-    from instar.engine.cancelling import ask_to_cancel
+    from instar.engine.training.cancelling import ask_to_cancel
 
     reader = reader_at(workspace)
     asked = ask_to_cancel(workspace_at(workspace), reader.state_at())

@@ -7,7 +7,7 @@ from .output import DryRun, Json, Root, Yes, runtime_at
 
 def command(dry_run: DryRun = False, yes: Yes = False, workspace: Root = None, json: Json = False) -> None:
     """Take the last rollback back; a second undo does it again."""
-    from instar.engine.undo import plan_undo
+    from instar.engine.restoring.undo import plan_undo
 
     from .plan_output import run
 

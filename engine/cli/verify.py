@@ -10,8 +10,8 @@ import typer
 from .output import Json, Root, emit, plain, reader_at
 
 if TYPE_CHECKING:
-    from instar.engine.anchor import Anchor, Anchored
-    from instar.engine.integrity import Integrity
+    from instar.engine.bundles.anchor import Anchor, Anchored
+    from instar.engine.keeping.integrity import Integrity
 
 
 def command(
@@ -29,9 +29,9 @@ def command(
     json: Json = False,
 ) -> None:
     """Check everything that is stored: the chain, the transitions, state snapshots, every blob that an event needs."""
-    from instar.engine.anchor import check_anchors
-    from instar.engine.integrity import check
-    from instar.engine.signing import public_key as read_public_key
+    from instar.engine.bundles.anchor import check_anchors
+    from instar.engine.bundles.signing import public_key as read_public_key
+    from instar.engine.keeping.integrity import check
     from instar.fsm.errors import ConfigError, LogCorrupt
 
     if public_key is not None and not anchor:
@@ -51,7 +51,7 @@ def command(
 
 
 def _anchors(given: list[str]) -> list[Anchor]:
-    from instar.engine.anchor import FORMAT, parse_anchors
+    from instar.engine.bundles.anchor import FORMAT, parse_anchors
     from instar.fsm.errors import ConfigError
 
     found: list[Anchor] = []

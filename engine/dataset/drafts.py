@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from instar.engine.lessons import Lesson, folded
+from instar.engine.dataset.lessons import Lesson, folded
 from instar.fsm.words import Seq
 
 from .rows import SOURCES, Row, Split

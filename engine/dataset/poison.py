@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Final
 
-from instar.engine.lessons import Lesson, folded
+from instar.engine.dataset.lessons import Lesson, folded
 
 from .drafts import Draft
 from .splits import Questions

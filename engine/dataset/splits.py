@@ -17,7 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from instar.engine.lessons import Lesson, folded
+from instar.engine.dataset.lessons import Lesson, folded
 from instar.fsm.policy import RetrainPolicy
 from instar.fsm.words import digest_of, split_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import NamedTuple
 
-from instar.engine.units import RENAMED_NODES_MIN
+from instar.engine.differences.units import RENAMED_NODES_MIN
 
 from .forms import Forms
 from .renames import ALIKE_MIN, COMPARED_MAX, alike, renames

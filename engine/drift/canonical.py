@@ -11,7 +11,7 @@ import ast
 from collections.abc import Mapping
 from typing import Final
 
-from instar.engine.syntax import DEFINITIONS, Definition
+from instar.engine.differences.syntax import DEFINITIONS, Definition
 
 from .calls import dotted
 from .expressions import rewrite

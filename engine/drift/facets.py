@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from instar.engine.bindings import bound
-from instar.engine.syntax import Definition
+from instar.engine.differences.bindings import bound
+from instar.engine.differences.syntax import Definition
 
 from .calls import IMPORTED, dotted
 from .unique import MARK

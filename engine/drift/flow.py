@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 from typing import Final, Literal
 
-from instar.engine.syntax import DEFINITIONS
+from instar.engine.differences.syntax import DEFINITIONS
 
 from .conditions import any_of, is_negative, negated, truth
 from .inline import inlined

@@ -6,7 +6,7 @@ import ast
 from collections import Counter
 from collections.abc import Callable
 
-from instar.engine.syntax import Definition, NormalForm
+from instar.engine.differences.syntax import Definition, NormalForm
 
 from .canonical import canonical, weakened
 from .facets import Facet, facets

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Mapping
 from typing import Final
 
-from instar.engine.bindings import bound
+from instar.engine.differences.bindings import bound
 
 from .align import Aligned
 from .facets import explained

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from instar.engine import sequence_diff
+from instar.engine.differences import sequence_diff
 
 EXPONENT: Final = 0.7
 """A rewritten half counts more than half: what is left stands for something else."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from instar.engine import sequence_diff
+from instar.engine.differences import sequence_diff
 
 from .result import Drift
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from instar.engine.units import MODULE
+from instar.engine.differences.units import MODULE
 
 from .align import aligned
 from .forms import Forms

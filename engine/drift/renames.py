@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from instar.engine import sequence_diff
+from instar.engine.differences import sequence_diff
 
 from .source import Source
 

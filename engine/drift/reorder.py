@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Final
 
-from instar.engine.syntax import DEFINITIONS
+from instar.engine.differences.syntax import DEFINITIONS
 
 _ACTS: Final = "the world"
 """What statements touch that are no assignment: their order among each other stays."""

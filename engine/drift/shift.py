@@ -8,7 +8,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from instar.engine.units import units
+from instar.engine.differences.units import units
 
 from .result import BOUNDARY, Drift, with_shift
 

@@ -8,8 +8,8 @@ import warnings
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from instar.engine.syntax import DEFINITIONS, Definition
-from instar.engine.units import LINE, MODULE, Kind, own_lines
+from instar.engine.differences.syntax import DEFINITIONS, Definition
+from instar.engine.differences.units import LINE, MODULE, Kind, own_lines
 
 _MOVED: Final = {
     "typing_extensions": "typing",

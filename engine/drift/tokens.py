@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterator
 from typing import Final
 
-from instar.engine import sequence_diff
+from instar.engine.differences import sequence_diff
 
 from .measure import graded
 from .result import Drift

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from instar.engine.bindings import bound, reads_names
+from instar.engine.differences.bindings import bound, reads_names
 
 MARK: Final = "~"
 """Stands between a name and its number: no name of Python has it."""

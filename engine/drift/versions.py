@@ -6,7 +6,7 @@ import codecs
 import io
 import tokenize
 
-from instar.engine.byte_likeness import likeness
+from instar.engine.differences.byte_likeness import likeness
 
 from .compare import PYTHON_SUFFIXES
 from .result import Drift

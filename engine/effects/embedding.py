@@ -12,12 +12,12 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from instar.engine.bench import Bench
+from instar.engine.differences.units import units
+from instar.engine.embedding.models import active_space
 from instar.engine.environment import of_text
-from instar.engine.memory_rows import RowName, live_rows
-from instar.engine.models import active_space
+from instar.engine.memory.rows import RowName, live_rows
 from instar.engine.redact import redact
 from instar.engine.runtime import Runtime
-from instar.engine.units import units
 from instar.fsm.decisions import restored_among
 from instar.fsm.drift import with_shift
 from instar.fsm.events import (

@@ -11,19 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instar.engine.bench import Bench
-from instar.engine.cancelling import Cancelling
+from instar.engine.dataset.log_failures import LogFailure, read_failures
 from instar.engine.dataset.mining import Embed
 from instar.engine.dataset.rows import Row
+from instar.engine.embedding.models import active_space
 from instar.engine.environment import of_text
 from instar.engine.feedback_loop import foreign_trigger, render_trigger, write_beside
 from instar.engine.generate_dataset import Dataset, corpus, generate
-from instar.engine.log_failures import LogFailure, read_failures
-from instar.engine.models import active_space
 from instar.engine.ports import Pair, TrainRequest
-from instar.engine.probes import parse_probes
-from instar.engine.recipe import Recipe
 from instar.engine.runtime import Runtime
+from instar.engine.training.cancelling import Cancelling
 from instar.engine.training.everyday import general_texts
+from instar.engine.training.probes import parse_probes
+from instar.engine.training.recipe import Recipe
 from instar.fsm.decisions import lineage_of, seed_of, skipped_key
 from instar.fsm.errors import ConfigError, EffectFailedError, EffectSuspended
 from instar.fsm.events import (

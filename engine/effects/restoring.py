@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from instar.engine.changes import Judged, observed
-from instar.engine.restore import read_plan, roll_forward
+from instar.engine.restoring.restore import read_plan, roll_forward
 from instar.engine.runtime import Runtime
 from instar.fsm.decisions import finish_of, restored_key
 from instar.fsm.events import MutationAccepted, RollbackStarted

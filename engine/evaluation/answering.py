@@ -17,7 +17,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from instar.engine.calibration import calibration_error, confidences
+from instar.engine.memory.calibration import calibration_error, confidences
 from instar.fsm.errors import InputRefused
 
 from .rows import Labelled, texts_of

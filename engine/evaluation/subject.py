@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from instar.engine.calibration import TEMPERATURE
+from instar.engine.memory.calibration import TEMPERATURE
 from instar.fsm.errors import ConfigError, InputRefused
 from instar.fsm.words import Digest
 

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from msgspec import Struct
 
 from instar.engine.environment import differing
-from instar.engine.named_blobs import Parts, digests_of
+from instar.engine.keeping.named_blobs import Parts, digests_of
 from instar.fsm.errors import BlobCorrupt, BlobMissing, ConfigError
 from instar.fsm.events import AnyEvent, Environment, PayloadErased, Span
 from instar.fsm.record import Recorded

@@ -15,8 +15,8 @@ from instar.store.reader import LogReader
 from instar.store.scratch_blobs import ScratchBlobs
 
 if TYPE_CHECKING:
-    from instar.engine.model_runs import Backend
-    from instar.engine.models import ModelShelf
+    from instar.engine.embedding.models import ModelShelf
+    from instar.engine.embedding.runs import Backend
     from instar.store.memory import VectorMemory
 
 _FOLDERS_MAX = 3
@@ -52,7 +52,7 @@ class ScratchBench:
     @property
     def models(self) -> ModelShelf:
         """The models, set as ``set_up`` says."""
-        from instar.engine.models import ModelShelf
+        from instar.engine.embedding.models import ModelShelf
         from instar.engine.settings import EmbeddingSettings, Settings, TrainingSettings
 
         if self._models is None:
@@ -88,7 +88,7 @@ class ScratchBench:
 
 def _backend(environment: Environment) -> Backend:
     """Reads which library ran the model out of the libraries that were recorded."""
-    from instar.engine.model_runs import PACKAGES
+    from instar.engine.embedding.runs import PACKAGES
 
     others = (name for name, package in PACKAGES.items() if name != "torch" and package in environment.libraries)
     return next(others, "torch")

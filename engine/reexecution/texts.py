@@ -12,9 +12,9 @@ from itertools import zip_longest
 import msgspec
 from msgspec.structs import replace
 
+from instar.engine.dataset.log_failures import LogFailure
 from instar.engine.effects.diffing import differences
 from instar.engine.environment import threads_of
-from instar.engine.log_failures import LogFailure
 from instar.fsm.errors import BlobCorrupt, BlobMissing
 from instar.fsm.events import AnyEvent, DatasetGenerated, DiffComputed, Span
 from instar.fsm.record import Recorded

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instar.engine.effects.learning import trained
-from instar.engine.models import active_space
-from instar.engine.recipe import Recipe
+from instar.engine.embedding.models import active_space
+from instar.engine.training.recipe import Recipe
 from instar.fsm.errors import BlobCorrupt, BlobMissing, ConfigError
 from instar.fsm.events import AnyEvent, CheckpointTrained, Span
 from instar.fsm.record import Recorded

@@ -56,7 +56,7 @@ def replay(
         ConfigError: ``first`` lies after ``to``, or the level asks for effects to be run.
     """
     if level is Level.EFFECTS:
-        raise ConfigError("a replay runs no effect: replay to decisions, then see instar.engine.reexecute")
+        raise ConfigError("a replay runs no effect: replay to decisions, then see instar.engine.reexecution.reexecute")
     started = time.perf_counter()
     last = reader.head() if to is None else to
     begin = Seq(1) if first is None else first

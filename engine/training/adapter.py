@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from instar.engine.recipe import Recipe
-from instar.engine.weights import BaseWeights
+from instar.engine.embedding.weights import BaseWeights
+from instar.engine.training.recipe import Recipe
 from instar.fsm.errors import EffectFailedError
 from instar.store.low_rank import with_product
 from instar.store.low_rank_file import NARROW, SCALE, WIDE

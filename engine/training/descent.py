@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from instar.engine.contrast import Plan
 from instar.engine.ports import Progress
-from instar.engine.recipe import Recipe
+from instar.engine.training.contrast import Plan
+from instar.engine.training.recipe import Recipe
 from instar.fsm.errors import EffectFailedError, EffectSuspended
 
 from .losses import Kept, loss_of

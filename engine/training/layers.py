@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from instar.engine.recipe import Recipe
+from instar.engine.training.recipe import Recipe
 from instar.fsm.errors import EffectFailedError
 
 if TYPE_CHECKING:

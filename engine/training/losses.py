@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from instar.engine.contrast import Batch, Group
-from instar.engine.recipe import Recipe
+from instar.engine.training.contrast import Batch, Group
+from instar.engine.training.recipe import Recipe
 
 if TYPE_CHECKING:
     import torch

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from instar.engine.calibration import FIT_MIN, TEMPERATURE, fit_temperature
+from instar.engine.memory.calibration import FIT_MIN, TEMPERATURE, fit_temperature
 from instar.engine.ports import Pair, TrainRequest
-from instar.engine.retrieval import Corpus, Scores, paired_gain, score
+from instar.engine.training.retrieval import Corpus, Scores, paired_gain, score
 from instar.fsm.events import Ability, Interval
 from instar.fsm.words import digest_of
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 import instar
-from instar.engine.rollback import RolledBack
+from instar.engine.restoring.rollback import RolledBack
 
 from .agent import LOGIC_FILES, Answer, ApiFinder
 from .follow import Follow

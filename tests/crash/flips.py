@@ -15,8 +15,8 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from instar.engine.anchor import Anchor, check_anchor, make_anchor
-from instar.engine.integrity import check
+from instar.engine.bundles.anchor import Anchor, check_anchor, make_anchor
+from instar.engine.keeping.integrity import check
 from instar.fsm.codec import encode_event
 from instar.fsm.erasure import remains_of
 from instar.fsm.errors import InstarError

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from instar.engine.integrity import check
+from instar.engine.keeping.integrity import check
 from instar.fsm.errors import LogError
 from instar.store.log import EventLog, create_log
 from tests.store.logs import INIT, feedback

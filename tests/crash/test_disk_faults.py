@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from instar.engine.anchor import check_anchor, make_anchor
+from instar.engine.bundles.anchor import check_anchor, make_anchor
 from instar.engine.replay import replay
 from instar.fsm.errors import LogCorrupt, LogForeign
 from instar.store.log import EventLog, create_log

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from instar.engine.integrity import check
+from instar.engine.keeping.integrity import check
 from instar.store.log import EventLog, create_log
 from instar.store.trees import Tree, write_tree
 from tests.crash.appenders import THREADS, acks_in

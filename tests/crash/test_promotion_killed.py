@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from instar.engine.initialize import initialize
-from instar.engine.integrity import check
+from instar.engine.keeping.integrity import check
 from instar.engine.replay import replay
 from instar.engine.runtime import Runtime
 from instar.engine.settings import load_settings

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from instar.engine.files.mounts import file_system
 from instar.engine.initialize import initialize
-from instar.engine.mounts import file_system
-from instar.engine.rollback import finish_begun
+from instar.engine.restoring.rollback import finish_begun
+from instar.engine.restoring.undo import undo
 from instar.engine.runtime import Runtime
-from instar.engine.undo import undo
 from instar.fsm.events import RollbackStarted
 from tests.crash import syscalls
 from tests.crash.disk import Content, Disk

@@ -13,7 +13,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from instar.engine.initialize import initialize
-from instar.engine.integrity import check
+from instar.engine.keeping.integrity import check
 from instar.engine.runtime import Runtime
 from instar.engine.settings import load_settings
 from instar.engine.snapshot import take_snapshot

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from instar.engine.bundle import Exported, export
-from instar.engine.signing import SigningKey, new_key
+from instar.engine.bundles.bundle import Exported, export
+from instar.engine.bundles.signing import SigningKey, new_key
 from instar.fsm.codec import encode_event
 from instar.fsm.erasure import remains_of
 from instar.fsm.events import ChangeObserved, FeedbackReceived, PayloadErased, SnapshotTaken, TaskQueued

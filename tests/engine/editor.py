@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from instar.engine.beneath import exchange, rename_noreplace
+from instar.engine.files.beneath import exchange, rename_noreplace
 
 NAMES = ("a.py", "pkg/b.py", "pkg/deep/c.txt", "d.txt")
 BYTES = 3000

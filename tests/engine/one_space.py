@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from instar.engine.memory_rows import RowName, live_rows
+from instar.engine.memory.rows import RowName, live_rows
 from instar.engine.runtime import Runtime
 from instar.fsm.events import SignalEmbedded
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from instar.engine.anchor import Anchor, check_anchor, check_anchors, make_anchor, parse_anchor, parse_anchors
+from instar.engine.bundles.anchor import Anchor, check_anchor, check_anchors, make_anchor, parse_anchor, parse_anchors
 from instar.engine.cli.main import main
 from instar.engine.replay import replay
 from instar.fsm.chain import GENESIS, link

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from instar.engine.audit import write_audit
-from instar.engine.rollback import roll_back
+from instar.engine.restoring.rollback import roll_back
 from instar.engine.runtime import Runtime
 from tests.engine.agents import code_only
 from tests.engine.dashboard_log import sample_log

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instar.engine.bundle import export
+from instar.engine.bundles.bundle import export
+from instar.engine.bundles.merkle import MerkleTree, inclusion_path, root_by_path
+from instar.engine.bundles.proof import prove
+from instar.engine.bundles.signing import SigningKey, check_signature, load_key, new_key, public_key
 from instar.engine.cli.main import main
-from instar.engine.merkle import MerkleTree, inclusion_path, root_by_path
-from instar.engine.proof import prove
-from instar.engine.signing import SigningKey, check_signature, load_key, new_key, public_key
 from instar.fsm.errors import BlobCorrupt, BlobMissing, ConfigError, InstarError, LogCorrupt, SignatureInvalid
 from instar.fsm.events import FeedbackReceived
 from instar.fsm.words import Digest, Seq
@@ -439,7 +439,7 @@ def test_export_loads_neither_models_nor_statement_builders(agent: Path, tmp_pat
 
 
 def test_engine_exports_and_anchors(tmp_path: Path) -> None:
-    from instar.engine.anchor import check_anchor
+    from instar.engine.bundles.anchor import check_anchor
     from instar.engine.facade import Engine
     from instar.engine.initialize import initialize
     from tests.engine.agents import agent_folder

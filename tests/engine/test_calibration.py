@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from instar.engine.calibration import (
+from instar.engine.memory.calibration import (
     TEMPERATURE_MAX,
     TEMPERATURE_MIN,
     WIDTH,
@@ -90,7 +90,7 @@ def test_few_questions_move_the_expected_temperature_little() -> None:
 def test_many_questions_in_blocks_answer_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     cosines, answers, _ = world(0.05, count=30)
     whole = confidences(cosines, answers, 0.05)
-    monkeypatch.setattr("instar.engine.calibration._CELLS_MAX", 13)
+    monkeypatch.setattr("instar.engine.memory.calibration._CELLS_MAX", 13)
     parts = confidences(cosines, answers, 0.05)
     assert whole[0].tolist() == parts[0].tolist()
     np.testing.assert_allclose(whole[1], parts[1])

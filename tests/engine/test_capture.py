@@ -16,13 +16,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from instar.engine import intake, settled
-from instar.engine import scan as scan_module
-from instar.engine.capture import Capture
-from instar.engine.ignore import Ignore
-from instar.engine.places import Place, Seen
-from instar.engine.settled import read_settled
-from instar.engine.stat_cache import StatCache, is_settled
+from instar.engine.files import settled
+from instar.engine.files.settled import read_settled
+from instar.engine.trees import intake
+from instar.engine.trees import scan as scan_module
+from instar.engine.trees.capture import Capture
+from instar.engine.trees.ignore import Ignore
+from instar.engine.trees.places import Place, Seen
+from instar.engine.trees.stat_cache import StatCache, is_settled
 from instar.fsm.errors import ConfigError, LogUnavailable
 from instar.fsm.words import Digest, digest_of
 from instar.store.paths import DEPTH_MAX, decode_path

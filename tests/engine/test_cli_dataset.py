@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from instar.engine.cli.main import main
-from instar.engine.erase import erase, plan_erasure
+from instar.engine.keeping.erase import erase, plan_erasure
 from instar.engine.provenance.why import why
 from instar.engine.runtime import Runtime
 from instar.engine.worker import Worker

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from instar.engine.cli.main import main
-from instar.engine.rollback import roll_back
+from instar.engine.restoring.rollback import roll_back
 from instar.engine.runtime import Runtime
 from instar.engine.snapshot import take_snapshot
 from instar.fsm.errors import EffectFailedError

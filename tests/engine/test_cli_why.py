@@ -14,9 +14,9 @@ import pytest
 import instar
 from instar.engine.cli.main import main
 from instar.engine.loop import Loop
-from instar.engine.rollback import roll_back
+from instar.engine.memory.search import search
+from instar.engine.restoring.rollback import roll_back
 from instar.engine.runtime import Runtime
-from instar.engine.search import search
 from instar.engine.watcher import rescan
 from instar.fsm.errors import InstarError
 from instar.fsm.events import ChangeObserved, FeedbackReceived, RollbackFinished

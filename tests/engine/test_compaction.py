@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from instar.engine.compaction import compact
 from instar.engine.initialize import initialize
-from instar.engine.integrity import check
-from instar.engine.rollback import roll_back
+from instar.engine.keeping.compaction import compact
+from instar.engine.keeping.integrity import check
+from instar.engine.restoring.rollback import roll_back
 from instar.engine.runtime import Runtime
 from instar.engine.watcher import rescan
 from instar.fsm.errors import BlobCorrupt
@@ -115,7 +115,7 @@ def test_blob_pressed_to_something_else_is_never_stored(runtime: Runtime, monkey
     """Memory that flips a bit is found before the old form is dropped."""
     edit(runtime, 0, 3)
     before = every_blob(runtime)
-    from instar.engine import compaction
+    from instar.engine.keeping import compaction
 
     real = compaction.press
     monkeypatch.setattr(compaction, "press", lambda content: real(content[:-1] + bytes([content[-1] ^ 1])))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instar.engine.contrast import Batch, Course, Group, plan
 from instar.engine.ports import Pair
-from instar.engine.recipe import Recipe
+from instar.engine.training.contrast import Batch, Course, Group, plan
+from instar.engine.training.recipe import Recipe
 
 _pairs = st.lists(st.builds(Pair, st.sampled_from([f"q{n}" for n in range(30)]), st.sampled_from("abcdef")), min_size=1)
 

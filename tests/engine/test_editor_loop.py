@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from instar.engine.replay import replay
-from instar.engine.rollback import finish_begun, roll_back
+from instar.engine.restoring.rollback import finish_begun, roll_back
 from instar.engine.runtime import Runtime
 from instar.engine.snapshot import take_snapshot
 from instar.fsm.errors import Diverged, RollbackRefused

@@ -12,13 +12,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from instar.engine import embedding_way as module
 from instar.engine.embedder import CHARS_MAX, MiniLMEmbedder, Precision, prepare
+from instar.engine.embedding import way as module
+from instar.engine.embedding.lanes import can_part
+from instar.engine.embedding.runs import PACKAGES, Backend, Run, RunTexts, Tokens
+from instar.engine.embedding.sentence_model import load_sentence_model
+from instar.engine.embedding.vector_cache import VectorCache, key_of
 from instar.engine.environment import of_model
-from instar.engine.lanes import can_part
-from instar.engine.model_runs import PACKAGES, Backend, Run, RunTexts, Tokens
-from instar.engine.sentence_model import load_sentence_model
-from instar.engine.vector_cache import VectorCache, key_of
 from instar.fsm.errors import ConfigError, EffectFailedError
 from instar.fsm.words import digest_of
 from instar.store.checkpoints import locate_model

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from instar.engine.erase import erase, plan_erasure
-from instar.engine.integrity import check
+from instar.engine.keeping.erase import erase, plan_erasure
+from instar.engine.keeping.integrity import check
 from instar.engine.loop import Loop
-from instar.engine.rollback import roll_back
+from instar.engine.memory.search import search
+from instar.engine.restoring.rollback import roll_back
 from instar.engine.runtime import Runtime
-from instar.engine.search import search
 from instar.engine.worker import Worker
 from instar.fsm.errors import BlobMissing, ConfigError, RollbackRefused
 from instar.fsm.events import ChangeObserved, DiffComputed, FeedbackReceived, SignalEmbedded

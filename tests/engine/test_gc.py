@@ -21,16 +21,16 @@ import pytest
 from instar import Engine
 from instar.engine.cli.main import main
 from instar.engine.doctor import examine
-from instar.engine.gc import collect, plan_collection
-from instar.engine.housekeeping import look, sweep
 from instar.engine.initialize import initialize
-from instar.engine.integrity import check
-from instar.engine.leftovers import SAVED_APART, SAVED_MAX, surplus_states
+from instar.engine.keeping.gc import collect, plan_collection
+from instar.engine.keeping.housekeeping import look, sweep
+from instar.engine.keeping.integrity import check
+from instar.engine.keeping.leftovers import SAVED_APART, SAVED_MAX, surplus_states
+from instar.engine.keeping.needs import Needs
 from instar.engine.loop import Loop
-from instar.engine.needs import Needs
-from instar.engine.reexecute import reexecute
+from instar.engine.reexecution.reexecute import reexecute
 from instar.engine.replay import Level, replay
-from instar.engine.rollback import plan_rollback, roll_back
+from instar.engine.restoring.rollback import plan_rollback, roll_back
 from instar.engine.runtime import Runtime
 from instar.engine.settings import Settings
 from instar.engine.snapshot import take_snapshot

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from instar.engine.dataset.lessons import folded
+from instar.engine.dataset.log_failures import LogFailure
 from instar.engine.dataset.near_duplicates import near_duplicates
 from instar.engine.generate_dataset import Dataset, Row, corpus, generate
-from instar.engine.lessons import folded
-from instar.engine.log_failures import LogFailure
 from instar.fsm.events import (
     AnyEvent,
     ChangeObserved,

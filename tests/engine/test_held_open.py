@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from instar.engine.held_open import held_open
+from instar.engine.files.held_open import held_open
 
 
 @pytest.fixture

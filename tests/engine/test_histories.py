@@ -17,7 +17,7 @@ import pytest
 
 from instar.engine.initialize import initialize
 from instar.engine.replay import replay
-from instar.engine.rollback import roll_back
+from instar.engine.restoring.rollback import roll_back
 from instar.engine.runtime import Runtime
 from instar.engine.settings import Settings, WatchSettings
 from instar.engine.watcher import Watcher

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from instar.engine.initialize import initialize
-from instar.engine.rollback import finish_begun, roll_back
+from instar.engine.restoring.rollback import finish_begun, roll_back
 from instar.engine.runtime import Runtime
 from instar.engine.settings import Settings, WatchSettings
 from instar.engine.snapshot import take_snapshot
@@ -336,7 +336,7 @@ NOBODY = """
 import os, sys, tempfile
 from pathlib import Path
 from instar.engine.initialize import initialize
-from instar.engine.rollback import roll_back
+from instar.engine.restoring.rollback import roll_back
 from instar.engine.runtime import Runtime
 from instar.fsm.errors import InstarError
 from tests.engine.agents import code_only

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instar.engine.ignore import Ignore, spared_by
+from instar.engine.trees.ignore import Ignore, spared_by
 from instar.store.trees import Tree
 from tests.engine.workspaces import look, scan
 from tests.store.memory_blobs import MemoryBlobs

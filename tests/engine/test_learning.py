@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from instar import Checkpoint, Engine
-from instar.engine.cancelling import NAME, ask_to_cancel
-from instar.engine.learning import outcome_of
-from instar.engine.probes import parse_probes
-from instar.engine.recipe import parse_recipe
+from instar.engine.face.learning import outcome_of
 from instar.engine.replay import replay
 from instar.engine.tool_executor import execute
+from instar.engine.training.cancelling import NAME, ask_to_cancel
+from instar.engine.training.probes import parse_probes
+from instar.engine.training.recipe import parse_recipe
 from instar.engine.worker import Worker
 from instar.fsm.errors import ConfigError, InputRefused
 from instar.fsm.events import CheckpointTrained, EffectFailed, TaskQueued

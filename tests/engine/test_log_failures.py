@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instar.engine import log_failures, log_templates
-from instar.engine.log_failures import LogFailure, failures_in, read_failures
-from instar.engine.log_lines import template_of
+from instar.engine.dataset import log_failures, log_templates
+from instar.engine.dataset.log_failures import LogFailure, failures_in, read_failures
+from instar.engine.dataset.log_lines import template_of
 from instar.fsm.events import InputSkipped
 
 REAL_LOGS = Path(__file__).resolve().parents[3] / "shared" / "data" / "logs"

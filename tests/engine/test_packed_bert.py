@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
-from instar.engine import packed_bert as module
 from instar.engine.embedder import MiniLMEmbedder
-from instar.engine.embedding_way import COSINE_MIN, Precision, choose_way
-from instar.engine.model_runs import torch_run
-from instar.engine.packed_bert import packed_run
-from instar.engine.sentence_model import load_sentence_model, multiplies_bfloat16
-from instar.engine.token_batches import TOKENS_MAX, _unpadded, unpadded_rows
+from instar.engine.embedding import packed_bert as module
+from instar.engine.embedding.packed_bert import packed_run
+from instar.engine.embedding.runs import torch_run
+from instar.engine.embedding.sentence_model import load_sentence_model, multiplies_bfloat16
+from instar.engine.embedding.token_batches import TOKENS_MAX, _unpadded, unpadded_rows
+from instar.engine.embedding.way import COSINE_MIN, Precision, choose_way
 from instar.fsm.words import digest_of
 from instar.store.checkpoints import locate_model
 from tests.engine.tiny_model import tiny_model

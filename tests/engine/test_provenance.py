@@ -19,8 +19,8 @@ from instar.engine.provenance.taint import taint
 from instar.engine.provenance.tree import render
 from instar.engine.provenance.walk import back, forward, taken
 from instar.engine.provenance.why import trace, why
-from instar.engine.rollback import roll_back
-from instar.engine.undo import undo
+from instar.engine.restoring.rollback import roll_back
+from instar.engine.restoring.undo import undo
 from instar.fsm import events as e
 from instar.fsm.codec import TYPES
 from instar.fsm.errors import ConfigError

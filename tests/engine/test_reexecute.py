@@ -15,8 +15,8 @@ import pytest
 import typer
 
 from instar.engine.cli.replay_reexecute import show
-from instar.engine.reexecute import chosen, reexecute
 from instar.engine.reexecution.judgement import Finding
+from instar.engine.reexecution.reexecute import chosen, reexecute
 from instar.engine.reexecution.scratch import ScratchBench
 from instar.engine.runtime import Runtime
 from instar.engine.worker import Worker

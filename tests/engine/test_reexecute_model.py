@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from instar.engine.initialize import initialize
-from instar.engine.reexecute import reexecute
 from instar.engine.reexecution.judgement import Finding
+from instar.engine.reexecution.reexecute import reexecute
 from instar.engine.runtime import Runtime
 from instar.engine.worker import Worker
 from instar.fsm.events import CheckpointTrained, DatasetGenerated, FeedbackReceived, MemoryReembedded, SignalEmbedded

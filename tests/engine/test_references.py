@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from instar.engine.references import resolve
-from instar.engine.rollback import roll_back
+from instar.engine.restoring.rollback import roll_back
 from instar.engine.snapshot import take_snapshot
 from instar.fsm.errors import ConfigError
 from instar.store.clock import iso

@@ -140,7 +140,7 @@ print(json.dumps({"events": replayed.events, "modules": [name for name in ("torc
 def test_replay_runs_no_effect(tmp_path: Path) -> None:
     runtime = code_only(tmp_path / "agent")
     (runtime.workspace.root / "notes.txt").write_text("second\n")
-    from instar.engine.rollback import roll_back
+    from instar.engine.restoring.rollback import roll_back
     from instar.engine.snapshot import take_snapshot
 
     take_snapshot(runtime, "here")

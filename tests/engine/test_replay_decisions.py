@@ -275,7 +275,7 @@ FREE: dict[str, Callable[[Rows], Rows | None]] = {
 
 @pytest.mark.parametrize("name", FREE)
 def test_free_fact_is_found_by_an_anchor_alone(log: EventLog, tmp_path: Path, name: str) -> None:
-    from instar.engine.anchor import check_anchor, make_anchor
+    from instar.engine.bundles.anchor import check_anchor, make_anchor
 
     reader = forged(log, tmp_path / "forged", FREE[name])
     replay(reader, level=Level.DECISIONS)
@@ -285,7 +285,7 @@ def test_free_fact_is_found_by_an_anchor_alone(log: EventLog, tmp_path: Path, na
 
 def test_text_that_no_decision_reads_is_found_by_diffing_again(tmp_path: Path) -> None:
     from instar.engine.feedback_rows import check_feedback
-    from instar.engine.reexecute import reexecute
+    from instar.engine.reexecution.reexecute import reexecute
     from instar.engine.worker import Worker
 
     runtime = code_only(tmp_path / "agent")
@@ -393,7 +393,7 @@ def test_cycle_takes_up_as_many_as_the_policy_lets_it(tmp_path: Path) -> None:
 
 def test_log_of_the_real_loop_is_decided_again(tmp_path: Path) -> None:
     from instar.engine.feedback_rows import check_feedback
-    from instar.engine.rollback import roll_back
+    from instar.engine.restoring.rollback import roll_back
     from instar.engine.tool_executor import execute
     from instar.engine.worker import Worker
 

@@ -14,10 +14,19 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 
-from instar.engine import beneath, held_open, open_beneath, restore
-from instar.engine.ignore import Ignore, spared_by
-from instar.engine.plan import Plan, Step
-from instar.engine.restore import check_plan, clear_staging, make_plan, read_plan, roll_forward, stage, write_plan
+from instar.engine.files import beneath, held_open, open_beneath
+from instar.engine.restoring import restore
+from instar.engine.restoring.plan import Plan, Step
+from instar.engine.restoring.restore import (
+    check_plan,
+    clear_staging,
+    make_plan,
+    read_plan,
+    roll_forward,
+    stage,
+    write_plan,
+)
+from instar.engine.trees.ignore import Ignore, spared_by
 from instar.fsm.errors import BlobCorrupt, BlobMissing, Diverged, EffectFailedError, InputRefused, RollbackRefused
 from instar.fsm.events import Displaced
 from instar.fsm.words import Digest, digest_of
@@ -175,7 +184,7 @@ def test_random_trees_killed_at_random_places_reach_the_target() -> None:
 ROLL_FORWARD = """
 import sys, msgspec
 from pathlib import Path
-from instar.engine.restore import read_plan, roll_forward
+from instar.engine.restoring.restore import read_plan, roll_forward
 from tests.engine.workspaces import WaitingBlobs
 root, staging, stored, digest = sys.argv[1:]
 blobs = WaitingBlobs(Path(stored))

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from instar.engine.calibration import WIDTH
-from instar.engine.retrieval import TEMPERATURE, Corpus, Scores, paired_gain, summarize
-from instar.engine.retrieval import score as score_in
+from instar.engine.memory.calibration import WIDTH
+from instar.engine.training.retrieval import TEMPERATURE, Corpus, Scores, paired_gain, summarize
+from instar.engine.training.retrieval import score as score_in
 from instar.fsm.events import Interval, Retrieval
 
 
@@ -70,7 +70,7 @@ def test_many_questions_in_blocks_score_as_one_by_one(monkeypatch: pytest.Monkey
     texts = [f"t{n}" for n in range(30)]
     answers = [texts[n % 30] for n in range(40)]
     whole = score(questions, answers, texts, corpus)
-    monkeypatch.setattr("instar.engine.retrieval._CELLS_MAX", 70)
+    monkeypatch.setattr("instar.engine.training.retrieval._CELLS_MAX", 70)
     parts = score(questions, answers, texts, corpus)
     assert whole.ranks.tolist() == parts.ranks.tolist()
     np.testing.assert_allclose(whole.confidences, parts.confidences, rtol=1e-5)

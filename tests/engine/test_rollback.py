@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from instar.engine.replay import replay
-from instar.engine.rollback import plan_rollback, roll_back
+from instar.engine.restoring.rollback import plan_rollback, roll_back
 from instar.engine.runtime import Runtime
 from instar.engine.snapshot import take_snapshot
 from instar.engine.tool_executor import execute

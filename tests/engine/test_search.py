@@ -12,11 +12,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from instar.engine.answers import answer, right_answer
+from instar.engine.embedding.models import active_space
 from instar.engine.feedback_rows import check_feedback
-from instar.engine.models import active_space
+from instar.engine.memory.answers import answer, right_answer
+from instar.engine.memory.search import Filter, filter_of, moment_us, search
 from instar.engine.runtime import Runtime
-from instar.engine.search import Filter, filter_of, moment_us, search
 from instar.engine.service import Client, Service, ServiceError
 from instar.engine.worker import Worker
 from instar.fsm.errors import ConfigError
@@ -141,8 +141,8 @@ def test_reembedding_that_was_killed_goes_on_to_the_same_bits(runtime: Runtime) 
 import sys
 from pathlib import Path
 from instar.engine.runtime import Runtime
-from instar.engine.models import active_space
-import instar.engine.models as models
+from instar.engine.embedding.models import active_space
+import instar.engine.embedding.models as models
 models._CHUNK = 4
 runtime = Runtime(Path({str(runtime.workspace.root)!r}), actor="test")
 texts = [f"text number {{n}} " * (n % 5 + 1) for n in range(20)]

@@ -11,9 +11,9 @@ import pytest
 
 from instar.engine import initialize as beginning
 from instar.engine.loop import Loop
-from instar.engine.rollback import roll_back
+from instar.engine.memory.search import Found, search
+from instar.engine.restoring.rollback import roll_back
 from instar.engine.runtime import Runtime
-from instar.engine.search import Found, search
 from instar.engine.settings import EmbeddingSettings, Settings
 from instar.fsm import events as e
 from instar.fsm.policy import Policy, RetrainPolicy

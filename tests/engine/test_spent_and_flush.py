@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from instar.engine import flush, spent, staging
-from instar.engine.rollback import roll_back
+from instar.engine.files import flush, spent
+from instar.engine.restoring import staging
+from instar.engine.restoring.rollback import roll_back
+from instar.engine.restoring.staging import sweep
 from instar.engine.runtime import Runtime
-from instar.engine.staging import sweep
 from instar.engine.watcher import rescan
 from instar.fsm.errors import EffectFailedError
 from tests.engine.agents import code_only, contents

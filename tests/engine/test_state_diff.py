@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from safetensors.numpy import save_file
 
-from instar.engine.checkpoint_diff import compare_checkpoints
 from instar.engine.cli.replay_diff import show
-from instar.engine.memory_diff import without
-from instar.engine.rollback import roll_back
+from instar.engine.differences.checkpoint_diff import compare_checkpoints
+from instar.engine.differences.memory_diff import without
+from instar.engine.differences.state_diff import StateDiff, compare_states
+from instar.engine.differences.tree_diff import compare_code
+from instar.engine.restoring.rollback import roll_back
 from instar.engine.runtime import Runtime
 from instar.engine.snapshot import take_snapshot
-from instar.engine.state_diff import StateDiff, compare_states
-from instar.engine.tree_diff import compare_code
 from instar.fsm.events import FeedbackReceived, PolicyChanged, Span
 from instar.fsm.policy import DriftPolicy
 from instar.fsm.words import Digest, Seq

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from instar.engine.contrast import Course, Group, plan
 from instar.engine.ports import Pair
-from instar.engine.recipe import Recipe
-from instar.engine.topics import NEAR_MAX, batches_by_topic, nearest_answers
+from instar.engine.training.contrast import Course, Group, plan
+from instar.engine.training.recipe import Recipe
+from instar.engine.training.topics import NEAR_MAX, batches_by_topic, nearest_answers
 
 
 @given(

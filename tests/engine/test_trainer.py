@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from instar.engine.contrast import Batch, Course, plan
 from instar.engine.embedder import MiniLMEmbedder
 from instar.engine.ports import Pair, TrainOutcome, TrainRequest
-from instar.engine.recipe import Recipe
-from instar.engine.retrieval import Corpus, score, summarize
 from instar.engine.trainer import MiniLMTrainer
 from instar.engine.training import saved
+from instar.engine.training.contrast import Batch, Course, plan
+from instar.engine.training.recipe import Recipe
+from instar.engine.training.retrieval import Corpus, score, summarize
 from instar.fsm.errors import EffectFailedError
 from instar.fsm.events import Interval, Retrieval
 from instar.fsm.words import digest_of
@@ -116,7 +116,7 @@ def test_trained_folder_is_the_base_but_for_the_trained_tensors(
 def test_trained_folder_loads_and_scores_as_reported(trained: tuple[TrainRequest, TrainOutcome, Any]) -> None:
     from sentence_transformers import SentenceTransformer
 
-    from instar.engine.sentence_model import quiet
+    from instar.engine.embedding.sentence_model import quiet
 
     asked, outcome, _ = trained
     with quiet():
@@ -265,7 +265,7 @@ def test_weights_find_tensors_behind_a_prefix_and_keep_their_type(tmp_path: Path
     import torch
     from safetensors.numpy import load_file, save_file
 
-    from instar.engine.weights import BaseWeights
+    from instar.engine.embedding.weights import BaseWeights
 
     base = tmp_path / "base"
     base.mkdir()

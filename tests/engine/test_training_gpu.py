@@ -13,8 +13,8 @@ import pytest
 from msgspec.structs import replace
 
 from instar.engine.ports import TrainOutcome, TrainRequest
-from instar.engine.recipe import Recipe
 from instar.engine.trainer import MiniLMTrainer
+from instar.engine.training.recipe import Recipe
 from instar.engine.training.saved import NAME
 from instar.store.checkpoints import hash_folder
 from tests.engine.test_trainer import silent

@@ -10,10 +10,10 @@ import pytest
 from msgspec.structs import replace
 
 from instar.engine.ports import Pair, TrainOutcome, TrainRequest
-from instar.engine.recipe import Recipe
 from instar.engine.trainer import MiniLMTrainer
 from instar.engine.training.general import likenesses, rank_correlation
 from instar.engine.training.measuring import Old
+from instar.engine.training.recipe import Recipe
 from instar.store.checkpoints import (
     TensorFile,
     hash_folder,

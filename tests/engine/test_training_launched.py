@@ -11,8 +11,8 @@ import pytest
 from msgspec.structs import replace
 
 from instar.engine.ports import TrainOutcome
-from instar.engine.recipe import Recipe
 from instar.engine.trainer import MiniLMTrainer
+from instar.engine.training.recipe import Recipe
 from instar.fsm.errors import EffectFailedError
 from instar.store.checkpoints import hash_folder
 from tests.engine.test_trainer import pairs, request, silent

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instar.engine.sentence_model import load_sentence_model
+from instar.engine.embedding.sentence_model import load_sentence_model
 from instar.engine.training.encoder import Encoder
 from instar.engine.training.packing import pack
 from instar.store.checkpoints import locate_model

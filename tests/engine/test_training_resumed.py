@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from instar.engine.ports import Pair, TrainOutcome, TrainRequest
-from instar.engine.recipe import Recipe
 from instar.engine.trainer import MiniLMTrainer
 from instar.engine.training.docstrings import docstrings
+from instar.engine.training.recipe import Recipe
 from instar.engine.training.saved import NAME
 from instar.store.checkpoints import hash_folder
 from tests.engine.test_trainer import pairs, request, silent

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from instar.engine.rollback import roll_back
+from instar.engine.restoring.rollback import roll_back
 from instar.engine.runtime import Runtime
 from instar.engine.snapshot import take_snapshot
 from instar.engine.watcher import rescan

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from instar.engine import tree_watch
-from instar.engine.capture import Capture
-from instar.engine.ignore import Ignore
-from instar.engine.mounts import file_system, tells_changes
+from instar.engine.files.mounts import file_system, tells_changes
 from instar.engine.runtime import Runtime
 from instar.engine.settings import load_settings
-from instar.engine.stat_cache import StatCache
-from instar.engine.tree_watch import TreeWatch
+from instar.engine.trees import tree_watch
+from instar.engine.trees.capture import Capture
+from instar.engine.trees.ignore import Ignore
+from instar.engine.trees.stat_cache import StatCache
+from instar.engine.trees.tree_watch import TreeWatch
 from instar.engine.watcher import Watcher
 from instar.fsm.events import ChangeObserved
 from tests.engine.agents import code_only
@@ -296,6 +296,6 @@ def test_file_system_is_named_and_remote_ones_are_polled(tmp_path: Path, monkeyp
     for kind in ("nfs4", "9p", "fuse.sshfs", "cifs"):
         table = tmp_path / "mountinfo"
         table.write_text(f"1 0 0:1 / / rw - ext4 /dev/a rw\n2 1 0:2 / {tmp_path} rw shared:1 - {kind} x rw\n")
-        monkeypatch.setattr("instar.engine.mounts._TABLE", table)
+        monkeypatch.setattr("instar.engine.files.mounts._TABLE", table)
         assert file_system(tmp_path / "below") == kind
         assert not tells_changes(tmp_path / "below")

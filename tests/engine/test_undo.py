@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from instar.engine.path_versions import versions
+from instar.engine.differences.unified import unified
 from instar.engine.replay import replay
-from instar.engine.restore_path import copy_to, give_back_displaced, plan_restore, tree_path
-from instar.engine.rollback import finish_begun, plan_rollback, roll_back
+from instar.engine.restoring.restore_path import copy_to, give_back_displaced, plan_restore, tree_path
+from instar.engine.restoring.rollback import finish_begun, plan_rollback, roll_back
+from instar.engine.restoring.undo import plan_undo, undo
 from instar.engine.runtime import Runtime
 from instar.engine.snapshot import take_snapshot
-from instar.engine.undo import plan_undo, undo
-from instar.engine.unified import unified
+from instar.engine.trees.path_versions import versions
 from instar.fsm.errors import ConfigError, Diverged, RollbackRefused
 from instar.fsm.events import RollbackFinished, RollbackStarted
 from instar.store import failpoints

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instar.engine import sequence_diff
-from instar.engine.units import MODULE, delta, meaning_changed, similarity, units
+from instar.engine.differences import sequence_diff
+from instar.engine.differences.units import MODULE, delta, meaning_changed, similarity, units
 
 EDITS = Path(__file__).resolve().parents[3] / "shared" / "data" / "edits" / "synthetic_pypi.jsonl.gz"
 

@@ -11,7 +11,7 @@ import pytest
 
 from instar.engine.initialize import initialize
 from instar.engine.replay import replay
-from instar.engine.rollback import roll_back
+from instar.engine.restoring.rollback import roll_back
 from instar.engine.runtime import Runtime
 from instar.engine.settings import Settings, load_settings
 from instar.engine.watcher import Watcher, rescan

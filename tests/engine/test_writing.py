@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from instar.engine import flush, open_beneath, writing
-from instar.engine.flush import sync_each
-from instar.engine.open_beneath import OPEN_FOLDER
-from instar.engine.writing import Writing, write_all
+from instar.engine.files import flush, open_beneath
+from instar.engine.files.flush import sync_each
+from instar.engine.files.open_beneath import OPEN_FOLDER
+from instar.engine.restoring import writing
+from instar.engine.restoring.writing import Writing, write_all
 from instar.fsm.errors import BlobCorrupt, BlobMissing
 from instar.fsm.words import Digest
 from instar.store.tree_nodes import Entry

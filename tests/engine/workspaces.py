@@ -14,9 +14,9 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from instar.engine.capture import Capture
-from instar.engine.ignore import Ignore
-from instar.engine.stat_cache import StatCache
+from instar.engine.trees.capture import Capture
+from instar.engine.trees.ignore import Ignore
+from instar.engine.trees.stat_cache import StatCache
 from instar.fsm.errors import BlobMissing
 from instar.fsm.words import Digest, digest_of
 from instar.store.ports import BlobIntake
@@ -154,7 +154,7 @@ def as_nobody(folder: Path, script: str) -> str:
     whole = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from instar.engine import restore\n"
+        "from instar.engine.restoring import restore\n"
         "from instar.fsm.errors import InstarError\n"
         "from tests.engine.workspaces import scan\n"
         "from tests.store.memory_blobs import MemoryBlobs\n"

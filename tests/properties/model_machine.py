@@ -14,8 +14,8 @@ from hypothesis.stateful import invariant, precondition, rule
 
 from instar.engine import initialize as beginning
 from instar.engine.loop import Loop
-from instar.engine.memory_rows import RowName, live_rows
-from instar.engine.rollback import roll_back
+from instar.engine.memory.rows import RowName, live_rows
+from instar.engine.restoring.rollback import roll_back
 from instar.engine.runtime import Runtime
 from instar.engine.settings import EmbeddingSettings, Settings, WatchSettings
 from instar.fsm import events as e

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from instar.engine import initialize as beginning
-from instar.engine.housekeeping import look as look_after
-from instar.engine.housekeeping import sweep
+from instar.engine.keeping.housekeeping import look as look_after
+from instar.engine.keeping.housekeeping import sweep
 from instar.engine.loop import Loop
-from instar.engine.memory_rows import live_rows
+from instar.engine.memory.rows import live_rows
 from instar.engine.replay import replay
-from instar.engine.rollback import finish_begun
+from instar.engine.restoring.rollback import finish_begun
 from instar.engine.runtime import Runtime
 from instar.engine.settings import Settings, WatchSettings
 from instar.engine.snapshot import take_snapshot

@@ -9,14 +9,14 @@ from hypothesis import assume
 from hypothesis import strategies as st
 from hypothesis.stateful import multiple, precondition, rule
 
-from instar.engine.housekeeping import look as look_after
-from instar.engine.housekeeping import sweep
+from instar.engine.keeping.housekeeping import look as look_after
+from instar.engine.keeping.housekeeping import sweep
 from instar.engine.loop import Loop
-from instar.engine.restore_path import plan_restore
-from instar.engine.rollback import RolledBack, finish_begun, plan_rollback, roll_back
+from instar.engine.restoring.restore_path import plan_restore
+from instar.engine.restoring.rollback import RolledBack, finish_begun, plan_rollback, roll_back
+from instar.engine.restoring.undo import undo
 from instar.engine.runtime import Runtime
 from instar.engine.snapshot import take_snapshot
-from instar.engine.undo import undo
 from instar.engine.watcher import rescan
 from instar.fsm.errors import BlobMissing, Diverged, RollbackRefused
 from instar.fsm.events import BlobsCollected, Part, RollbackFinished, RollbackStarted

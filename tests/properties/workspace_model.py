@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from instar.engine.memory_rows import RowName
+from instar.engine.memory.rows import RowName
 from instar.fsm.events import PARTS, Part
 from instar.fsm.words import Digest
 from tests.engine.workspaces import Leaf, Wanted

@@ -108,7 +108,7 @@ def test_large_file_is_captured_in_little_memory(tmp_path: Path) -> None:
         "from instar.engine.initialize import initialize\n"
         "from instar.engine.settings import load_settings\n"
         "settings = load_settings(Path(sys.argv[1]), watch__cap_bytes=str(1 << 30))\n"
-        "import instar.engine.capture, instar.store.sqlite_journal\n"
+        "import instar.engine.trees.capture, instar.store.sqlite_journal\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "initialize(Path(sys.argv[1]), settings=settings, with_model=False)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from instar.engine.named_blobs import Parts
+from instar.engine.keeping.named_blobs import Parts
 from instar.fsm.errors import BlobCorrupt, ConfigError
 from instar.fsm.words import Digest
 from instar.store.checkpoints import (

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from instar.engine.anchor import make_anchor
-from instar.engine.proof import prove
-from instar.engine.signing import SigningKey
+from instar.engine.bundles.anchor import make_anchor
+from instar.engine.bundles.proof import prove
+from instar.engine.bundles.signing import SigningKey
 from instar.fsm.words import Seq
 from instar.store.log import EventLog
 from tests.engine.bundles import (

@@ -1,0 +1,1 @@
+"""What an auditor gets: bundles, anchors, proofs and signatures over the rows of the log."""

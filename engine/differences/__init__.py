@@ -1,0 +1,1 @@
+"""What differs: sequences, units of Python, trees, checkpoints, memories, whole states."""

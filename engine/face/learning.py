@@ -1,0 +1,166 @@
+"""Learning pairs at once: they are recorded as feedback, a training is ordered, and its verdict awaited.
+
+Nothing goes past the gate, and ``why`` leads from the checkpoint to each pair, since each is an event of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from instar.engine.feedback_rows import check_feedback
+from instar.engine.runtime import Runtime
+from instar.engine.tool_executor import training_task
+from instar.fsm.errors import InputRefused
+from instar.fsm.events import (
+    Ability,
+    AnyEvent,
+    CheckpointTrained,
+    CycleStarted,
+    DatasetGenerated,
+    EffectFailed,
+    Interval,
+    OutcomeRewarded,
+)
+from instar.fsm.policies import enough_rows
+from instar.fsm.words import Digest, Seq
+from instar.store.log import Pending
+from instar.store.reader import LogReader
+
+Verdict = Literal["promoted", "rejected", "undecided", "not trained", "failed", "waiting"]
+
+
+class Checkpoint(Struct, frozen=True, kw_only=True):
+    """What became of pairs that were to be learnt.
+
+    Attributes:
+        task: the event that ordered the training.
+        trained: the CheckpointTrained, if it came so far.
+        checkpoint: the candidate; it is active only if it was promoted.
+        verdict: of the gate; or why there is none.
+        reason: in words.
+        gain: of the reciprocal rank on held-out pairs.
+        abilities: what it could do before, and still can.
+    """
+
+    task: Seq
+    verdict: Verdict
+    reason: str
+    trained: Seq | None = None
+    checkpoint: Digest | None = None
+    gain: Interval | None = None
+    abilities: tuple[Ability, ...] = ()
+
+    @property
+    def promoted(self) -> bool:
+        """Whether it is the active checkpoint from here on."""
+        return self.verdict == "promoted"
+
+
+class _Row(Struct, forbid_unknown_fields=True):
+    input: str
+    output: str
+    negatives: list[str] = []
+    group: str | None = None
+
+
+class Told(NamedTuple):
+    """Where the order and the pairs stand in the log."""
+
+    task: Seq
+    pairs: list[Seq]
+
+
+def tell(
+    runtime: Runtime,
+    pairs: Iterable[tuple[str, str] | Mapping[str, Any]],
+    recipe: Mapping[str, float | int | str],
+    *,
+    task_type: str,
+    source: str,
+    note: str,
+) -> Told:
+    """Records pairs as feedback that failed, and before them the order to train, in one durable append.
+
+    The order stands first, so that the cycle of the pairs themselves finds that they were learnt.
+
+    Raises:
+        InputRefused: there is no pair, one is malformed, or the recipe cannot be used; nothing was recorded.
+    """
+    rows = [_checked(pair, number) for number, pair in enumerate(pairs)]
+    if not rows:
+        raise InputRefused("there is no pair to learn: give (input, output) pairs")
+    shared = {"task_type": task_type, "outcome": "fail", "source": source}
+    feedback = [
+        check_feedback({**shared, "input": row.input, "output": wrong, "reference": row.output, "group": row.group})
+        for row in rows
+        for wrong in (row.negatives or [""])
+    ]
+    events: list[AnyEvent] = [training_task(source=source, note=note, recipe=recipe), *feedback]
+    recorded = runtime.log.transact(lambda _: [Pending(event) for event in events])
+    return Told(recorded[0].seq, [record.seq for record in recorded[1:]])
+
+
+def _checked(pair: tuple[str, str] | Mapping[str, Any], number: int) -> _Row:
+    try:
+        if isinstance(pair, Mapping):
+            row = msgspec.convert(dict(pair), _Row)
+        else:
+            asked, answer = pair
+            row = msgspec.convert({"input": asked, "output": answer}, _Row)
+    except (msgspec.ValidationError, TypeError, ValueError) as error:
+        raise InputRefused(
+            f"pair {number} refused: {error}. A pair is (input, output) or a mapping with input and output, "
+            "and if need be negatives and group."
+        ) from error
+    if not row.output.strip():
+        raise InputRefused(f"pair {number} refused: its output is empty; say what would have been right")
+    return row
+
+
+def outcome_of(reader: LogReader, task: Seq) -> Checkpoint:
+    """Reads what became of an order to train, as far as the log tells."""
+    cycle = next(
+        (
+            record.cycle
+            for record in reader.read(task + 1, types=[CycleStarted])
+            if isinstance(record.event, CycleStarted) and record.event.span.first == task
+        ),
+        None,
+    )
+    found = Checkpoint(task=task, verdict="waiting", reason="no cycle took the order up yet")
+    if cycle is None:
+        return found
+    kinds = [DatasetGenerated, CheckpointTrained, OutcomeRewarded, EffectFailed]
+    for record in reader.read(task + 1, types=kinds):
+        if record.cycle > cycle:
+            break
+        if record.cycle == cycle:
+            found = _further(found, record.seq, record.event, reader)
+    return found
+
+
+def _further(found: Checkpoint, seq: Seq, event: Any, reader: LogReader) -> Checkpoint:
+    change = msgspec.structs.replace
+    match event:
+        case DatasetGenerated():
+            return change(found, verdict="not trained", reason=enough_rows(reader.state_at(seq - 1), event))
+        case CheckpointTrained():
+            return change(
+                found,
+                trained=seq,
+                checkpoint=event.checkpoint,
+                gain=event.gain,
+                abilities=event.abilities or (),
+                verdict="waiting",
+                reason="trained, not judged yet",
+            )
+        case OutcomeRewarded(subject="checkpoint"):
+            return change(found, verdict=event.verdict, reason=event.reason)
+        case EffectFailed():
+            return change(found, verdict="failed", reason=event.reason)
+        case _:
+            return found

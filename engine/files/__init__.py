@@ -1,0 +1,1 @@
+"""File operations that follow no link, lose nothing and last: what captures and restores stand on."""
