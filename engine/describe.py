@@ -96,7 +96,7 @@ def _judging(
             gain = event.gain
             return (
                 f"{event.checkpoint[:12]}: MRR {event.before.mrr:.3f} → {event.after.mrr:.3f}, "
-                f"gain {gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}], {event.duration_s:.0f} s"
+                f"{event.gain_of} {gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}], {event.duration_s:.0f} s"
             )
         case e.MemoryReembedded():
             return f"{len(event.rows)} rows in space {event.space[:12]}"

@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from instar.fsm.events import GAIN_LEVEL, Ability, Environment, Interval, Retrieval
+from instar.fsm.events import GAIN_LEVEL, Ability, Environment, GainOf, Interval, Retrieval
 from instar.fsm.words import Digest
 
 from .training.recipe import Recipe
@@ -36,7 +36,7 @@ class TrainRequest(Struct, frozen=True, kw_only=True):
     be right: they are rehearsed, and stand among the examples. ``probes`` are abilities that must be kept, by name;
     ``general`` are texts that are to stay where they lay. ``corpus`` holds the candidate answers among which an input
     must find its own. ``scratch`` is a folder that the run may fill; nothing outside it is written. ``gain_level`` is
-    what share of chances the interval of the gain is to cover.
+    what share of chances the interval of the gain is to cover, ``gain_of`` what it is measured by.
     """
 
     base: Path
@@ -52,6 +52,7 @@ class TrainRequest(Struct, frozen=True, kw_only=True):
     probes: Mapping[str, Sequence[Pair]] = {}
     general: Sequence[str] = ()
     gain_level: float = GAIN_LEVEL
+    gain_of: GainOf = "log score"
 
 
 class TrainOutcome(Struct, frozen=True, kw_only=True):

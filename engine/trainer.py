@@ -28,6 +28,7 @@ from instar.fsm.words import Digest, digest_of
 
 from .embedder import MiniLMEmbedder
 from .embedding.sentence_model import load_sentence_model, multiplies_bfloat16, quiet
+from .embedding.vector_cache import VectorCache
 from .embedding.weights import BaseWeights
 from .environment import of_device, of_model, threads_of
 from .memory.calibration import TEMPERATURE
@@ -135,7 +136,7 @@ class MiniLMTrainer:
     ) -> TrainOutcome:
         position, adapter = learnt.position, request.scratch / _ADAPTER
         before, after = before or Measured.nothing(), after or Measured.nothing()
-        gain, abilities = compared(before, after, request.seed, request.gain_level)
+        gain, abilities = compared(before, after, request.seed, level=request.gain_level, of=request.gain_of)
         seen = position.best.epoch if position.best.weights else 0
         return TrainOutcome(
             folder=request.scratch / _TARGET,
@@ -241,7 +242,7 @@ def _stored_weights(
 
 def _measured(folder: Path, measure: Measure, base: Measured | None = None) -> Measured:
     """Measures the model as it lies in a folder, loaded as it would be for use; beside its base, once that is known."""
-    embedder = MiniLMEmbedder(folder, _UNNAMED)
+    embedder = MiniLMEmbedder(folder, _UNNAMED, cache=VectorCache())  # the same pairs are asked for several measures
 
     def embed(texts: Sequence[str]) -> NDArray[np.float32]:
         return embedder.embed_each(texts)[0] if texts else np.zeros((0, embedder.dim), np.float32)

@@ -153,7 +153,7 @@ Promotion = Literal["promoted", "rejected", "undecided"]
 def promotion(policy: GatePolicy, candidate: Candidate) -> tuple[Promotion, str]:
     """Decides whether a trained checkpoint becomes the active one, and says why.
 
-    It does when its gain in reciprocal rank on enough held-out pairs is above ``gain_min`` with its whole
+    It does when its gain on enough held-out pairs is above ``gain_min`` with its whole
     interval (a gain that noise can explain is no gain), and nothing that it could do before fell by more than
     ``forgetting_max``. Where that cannot be told from what was measured, the verdict is ``undecided``: more pairs can
     decide, the same training cannot. A candidate whose abilities were not measured is judged as before version 3 of

@@ -60,8 +60,9 @@ class CyclePolicy(Struct, frozen=True, forbid_unknown_fields=True):
 class GatePolicy(Struct, frozen=True, forbid_unknown_fields=True):
     """What a promotion needs.
 
-    The lower end of the interval of the held-out gain must exceed ``gain_min``, over at least ``heldout_min`` pairs,
-    and no old ability that was measured on at least ``forgetting_min`` cases may fall by more than ``forgetting_max``.
+    The lower end of the interval of the held-out gain must exceed ``gain_min``, which is in the unit of that gain
+    (``CheckpointTrained.gain_of``), over at least ``heldout_min`` pairs, and no old ability that was measured on at
+    least ``forgetting_min`` cases may fall by more than ``forgetting_max``.
     """
 
     gain_min: float = 0.0

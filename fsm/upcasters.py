@@ -45,6 +45,12 @@ def _gain_both_ways(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
+def _gain_of_ranks(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 5 says what the gain was measured by; before, that was the reciprocal rank."""
+    content.setdefault("gain_of", "reciprocal rank")
+    return content
+
+
 def _not_cancelled(content: dict[str, Any]) -> dict[str, Any]:
     """Version 2 says whether somebody had the effect ended; before, nobody could."""
     content.setdefault("cancelled", False)
@@ -91,6 +97,7 @@ UPCASTERS: dict[tuple[str, int], Upcaster] = {
     ("DatasetGenerated", 2): _split_by_answer,
     ("CheckpointTrained", 2): _abilities_unknown,
     ("CheckpointTrained", 3): _gain_both_ways,
+    ("CheckpointTrained", 4): _gain_of_ranks,
     ("OutcomeRewarded", 1): _unchanged,
     ("EffectFailed", 1): _not_cancelled,
     ("TaskQueued", 1): _as_configured,

@@ -57,6 +57,8 @@ Level = Annotated[float, Meta(ge=0.5, le=0.999)]
 """What share of chances an interval covers."""
 GAIN_LEVEL: Final = 0.9
 """Of a held-out gain. Whether there is one is asked one way: chance passes the lower end one time in twenty."""
+GainOf = Literal["log score", "reciprocal rank"]
+"""What a held-out gain is measured by, on each pair: see ``CheckpointTrained.gain``."""
 
 
 class Trigger(Struct, frozen=True, gc=False):

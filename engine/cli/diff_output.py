@@ -89,9 +89,10 @@ def _checkpoint(one: CheckpointDiff) -> list[str]:
         elif one.before and one.after:
             lines.append("  neither was trained from the other")
     for training in one.trainings:
-        gain = f"{training.gain.mean:+.3f} [{training.gain.low:+.3f}, {training.gain.high:+.3f}]"
+        gain = training.gain
+        told = f"{training.gain_of} {gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
         lines.append(
-            f"  event {training.seq}: {_name(training.checkpoint)} from {_name(training.base)}, gain {gain}, "
+            f"  event {training.seq}: {_name(training.checkpoint)} from {_name(training.base)}, {told}, "
             f"{training.verdict or 'not judged'}"
         )
     return lines

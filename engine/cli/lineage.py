@@ -28,6 +28,7 @@ def command(workspace: Root = None, json: Json = False) -> None:
                         "epoch": trained.lineage.epoch,
                         "confidence_gain": trained.lineage.confidence_gain,
                         "gain": trained.gain,
+                        "gain_of": trained.gain_of,
                         "replaceable": trained.replaceable,
                         "abilities": trained.abilities,
                         "temperature": trained.temperature,

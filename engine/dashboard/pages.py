@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
+
+from instar.fsm.events import GainOf
 
 from . import asking, glyphs
 from .diagram import diagrams
@@ -113,7 +115,9 @@ class Pages:
             "runs_count": self._view.training.count,
             "active": state.checkpoint,
             "cycle_now": state.cycle.number if state.cycle else None,
-            "gain_scale": glyphs.gain_scale([run.gain for run in runs]),
+            "gain_scales": {
+                of: glyphs.gain_scale([run.gain for run in runs if run.gain_of == of]) for of in get_args(GainOf)
+            },
         }
 
     def _rewards(self) -> dict[str, Any]:

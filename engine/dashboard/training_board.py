@@ -9,7 +9,7 @@ from typing import ClassVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from instar.fsm.events import CheckpointTrained, Interval, Lineage, OutcomeRewarded, Retrieval
+from instar.fsm.events import CheckpointTrained, GainOf, Interval, Lineage, OutcomeRewarded, Retrieval
 from instar.fsm.record import Recorded
 from instar.store.clock import iso
 
@@ -31,6 +31,7 @@ class Training(Struct, frozen=True, kw_only=True):
     before: Retrieval
     after: Retrieval
     gain: Interval
+    gain_of: GainOf
     lineage: Lineage
     duration_s: float
     verdict: str | None = None
@@ -87,6 +88,7 @@ def _training(record: Recorded, event: CheckpointTrained) -> Training:
         before=event.before,
         after=event.after,
         gain=event.gain,
+        gain_of=event.gain_of,
         lineage=event.lineage,
         duration_s=event.duration_s,
     )

@@ -6,7 +6,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from instar.fsm.errors import BlobCorrupt, BlobMissing
-from instar.fsm.events import CheckpointTrained, Interval, OutcomeRewarded
+from instar.fsm.events import CheckpointTrained, GainOf, Interval, OutcomeRewarded
 from instar.fsm.words import Digest, Seq
 from instar.store.manifest import TensorEntry, TensorFile, read_manifest
 from instar.store.ports import Blobs
@@ -21,6 +21,7 @@ class Training(Struct, frozen=True, kw_only=True):
     base: Digest
     dataset: Digest
     gain: Interval
+    gain_of: GainOf
     verdict: str = ""
 
 
@@ -96,6 +97,7 @@ def _trainings(reader: LogReader, to: Seq) -> list[Training]:
                         base=event.base,
                         dataset=event.dataset,
                         gain=event.gain,
+                        gain_of=event.gain_of,
                     )
                 )
                 judged = False

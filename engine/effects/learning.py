@@ -30,6 +30,7 @@ from instar.fsm.events import (
     GAIN_LEVEL,
     CheckpointTrained,
     DatasetGenerated,
+    GainOf,
     InputSkipped,
     RetrainFlagged,
     TaskQueued,
@@ -201,6 +202,7 @@ def trained(
     probes: Digest | None = None,
     general: Digest | None = None,
     gain_level: float = GAIN_LEVEL,
+    gain_of: GainOf = "log score",
     check: Callable[[int, int], object] = lambda _step, _steps: None,
 ) -> CheckpointTrained:
     """Trains a candidate on a recorded data set and takes it into the store.
@@ -215,6 +217,7 @@ def trained(
         probes: the blob of pairs that old abilities are measured on.
         general: the blob of texts that are to stay where they lie; ``general_texts`` by default.
         gain_level: what share of chances the interval of the gain covers.
+        gain_of: what the gain is measured by.
         check: called after each step; what it raises ends the training.
     """
     asked = bench.reader.get(answers)
@@ -236,6 +239,7 @@ def trained(
         probes=parse_probes(bench.blobs.get(probes), "the recorded probes") if probes else {},
         general=msgspec.json.decode(bench.blobs.get(general), type=list[str]) if general else [],
         gain_level=gain_level,
+        gain_of=gain_of,
     )
 
     def report(step: int, steps: int, loss: float) -> None:
@@ -270,6 +274,7 @@ def trained(
         probes=probes,
         general=general,
         gain_level=gain_level,
+        gain_of=gain_of,
     )
 
 

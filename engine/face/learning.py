@@ -42,7 +42,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
         checkpoint: the candidate; it is active only if it was promoted.
         verdict: of the gate; or why there is none.
         reason: in words.
-        gain: of the reciprocal rank on held-out pairs.
+        gain: of the log score on held-out pairs.
         abilities: what it could do before, and still can.
     """
 

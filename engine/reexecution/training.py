@@ -55,6 +55,7 @@ class Trainings(Subject):
                 probes=event.probes,
                 general=event.general,
                 gain_level=event.gain_level,
+                gain_of=event.gain_of,
             )
         finally:
             shutil.rmtree(scratch, ignore_errors=True)

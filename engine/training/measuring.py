@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from instar.engine.memory.calibration import FIT_MIN, TEMPERATURE, fit_temperature
 from instar.engine.ports import Pair, TrainRequest
-from instar.engine.training.retrieval import Corpus, Scores, paired_gain, score
-from instar.fsm.events import Ability, Interval
+from instar.fsm.events import Ability, GainOf, Interval
 from instar.fsm.words import digest_of
 
 from .general import likenesses, rank_correlation
+from .retrieval import Corpus, Scores, log_scores, paired_gain, score
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts to unit rows, (texts, dim)."""
@@ -48,6 +48,8 @@ class Measured(NamedTuple):
     """One model: its scores on held-out and old pairs, of probes by name, general likenesses, and its temperature."""
 
     heldout: Scores
+    logs: NDArray[np.float64]
+    """(pairs,), the log score of each held-out pair."""
     abilities: dict[str, NDArray[np.float64]]
     """By name the reciprocal rank of each case."""
     general: NDArray[np.float64]
@@ -57,7 +59,7 @@ class Measured(NamedTuple):
     @classmethod
     def nothing(cls) -> Measured:
         """What is given where nothing is measured."""
-        return cls(Scores(np.zeros(0, np.int64), np.zeros(0)), {}, np.zeros(0), None)
+        return cls(Scores(np.zeros(0, np.int64), np.zeros(0)), np.zeros(0), {}, np.zeros(0), None)
 
 
 class Measure:
@@ -99,11 +101,16 @@ class Measure:
             abilities[name] = _ask(embed, pairs, corpus, embed(corpus.texts)).reciprocal
         one = embed([text for text, _, _ in likenesses()])
         other = embed([text for _, text, _ in likenesses()])
+        temperature = self._temperature(embed, vectors, expected)
+        asked = [pair.input for pair in self._judging]
+        answers = [pair.output for pair in self._judging]
+        logs = log_scores(embed(asked), answers, self._corpus, vectors, asked) if asked else np.zeros(0)
         return Measured(
             _ask(embed, self._judging, self._corpus, vectors),
+            logs,
             abilities,
             (one * other).sum(axis=1).astype(np.float64),
-            self._temperature(embed, vectors, expected),
+            temperature,
         )
 
     def _temperature(self, embed: Embed, vectors: NDArray[np.float32], expected: float) -> float | None:
@@ -143,21 +150,28 @@ def examples_of(request: TrainRequest, pairs: Sequence[Pair]) -> list[tuple[str,
     return [(pair.input, pair.output) for pair in pairs] if together else []
 
 
-def compared(before: Measured, after: Measured, seed: int, gain_level: float) -> tuple[Interval, tuple[Ability, ...]]:
+def compared(
+    before: Measured, after: Measured, seed: int, *, level: float, of: GainOf
+) -> tuple[Interval, tuple[Ability, ...]]:
     """Gives the gain on the held-out pairs, and how each old ability changed.
 
     Whether there is a gain is asked in one direction, whether an ability changed in both: by an interval of 95 %.
+
+    Args:
+        before: the base.
+        after: the candidate.
+        seed: of the bootstrap.
+        level: what share of chances the interval of the gain covers.
+        of: what the gain is measured by. Where that is not the rank of the right answer, that rank is an old ability.
     """
-    gain = paired_gain(before.heldout.reciprocal, after.heldout.reciprocal, seed, level=gain_level)
+    ranks = before.heldout.reciprocal, after.heldout.reciprocal
+    gain = paired_gain(*(ranks if of == "reciprocal rank" else (before.logs, after.logs)), seed, level=level)
+    both = {name: (was, after.abilities[name]) for name, was in before.abilities.items()}
+    if of != "reciprocal rank":
+        both["ranked"] = ranks
     abilities = [
-        Ability(
-            name,
-            len(was),
-            round(float(was.mean()), 6),
-            round(float(after.abilities[name].mean()), 6),
-            paired_gain(was, after.abilities[name], seed),
-        )
-        for name, was in before.abilities.items()
+        Ability(name, len(was), round(float(was.mean()), 6), round(float(now.mean()), 6), paired_gain(was, now, seed))
+        for name, (was, now) in both.items()
         if len(was)
     ]
     if len(before.general):

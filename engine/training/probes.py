@@ -12,7 +12,7 @@ from msgspec import Struct
 from instar.engine.ports import Pair
 from instar.fsm.errors import ConfigError
 
-_NAMED_BY_US = {"own", "remembered", "general"}
+_NAMED_BY_US = {"own", "remembered", "general", "ranked"}
 
 
 class _Line(Struct, frozen=True, forbid_unknown_fields=True):

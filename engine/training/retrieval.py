@@ -5,7 +5,7 @@ Numpy alone: what decides on a promotion should be short enough to read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from msgspec import Struct
@@ -16,6 +16,10 @@ from instar.fsm.events import Interval, Retrieval
 
 TEMPERATURE = 0.05
 """Of the softmax that gives a confidence; fixed, so that confidences of two checkpoints compare."""
+GUESSED = 0.05
+"""So much of the probability is spread evenly over all answers before its logarithm is taken: one answer that a model
+holds to be impossible then does not outweigh all others."""
+_TEMPERATURES = np.exp(np.linspace(np.log(0.005), np.log(1.0), 33))
 TIE = 1e-6
 """Cosines nearer than this are a tie: the order of a batch moves them by as much."""
 RESAMPLES = 2000
@@ -75,11 +79,48 @@ def score(
         vectors: (documents, dim) unit rows.
         asked: the questions' own texts: a document of the same text does not count for that question.
     """
+    ranks = np.zeros(len(answers), dtype=np.int64)
+    confidences = np.zeros(len(answers), dtype=np.float64)
+    for rows, nearness, own in _answered(questions, answers, corpus, vectors, asked):
+        found = np.isfinite(own)  # its only document may be the question itself
+        # The right answer itself is within TIE of itself, so the count is its rank already.
+        ranks[rows] = np.where(found, (nearness >= np.where(found, own, 0.0)[:, None] - TIE).sum(axis=1), 0)
+        confidences[rows] = _softmax(nearness, own, TEMPERATURE)
+    return Scores(ranks, confidences)
+
+
+def log_scores(
+    questions: NDArray[np.float32],
+    answers: Sequence[str],
+    corpus: Corpus,
+    vectors: NDArray[np.float32],
+    asked: Sequence[str] | None = None,
+) -> NDArray[np.float64]:
+    """Gives the logarithm (nats) of the probability of each right answer, (questions,): the log score (Good 1952).
+
+    The probabilities are those of the temperature under which the model scores best on these very questions, so that a
+    space which is merely wider or narrower scores the same. The score is proper, so the better one is the better model
+    and not the bolder one; and it tells more of a question than the rank of its answer does. Arguments as ``score``.
+    """
+    sure = np.zeros((len(answers), len(_TEMPERATURES)))
+    for rows, nearness, own in _answered(questions, answers, corpus, vectors, asked):
+        for place, temperature in enumerate(_TEMPERATURES):
+            sure[rows, place] = _softmax(nearness, own, float(temperature))
+    found = np.log((1.0 - GUESSED) * sure + GUESSED / max(1, len(corpus.answers)))
+    return np.asarray(found[:, found.sum(axis=0).argmax()])
+
+
+def _answered(
+    questions: NDArray[np.float32],
+    answers: Sequence[str],
+    corpus: Corpus,
+    vectors: NDArray[np.float32],
+    asked: Sequence[str] | None,
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]]:
+    """Yields blocks of the questions whose answer is there: which, (block, answers) nearness, and that of their own."""
     number = {answer: place for place, answer in enumerate(corpus.answers)}
     right = np.array([number.get(answer, -1) for answer in answers], dtype=np.int64)
     same = _same(asked, corpus)
-    ranks = np.zeros(len(right), dtype=np.int64)
-    confidences = np.zeros(len(right), dtype=np.float64)
     order = np.argsort(corpus.gives, kind="stable")
     begins = np.searchsorted(corpus.gives[order], np.arange(len(number)))
     block = max(1, _CELLS_MAX // max(1, len(corpus.texts)))
@@ -89,15 +130,15 @@ def score(
         cosines = (questions[rows] @ vectors[order].T).astype(np.float64)  # (block, documents by answer)
         for row, question in enumerate(rows):
             cosines[row, np.isin(order, same.get(int(question), ()))] = -np.inf
-        nearness = _nearness(cosines, begins)  # (block, answers)
-        own = nearness[np.arange(len(rows)), right[rows]]
-        found = np.isfinite(own)  # its only document may be the question itself
-        # The right answer itself is within TIE of itself, so the count is its rank already.
-        ranks[rows] = np.where(found, (nearness >= np.where(found, own, 0.0)[:, None] - TIE).sum(axis=1), 0)
-        top = nearness.max(axis=1)
-        total = np.exp((nearness - top[:, None]) / TEMPERATURE).sum(axis=1)
-        confidences[rows] = np.exp((own - top) / TEMPERATURE) / total
-    return Scores(ranks, confidences)
+        nearness = _nearness(cosines, begins)
+        yield rows, nearness, nearness[np.arange(len(rows)), right[rows]]
+
+
+def _softmax(nearness: NDArray[np.float64], own: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """Gives the probability of the answer whose nearness is ``own``, (block,)."""
+    top = nearness.max(axis=1)
+    total = np.exp((nearness - top[:, None]) / temperature).sum(axis=1)
+    return np.asarray(np.exp((own - top) / temperature) / total)
 
 
 def _same(asked: Sequence[str] | None, corpus: Corpus) -> dict[int, list[int]]:

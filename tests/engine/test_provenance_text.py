@@ -103,7 +103,7 @@ def test_way_of_a_thousand_levels_is_drawn(tmp_path: Path) -> None:
 
 TREE = """
 checkpoint a7937b64b8ca, promoted by event 14
-12 CheckpointTrained  a7937b64b8ca: MRR 0.500 → 0.500, gain +0.100 [+0.100, +0.100], 3 s
+12 CheckpointTrained  a7937b64b8ca: MRR 0.500 → 0.500, log score +0.100 [+0.100, +0.100], 3 s
 ├─ dataset · 11 DatasetGenerated  2 rows to learn, 1 held out, 0 left out  (under policy 1)
 │  ├─ asked by · 10 RetrainFlagged  code_mutation 1.00 (threshold 1.00); semantic_drift 0.40 (threshold 0.70); \\
 feedback 0.00 (thres…  (under policy 1)
@@ -146,7 +146,7 @@ memory      memory:9.1
        9 SignalEmbedded     embeds 8; row 3                     4 rows in space cae662172fd4, lowest similarity \\
 0.400
       11 DatasetGenerated   asked by 10; row teaches 3          2 rows to learn, 1 held out, 0 left out
-      12 CheckpointTrained  dataset 11                          a7937b64b8ca: MRR 0.500 → 0.500, gain +0.100 \\
+      12 CheckpointTrained  dataset 11                          a7937b64b8ca: MRR 0.500 → 0.500, log score +0.100 \\
 [+0.100, +0.100], 3 s
       13 MemoryReembedded   space 12; rows 9                    4 rows in space a7937b64b8ca
       14 OutcomeRewarded    judges 12; scores 3, 12             checkpoint promoted: the checkpoint were \\

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from instar.engine.memory.calibration import WIDTH
-from instar.engine.training.retrieval import TEMPERATURE, Corpus, Scores, paired_gain, summarize
+from instar.engine.training.retrieval import GUESSED, TEMPERATURE, Corpus, Scores, log_scores, paired_gain, summarize
 from instar.engine.training.retrieval import score as score_in
 from instar.fsm.events import Interval, Retrieval
 
@@ -154,3 +154,59 @@ def test_chance_passes_the_lower_end_of_ninety_percent_one_time_in_twenty() -> N
             passed[level] += gain.low > 0.0
     assert 3 <= passed[0.9] <= 18  # 10 expected; beyond three standard deviations otherwise
     assert passed[0.95] < passed[0.9]
+
+
+def asked_of(
+    count: int, spread: float, seed: int = 5
+) -> tuple[NDArray[np.float32], list[str], Corpus, NDArray[np.float32]]:
+    """Questions near their own of eight answers, the farther from it the larger ``spread`` is."""
+    drawn = np.random.default_rng(seed)
+    centres = unit(*map(tuple, drawn.standard_normal((8, 32))))
+    right = drawn.integers(0, 8, count)
+    questions = unit(*map(tuple, centres[right] + spread * drawn.standard_normal((count, 32))))
+    names = [str(number) for number in range(8)]
+    return questions, [names[number] for number in right], Corpus.of([(name, name) for name in names]), centres
+
+
+def test_log_score_is_better_of_a_model_that_tells_answers_apart_better() -> None:
+    near, far = (log_scores(*asked_of(400, spread)) for spread in (0.15, 0.4))
+    gain = paired_gain(far, near, 1, level=0.9)
+    assert gain.low > 0.0
+    assert near.max() <= 0.0
+    assert far.min() >= np.log(GUESSED / 8)
+
+
+def test_log_score_tells_more_of_a_pair_than_a_rank() -> None:
+    """The same questions before and after: the log score's interval lies further from nothing, by its own width."""
+    telling: dict[str, list[float]] = {"log": [], "rank": []}
+    for seed in range(20):
+        before, after = asked_of(150, 0.34, seed), asked_of(150, 0.3, seed)
+        for name, values in (
+            ("log", (log_scores(*before), log_scores(*after))),
+            ("rank", (score_in(*before).reciprocal, score_in(*after).reciprocal)),
+        ):
+            difference = values[1] - values[0]
+            telling[name].append(difference.mean() / (difference.std() / np.sqrt(len(difference))))
+    assert np.mean(telling["log"]) > np.mean(telling["rank"]) > 0.0
+
+
+def test_log_score_does_not_depend_on_how_wide_a_space_is() -> None:
+    """Mixing the same direction into every vector brings all nearer together and changes no order."""
+    questions, answers, corpus, vectors = asked_of(300, 0.3)
+    wide = log_scores(questions, answers, corpus, vectors)
+
+    def narrowed(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.concatenate([0.6 * rows, np.full((len(rows), 1), 0.8, np.float32)], axis=1)
+
+    narrow = log_scores(narrowed(questions), answers, corpus, narrowed(vectors))
+    assert score_in(narrowed(questions), answers, corpus, narrowed(vectors)).ranks.tolist() == (
+        score_in(questions, answers, corpus, vectors).ranks.tolist()
+    )
+    assert narrow.mean() == pytest.approx(wide.mean(), abs=0.01)
+
+
+def test_log_score_of_an_answer_that_the_corpus_lacks_is_that_of_a_guess() -> None:
+    corpus = Corpus.of([("a", "a"), ("b", "b")])
+    found = log_scores(unit((1, 0), (1, 0)), ["a", "absent"], corpus, unit((1, 0), (0, 1)))
+    np.testing.assert_allclose(found, np.log([1 - GUESSED + GUESSED / 2, GUESSED / 2]))
+    assert log_scores(np.zeros((0, 2), np.float32), [], corpus, unit((1, 0), (0, 1))).tolist() == []

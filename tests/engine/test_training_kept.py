@@ -94,6 +94,7 @@ def test_old_abilities_are_measured_before_and_after(tmp_path: Path) -> None:
     assert {name: one.pairs for name, one in found.items()} == {
         "own": len(own),
         "remembered": len(heldout),
+        "ranked": len(heldout),
         "greetings": 2,
         "general": len(likenesses()),
     }
@@ -101,6 +102,21 @@ def test_old_abilities_are_measured_before_and_after(tmp_path: Path) -> None:
         assert 0.0 < one.before <= 1.0
         assert one.change.mean == pytest.approx(one.after - one.before, abs=1e-5)
         assert one.change.low <= one.change.mean <= one.change.high
+
+
+@pytest.mark.model
+def test_gain_is_of_the_log_score_or_as_older_trainings_had_it_of_the_rank(tmp_path: Path) -> None:
+    heldout = [Pair(f"please {row.input} now", row.output) for row in pairs()]
+    _, outcome = train(tmp_path, rows=pairs(), heldout=heldout)
+    by_rank = train(tmp_path / "older", rows=pairs(), heldout=heldout, gain_of="reciprocal rank")[1]
+    assert hash_folder(by_rank.folder) == hash_folder(outcome.folder)
+    assert (by_rank.before, by_rank.after, by_rank.temperature) == (outcome.before, outcome.after, outcome.temperature)
+    (ranked,) = (one for one in outcome.abilities if one.name == "ranked")
+    assert "ranked" not in {one.name for one in by_rank.abilities}
+    assert by_rank.gain.mean == pytest.approx(ranked.change.mean, abs=1e-6)
+    assert by_rank.gain.mean == pytest.approx(outcome.after.mrr - outcome.before.mrr, abs=2e-6)
+    assert outcome.gain.low <= outcome.gain.mean <= outcome.gain.high
+    assert outcome.gain != by_rank.gain
 
 
 @pytest.mark.model

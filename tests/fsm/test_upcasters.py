@@ -21,16 +21,23 @@ def test_every_older_version_leads_to_the_next_one() -> None:
 
 def test_interval_of_a_gain_before_version_4_covers_95_percent() -> None:
     content = json.loads(encode_event(trained()))
-    del content["gain_level"]
+    del content["gain_level"], content["gain_of"]
     read = decode_event("CheckpointTrained", 3, json.dumps(content).encode())
-    assert read == replace(trained(), gain_level=0.95)
+    assert read == replace(trained(), gain_level=0.95, gain_of="reciprocal rank")
+
+
+def test_gain_before_version_5_is_of_ranks() -> None:
+    content = json.loads(encode_event(trained()))
+    assert content.pop("gain_of") == "log score"
+    read = decode_event("CheckpointTrained", 4, json.dumps(content).encode())
+    assert read == replace(trained(), gain_of="reciprocal rank")
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, 7])
 def test_level_of_an_interval_that_can_be_none_is_refused(level: float) -> None:
     content = json.loads(encode_event(trained())) | {"gain_level": level}
     with pytest.raises(UnknownEvent):
-        decode_event("CheckpointTrained", 4, json.dumps(content).encode())
+        decode_event("CheckpointTrained", 5, json.dumps(content).encode())
 
 
 @pytest.mark.parametrize(

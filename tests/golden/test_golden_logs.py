@@ -33,6 +33,10 @@ ENDS = {
         "360149b71f8ef2b842f5cdbd24a6d1173d6c37ff385e5f2c154370dc2a0bf311",
         "3:14b12ba062835cce4b675e0804705b877e380f6f5bb31b3945dd7f8283b6e236",
     ),
+    "schema_0003_3.db": (
+        "87301a625ee7fd517d5b7b33b8f1752c20e54d74aecb7c8e4c85f64542f6e3ef",
+        "3:6315dca8a5eec0f2629f4b34b4abc609ef1810db847d0927d36dd74f273cf445",
+    ),
 }
 _SINCE_3 = {"BlobsCollected", "TreeCaptured"}
 LATER = {"schema_0001.db": {"PayloadErased", *_SINCE_3}, "schema_0002.db": _SINCE_3}
