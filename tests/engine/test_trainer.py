@@ -88,8 +88,9 @@ def test_training_learns_what_it_was_shown(trained: tuple[TrainRequest, TrainOut
     assert sum(outcome.losses[-2:]) < 0.9 * sum(outcome.losses[:2])
     assert outcome.before.pairs == outcome.after.pairs == 24
     assert outcome.after.mrr > outcome.before.mrr
-    assert outcome.gain.mean == pytest.approx(outcome.after.mrr - outcome.before.mrr, abs=1e-5)
-    assert outcome.gain.low <= outcome.gain.mean <= outcome.gain.high
+    (ranked,) = (one for one in outcome.abilities if one.name == "ranked")
+    assert ranked.change.mean == pytest.approx(outcome.after.mrr - outcome.before.mrr, abs=1e-5)
+    assert 0.0 < outcome.gain.low <= outcome.gain.mean <= outcome.gain.high
 
 
 @pytest.mark.model
