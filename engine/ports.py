@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from instar.fsm.events import GAIN_LEVEL, Ability, Environment, GainOf, Interval, Retrieval
+from instar.fsm.events import GAIN_LEVEL, GAIN_OF, Ability, Environment, GainOf, Interval, Retrieval
 from instar.fsm.words import Digest
 
 from .training.recipe import Recipe
@@ -52,7 +52,7 @@ class TrainRequest(Struct, frozen=True, kw_only=True):
     probes: Mapping[str, Sequence[Pair]] = {}
     general: Sequence[str] = ()
     gain_level: float = GAIN_LEVEL
-    gain_of: GainOf = "log score"
+    gain_of: GainOf = GAIN_OF
 
 
 class TrainOutcome(Struct, frozen=True, kw_only=True):

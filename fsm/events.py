@@ -15,6 +15,7 @@ from .policy import Policy
 from .retention import Retention
 from .values import (
     GAIN_LEVEL,
+    GAIN_OF,
     PARTS,
     Ability,
     DiffItem,
@@ -39,6 +40,7 @@ from .words import Digest, Seq
 
 __all__ = [
     "GAIN_LEVEL",
+    "GAIN_OF",
     "PARTS",
     "Ability",
     "AnyEvent",
@@ -340,8 +342,8 @@ class CheckpointTrained(Event, frozen=True, kw_only=True):
     """Blob of the general texts that were to stay where they lay under the base: a JSON array."""
     gain_level: Level = GAIN_LEVEL
     """What share of chances the gain's interval covers, 0.5 … 0.999: 0.9, and before version 4 0.95."""
-    gain_of: GainOf = "log score"
-    """What the gain was measured by."""
+    gain_of: GainOf = GAIN_OF
+    """What the gain was measured by: the log score, and before version 5 the reciprocal rank."""
 
 
 class MemoryReembedded(Event, frozen=True, kw_only=True):

@@ -59,6 +59,7 @@ GAIN_LEVEL: Final = 0.9
 """Of a held-out gain. Whether there is one is asked one way: chance passes the lower end one time in twenty."""
 GainOf = Literal["log score", "reciprocal rank"]
 """What a held-out gain is measured by, on each pair: see ``CheckpointTrained.gain``."""
+GAIN_OF: Final[GainOf] = "log score"
 
 
 class Trigger(Struct, frozen=True, gc=False):

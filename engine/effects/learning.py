@@ -28,6 +28,7 @@ from instar.fsm.decisions import lineage_of, seed_of, skipped_key
 from instar.fsm.errors import ConfigError, EffectFailedError, EffectSuspended
 from instar.fsm.events import (
     GAIN_LEVEL,
+    GAIN_OF,
     CheckpointTrained,
     DatasetGenerated,
     GainOf,
@@ -202,7 +203,7 @@ def trained(
     probes: Digest | None = None,
     general: Digest | None = None,
     gain_level: float = GAIN_LEVEL,
-    gain_of: GainOf = "log score",
+    gain_of: GainOf = GAIN_OF,
     check: Callable[[int, int], object] = lambda _step, _steps: None,
 ) -> CheckpointTrained:
     """Trains a candidate on a recorded data set and takes it into the store.
