@@ -34,9 +34,10 @@ class TrainRequest(Struct, frozen=True, kw_only=True):
     ``heldout`` judges the candidate; ``validation`` chooses among epochs, or judges as well where the recipe has no
     ``patience``; both fit temperatures: no row of theirs is learnt from. ``memory`` holds old pairs that are known to
     be right: they are rehearsed, and stand among the examples. ``probes`` are abilities that must be kept, by name;
-    ``general`` are texts that are to stay where they lay. ``corpus`` holds the candidate answers among which an input
-    must find its own. ``scratch`` is a folder that the run may fill; nothing outside it is written. ``gain_level`` is
-    what share of chances the interval of the gain is to cover, ``gain_of`` what it is measured by.
+    ``general`` are texts that are to stay where they lay under the model in ``origin``, by default the base.
+    ``corpus`` holds the candidate answers among which an input must find its own. ``scratch`` is a folder that the run
+    may fill; nothing outside it is written. ``gain_level`` is what share of chances the interval of the gain is to
+    cover, ``gain_of`` what it is measured by.
     """
 
     base: Path
@@ -51,6 +52,8 @@ class TrainRequest(Struct, frozen=True, kw_only=True):
     memory: Sequence[Pair] = ()
     probes: Mapping[str, Sequence[Pair]] = {}
     general: Sequence[str] = ()
+    origin: Path | None = None
+    origin_digest: Digest | None = None
     gain_level: float = GAIN_LEVEL
     gain_of: GainOf = GAIN_OF
 

@@ -178,7 +178,7 @@ class MiniLMTrainer:
             general = _general(request)
             validated = measure.texts() if recipe.patience else []
             encoder.prepare([*texts, *general, *validated])
-            kept = _kept(encoder, texts, general, recipe)
+            kept = _kept(encoder, texts, general, _under_origin(request, general, device), recipe)
             if recipe.loss == "nca" and recipe.topic_aware:
                 vectors = kept.vectors.cpu().numpy() if recipe.structure else encoder.embed(texts)
                 near = nearest_answers(course.texts_of_answers(), {text: at for at, text in enumerate(texts)}, vectors)
@@ -280,16 +280,25 @@ def _general(request: TrainRequest) -> list[str]:
     return random.Random(request.seed).sample(texts, min(GENERAL_MAX, len(texts)))
 
 
-def _kept(encoder: Encoder, texts: list[str], general: list[str], recipe: Recipe) -> Kept:
-    """Notes where texts lie under the base, before anything is learnt."""
+def _under_origin(request: TrainRequest, general: list[str], device: str) -> NDArray[np.float32] | None:
+    """Says where the general texts lay under the origin, (texts, dim); None where that is the base, or without any."""
+    if request.origin is None or request.origin_digest == request.base_digest or not general:
+        return None
+    model = load_sentence_model(request.origin).to(device)
+    return Encoder(model, frozen=0, tokens_max=request.recipe.tokens_max).embed(general)
+
+
+def _kept(
+    encoder: Encoder, texts: list[str], general: list[str], lie: NDArray[np.float32] | None, recipe: Recipe
+) -> Kept:
+    """Notes where texts lie under the base, before anything is learnt; general ones where they are said to lie."""
     import torch
 
     vectors = encoder.embed(texts if recipe.structure else [])
     place = {text: number for number, text in enumerate(texts)}
     device = encoder.device
-    return Kept(
-        place, torch.from_numpy(vectors).to(device), general, torch.from_numpy(encoder.embed(general)).to(device)
-    )
+    lie = encoder.embed(general) if lie is None else lie
+    return Kept(place, torch.from_numpy(vectors).to(device), general, torch.from_numpy(lie).to(device))
 
 
 def _set_dropout(model: torch.nn.Module, share: float) -> None:
@@ -325,6 +334,7 @@ def _key(request: TrainRequest, environment: Environment) -> str:
     """Names a training by all that its bits depend on."""
     parts = [
         request.base_digest,
+        request.origin_digest,
         request.rows,
         request.validation,
         request.memory,

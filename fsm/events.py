@@ -305,7 +305,7 @@ class DatasetGenerated(Event, frozen=True, kw_only=True):
 class CheckpointTrained(Event, frozen=True, kw_only=True):
     """A candidate checkpoint, measured on the held-out pairs before and after."""
 
-    VERSION: ClassVar[int] = 5
+    VERSION: ClassVar[int] = 6
 
     checkpoint: Digest
     base: Digest
@@ -339,11 +339,15 @@ class CheckpointTrained(Event, frozen=True, kw_only=True):
     probes: Digest | None = None
     """Blob of the configured pairs that abilities were measured on."""
     general: Digest | None = None
-    """Blob of the general texts that were to stay where they lay under the base: a JSON array."""
+    """Blob of the general texts that were to stay where they lay under ``origin``: a JSON array."""
     gain_level: Level = GAIN_LEVEL
     """What share of chances the gain's interval covers, 0.5 … 0.999: 0.9, and before version 4 0.95."""
     gain_of: GainOf = GAIN_OF
     """What the gain was measured by: the log score, and before version 5 the reciprocal rank."""
+    origin: Digest | None = None
+    """The checkpoint that this one descends from in the end, under which the general texts lay where they were to
+    stay: what one training after another forgets does not add up. None before version 6, where that was the base, and
+    where no general text was held."""
 
 
 class MemoryReembedded(Event, frozen=True, kw_only=True):

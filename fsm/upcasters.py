@@ -51,6 +51,12 @@ def _gain_of_ranks(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
+def _kept_under_base(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 6 says under which checkpoint general texts lay where they were to stay; before, that was the base."""
+    content.setdefault("origin", None)
+    return content
+
+
 def _not_cancelled(content: dict[str, Any]) -> dict[str, Any]:
     """Version 2 says whether somebody had the effect ended; before, nobody could."""
     content.setdefault("cancelled", False)
@@ -98,6 +104,7 @@ UPCASTERS: dict[tuple[str, int], Upcaster] = {
     ("CheckpointTrained", 2): _abilities_unknown,
     ("CheckpointTrained", 3): _gain_both_ways,
     ("CheckpointTrained", 4): _gain_of_ranks,
+    ("CheckpointTrained", 5): _kept_under_base,
     ("OutcomeRewarded", 1): _unchanged,
     ("EffectFailed", 1): _not_cancelled,
     ("TaskQueued", 1): _as_configured,

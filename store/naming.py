@@ -18,7 +18,7 @@ from .ports import Blobs
 Kind = Literal["blob", "tree", "checkpoint"]
 
 _TREES = {"tree", "tree_before", "tree_after"}
-_CHECKPOINTS = {"checkpoint", "base"}
+_CHECKPOINTS = {"checkpoint", "base", "origin"}
 _NO_BLOBS = {"space", "prev_hash", "payload_hash"}
 
 

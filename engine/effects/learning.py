@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from instar.engine.training.everyday import general_texts
 from instar.engine.training.probes import parse_probes
 from instar.engine.training.recipe import Recipe
 from instar.fsm.decisions import lineage_of, seed_of, skipped_key
-from instar.fsm.errors import ConfigError, EffectFailedError, EffectSuspended
+from instar.fsm.errors import BlobMissing, ConfigError, EffectFailedError, EffectSuspended
 from instar.fsm.events import (
     GAIN_LEVEL,
     GAIN_OF,
@@ -46,6 +47,8 @@ from instar.store.log import Pending
 from instar.store.reader import LogReader
 
 from .signals import current
+
+logger = logging.getLogger("instar.engine")
 
 LOSSES_MAX = 256
 
@@ -140,15 +143,17 @@ def train(runtime: Runtime, state: AgentState, effect: Effect) -> list[Pending]:
         if runtime.ending() and step < steps:
             raise EffectSuspended(f"the training was put off after step {step} of {steps}: the worker is to end")
 
+    base = active_space(state)
     try:
         event = trained(
             runtime,
             effect.answers,
-            base=active_space(state),
+            base=base,
             recipe=runtime.models.recipe(ordered_recipe(runtime.reader, current(state))),
             name=runtime.settings.name,
             scratch=scratch,
             probes=read_probes(runtime),
+            origin=origin_of(runtime, base),
             check=check,
         )
     except EffectFailedError:
@@ -157,6 +162,22 @@ def train(runtime: Runtime, state: AgentState, effect: Effect) -> list[Pending]:
         raise
     cancelling.forget()
     return [Pending(event, cause=effect.answers)]
+
+
+def origin_of(runtime: Runtime, checkpoint: Digest) -> Digest:
+    """Names the checkpoint that one descends from in the end, or where its blobs were collected the one itself."""
+    records = runtime.reader.read(types=[CheckpointTrained])
+    events = [record.event for record in records if isinstance(record.event, CheckpointTrained)]
+    bases = {event.checkpoint: event.base for event in reversed(events)}  # what was made twice comes from the first
+    origin = checkpoint
+    while origin in bases:
+        origin = bases.pop(origin)
+    try:
+        runtime.models.folder(origin)
+    except BlobMissing:
+        logger.warning("general texts are held where %s has them: checkpoint %s is gone", checkpoint[:12], origin[:12])
+        return checkpoint
+    return origin
 
 
 def forget_trainings(runtime: Runtime, but: Path | None = None) -> None:
@@ -202,6 +223,7 @@ def trained(
     scratch: Path,
     probes: Digest | None = None,
     general: Digest | None = None,
+    origin: Digest | None = None,
     gain_level: float = GAIN_LEVEL,
     gain_of: GainOf = GAIN_OF,
     check: Callable[[int, int], object] = lambda _step, _steps: None,
@@ -217,6 +239,7 @@ def trained(
         scratch: a folder which may be filled; what an earlier try left there is taken up.
         probes: the blob of pairs that old abilities are measured on.
         general: the blob of texts that are to stay where they lie; ``general_texts`` by default.
+        origin: the checkpoint under which they lie so; the base by default.
         gain_level: what share of chances the interval of the gain covers.
         gain_of: what the gain is measured by.
         check: called after each step; what it raises ends the training.
@@ -224,7 +247,9 @@ def trained(
     asked = bench.reader.get(answers)
     assert isinstance(asked.event, DatasetGenerated)
     dataset = Dataset.parse(bench.blobs.get(asked.event.dataset))
-    if general is None and recipe.general:
+    if not recipe.general:
+        origin = None
+    elif general is None:
         general = bench.blobs.put(msgspec.json.encode(general_texts()))
     request = TrainRequest(
         base=bench.models.folder(base),
@@ -239,6 +264,8 @@ def trained(
         memory=_pairs(dataset.memory),
         probes=parse_probes(bench.blobs.get(probes), "the recorded probes") if probes else {},
         general=msgspec.json.decode(bench.blobs.get(general), type=list[str]) if general else [],
+        origin=bench.models.folder(origin) if origin else None,
+        origin_digest=origin,
         gain_level=gain_level,
         gain_of=gain_of,
     )
@@ -276,6 +303,7 @@ def trained(
         general=general,
         gain_level=gain_level,
         gain_of=gain_of,
+        origin=origin,
     )
 
 

@@ -54,6 +54,7 @@ class Trainings(Subject):
                 scratch=scratch,
                 probes=event.probes,
                 general=event.general,
+                origin=event.origin,
                 gain_level=event.gain_level,
                 gain_of=event.gain_of,
             )

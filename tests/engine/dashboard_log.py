@@ -87,6 +87,7 @@ def sample_log(root: Path, signals: int = 9) -> EventLog:
             lineage=e.Lineage("agent_base", 2, 0.1),
             recipe={"rate": 1e-4},
             duration_s=3.0,
+            origin=BASE,
         ),
     )
     again = e.MemoryReembedded(

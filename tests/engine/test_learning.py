@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from instar import Checkpoint, Engine
+from instar.engine.effects.learning import origin_of
+from instar.engine.embedding.models import active_space
 from instar.engine.face.learning import outcome_of
 from instar.engine.replay import replay
 from instar.engine.tool_executor import execute
@@ -15,7 +19,7 @@ from instar.engine.training.probes import parse_probes
 from instar.engine.training.recipe import parse_recipe
 from instar.engine.worker import Worker
 from instar.fsm.errors import ConfigError, InputRefused
-from instar.fsm.events import CheckpointTrained, EffectFailed, TaskQueued
+from instar.fsm.events import CheckpointTrained, EffectFailed, TaskQueued, WorkspaceInitialized
 from instar.fsm.words import Seq, State
 from tests.crash.lessons import rows
 from tests.engine.agents import agent_folder, code_only, instar
@@ -96,6 +100,33 @@ def test_cancelled_training_is_recorded_and_can_be_ordered_again(learnt: tuple[E
     again = engine.learn(PAIRS[:1], recipe={"epochs": 1})
     assert again.trained is not None
     assert replay(runtime.reader).events == runtime.state.head
+
+
+@pytest.mark.model
+def test_general_texts_stay_where_the_first_checkpoint_has_them(
+    learnt: tuple[Engine, Checkpoint], caplog: pytest.LogCaptureFixture
+) -> None:
+    engine, _ = learnt
+    runtime = engine.runtime
+    first = runtime.reader.get(Seq(1)).event
+    assert isinstance(first, WorkspaceInitialized)
+    assert first.checkpoint
+    trained = [one.event for one in engine.events() if isinstance(one.event, CheckpointTrained)]
+    assert {event.origin for event in trained} == {None}  # nothing was held
+    active = active_space(runtime.state)
+    assert active != first.checkpoint
+    found = engine.learn(PAIRS, recipe={"epochs": 1, "general": 1})
+    assert found.trained is not None
+    event = runtime.reader.get(found.trained).event
+    assert isinstance(event, CheckpointTrained)
+    assert (event.base, event.origin) == (active, first.checkpoint)
+    assert origin_of(runtime, first.checkpoint) == first.checkpoint
+    shutil.rmtree(runtime.workspace.checkpoints / first.checkpoint)
+    with sqlite3.connect(runtime.workspace.log) as connection:
+        connection.execute("DELETE FROM blobs WHERE digest = ?", (first.checkpoint,))
+    connection.close()
+    assert origin_of(runtime, event.checkpoint) == event.checkpoint
+    assert f"checkpoint {first.checkpoint[:12]} is gone" in caplog.text
 
 
 def test_order_that_cannot_be_followed_is_refused_and_nothing_recorded(tmp_path: Path) -> None:

@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 from msgspec.structs import replace
+from numpy.typing import NDArray
 
+from instar.engine.embedder import MiniLMEmbedder
 from instar.engine.ports import Pair, TrainOutcome, TrainRequest
 from instar.engine.trainer import MiniLMTrainer
 from instar.engine.training.general import likenesses, rank_correlation
 from instar.engine.training.measuring import Old
 from instar.engine.training.recipe import Recipe
+from instar.fsm.words import digest_of
 from instar.store.checkpoints import (
     TensorFile,
     hash_folder,
@@ -102,6 +105,32 @@ def test_old_abilities_are_measured_before_and_after(tmp_path: Path) -> None:
         assert 0.0 < one.before <= 1.0
         assert one.change.mean == pytest.approx(one.after - one.before, abs=1e-5)
         assert one.change.low <= one.change.mean <= one.change.high
+
+
+@pytest.mark.model
+def test_general_texts_are_drawn_to_where_the_origin_has_them(tmp_path: Path) -> None:
+    general = [f"a sentence about the {thing} of number {n}" for n, thing in enumerate(["river", "bridge", "lamp"] * 8)]
+    astray = replace(SMALL, frozen_layers=0, rate=3e-3, structure=0.0)
+    asked, first = train(tmp_path / "first", rows=pairs(), recipe=astray)
+    wanted = {"base": first.folder, "base_digest": digest_of(b"first"), "general": general, "rows": pairs()}
+    held = {**wanted, "recipe": replace(astray, general=20.0)}
+    _, by_base = train(tmp_path / "base", **held)
+    _, by_origin = train(tmp_path / "origin", **held, origin=asked.base, origin_digest=asked.base_digest)
+    lay = vectors(asked.base, general)
+
+    def near(folder: Path) -> float:
+        return float((vectors(folder, general) * lay).sum(axis=1).mean())
+
+    assert near(first.folder) < 0.9
+    assert near(by_origin.folder) > near(by_base.folder) + 0.02
+    same = {**held, "base": asked.base, "base_digest": asked.base_digest}
+    alone = train(tmp_path / "alone", **same)[1]
+    named = train(tmp_path / "named", **same, origin=asked.base, origin_digest=asked.base_digest)[1]
+    assert hash_folder(alone.folder) == hash_folder(named.folder)
+
+
+def vectors(folder: Path, texts: list[str]) -> NDArray[np.float32]:
+    return MiniLMEmbedder(folder, digest_of(b"any")).embed_each(texts)[0]
 
 
 @pytest.mark.model

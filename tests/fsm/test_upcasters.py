@@ -11,6 +11,7 @@ from instar.fsm.codec import TYPES, decode_event, encode_event
 from instar.fsm.errors import UnknownEvent
 from instar.fsm.events import AnyEvent
 from instar.fsm.upcasters import UPCASTERS
+from instar.fsm.words import digest_of
 from tests.fsm.builders import EVENTS, trained
 
 
@@ -21,7 +22,7 @@ def test_every_older_version_leads_to_the_next_one() -> None:
 
 def test_interval_of_a_gain_before_version_4_covers_95_percent() -> None:
     content = json.loads(encode_event(trained()))
-    del content["gain_level"], content["gain_of"]
+    del content["gain_level"], content["gain_of"], content["origin"]
     read = decode_event("CheckpointTrained", 3, json.dumps(content).encode())
     assert read == replace(trained(), gain_level=0.95, gain_of="reciprocal rank")
 
@@ -29,15 +30,24 @@ def test_interval_of_a_gain_before_version_4_covers_95_percent() -> None:
 def test_gain_before_version_5_is_of_ranks() -> None:
     content = json.loads(encode_event(trained()))
     assert content.pop("gain_of") == "log score"
+    del content["origin"]
     read = decode_event("CheckpointTrained", 4, json.dumps(content).encode())
     assert read == replace(trained(), gain_of="reciprocal rank")
+
+
+def test_general_texts_before_version_6_were_held_where_the_base_had_them() -> None:
+    content = json.loads(encode_event(replace(trained(), origin=digest_of(b"origin"))))
+    assert content.pop("origin")
+    read = decode_event("CheckpointTrained", 5, json.dumps(content).encode())
+    assert read == trained()
+    assert read.origin is None
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, 7])
 def test_level_of_an_interval_that_can_be_none_is_refused(level: float) -> None:
     content = json.loads(encode_event(trained())) | {"gain_level": level}
     with pytest.raises(UnknownEvent):
-        decode_event("CheckpointTrained", 5, json.dumps(content).encode())
+        decode_event("CheckpointTrained", 6, json.dumps(content).encode())
 
 
 @pytest.mark.parametrize(

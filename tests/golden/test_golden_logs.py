@@ -37,6 +37,10 @@ ENDS = {
         "87301a625ee7fd517d5b7b33b8f1752c20e54d74aecb7c8e4c85f64542f6e3ef",
         "3:6315dca8a5eec0f2629f4b34b4abc609ef1810db847d0927d36dd74f273cf445",
     ),
+    "schema_0003_4.db": (
+        "3a0275406afac3469bcf8b6e320bfba6bacd122525c40421e015bde8fbee562c",
+        "3:b24e49fb425b284a6fb82c9aa70c062f8eaf0b41db7c92d2604c635cd511d41d",
+    ),
 }
 _SINCE_3 = {"BlobsCollected", "TreeCaptured"}
 LATER = {"schema_0001.db": {"PayloadErased", *_SINCE_3}, "schema_0002.db": _SINCE_3}
