@@ -24,8 +24,9 @@ from .keeping.gc import CollectionPlan, plan_of
 from .keeping.kinds import Kinds, stored_bytes
 from .keeping.leftovers import find_leftovers, size_below
 from .keeping.shares import shares
+from .last_settings import load_to_read
 from .references import resolve
-from .settings import Settings, load_settings
+from .settings import Settings
 from .status import read_status
 from .workspace import Workspace
 
@@ -76,8 +77,8 @@ def _packages() -> Iterator[Finding]:
 
 def _workspace(workspace: Workspace) -> Iterator[Finding]:
     try:
-        settings = load_settings(workspace.root, os.environ)
-        yield Finding("ok", "settings", "readable")
+        settings, fault = load_to_read(workspace.root, os.environ)
+        yield Finding("bad" if fault else "ok", "settings", fault or "readable")
         reader = LogReader(workspace.place)
     except InstarError as error:
         yield Finding("bad", "workspace", str(error))

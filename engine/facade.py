@@ -20,7 +20,8 @@ from .face.auditing import Auditing
 from .face.points import Points
 from .face.upkeep import Upkeep
 from .feedback_rows import check_feedback
-from .settings import Settings, load_settings
+from .last_settings import load_for_work
+from .settings import Settings
 from .status import Status, read_status
 from .workspace import Workspace
 
@@ -68,7 +69,7 @@ class Engine(Asking, Auditing, Points, Upkeep):
             return self
         from .runtime import Runtime
 
-        settings = self._settings or load_settings(self.root, os.environ)
+        settings = self._settings or load_for_work(self.root, os.environ)
         workspace = Workspace(self.root, settings.paths, settings.log_url)
         if not workspace.exists:
             from .initialize import initialize

@@ -13,6 +13,7 @@ from instar.store.durable import make_folder, write_durably
 from instar.store.locate import locate_model
 from instar.store.log import Pending, create_log
 
+from .last_settings import keep_settings
 from .runtime import Runtime
 from .settings import Settings, load_settings
 from .version import VERSION
@@ -49,6 +50,7 @@ def initialize(root: Path, *, settings: Settings | None = None, with_model: bool
             write_durably(workspace.stream, f"instar_{uuid.uuid4().hex[:16]}\n".encode())
     except OSError as error:
         raise LogUnavailable(f"{workspace.home} cannot be written: {error}. Give write permission there.") from error
+    keep_settings(workspace.root)
     create_log(workspace.place)
     runtime = Runtime(root, actor="cli", settings=settings)
     try:

@@ -17,8 +17,9 @@ from instar.store.lock import FileLock
 from instar.store.log import EventLog
 from instar.store.reader import LogReader
 
+from .last_settings import load_for_work
 from .progress import ProgressFile
-from .settings import Settings, load_settings, with_rules
+from .settings import Settings, with_rules
 from .workspace import Workspace
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Runtime:
     """
 
     def __init__(self, root: Path, *, actor: str, settings: Settings | None = None, clock: Clock | None = None) -> None:
-        self.settings = with_rules(settings or load_settings(root, os.environ))
+        self.settings = with_rules(settings or load_for_work(root, os.environ))
         self.workspace = Workspace(root, self.settings.paths, self.settings.log_url)
         self.log = EventLog(self.workspace.place, actor=actor, clock=clock)
         self.files = FileLock(self.workspace.home / "files.lock")

@@ -123,7 +123,17 @@ def load_settings(root: Path, environ: Mapping[str, str] | None = None, **flags:
         ConfigError: a file cannot be read, or a key or value does not fit.
     """
     whole = (environ or {}).get(WHOLE)
-    content = msgspec.json.decode(whole, type=dict[str, Any]) if whole else _from_files(root)
+    content = msgspec.json.decode(whole, type=dict[str, Any]) if whole else settings_in(root)
+    return settings_of(content, environ, **flags)
+
+
+def settings_of(content: dict[str, Any], environ: Mapping[str, str] | None = None, **flags: Any) -> Settings:
+    """Makes settings of what a file says, environment variables and flags, as ``load_settings`` does.
+
+    Raises:
+        ConfigError: a key or value does not fit.
+    """
+    whole = (environ or {}).get(WHOLE)
     named = {key[len(PREFIX) :].lower(): value for key, value in (environ or {}).items() if key.startswith(PREFIX)}
     named = {key: value for key, value in named.items() if PREFIX + key.upper() not in _NOT_SETTINGS}
     for name, value in [*named.items(), *((key, value) for key, value in flags.items() if value is not None)]:
@@ -146,7 +156,12 @@ def with_rules(settings: Settings) -> Settings:
     return replace(settings, policy=replace(settings.policy, capture=rules))
 
 
-def _from_files(root: Path) -> dict[str, Any]:
+def settings_in(root: Path) -> dict[str, Any]:
+    """Reads what ``instar.toml`` says, or ``[tool.instar]`` in ``pyproject.toml``; nothing where neither is there.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     own, shared = root / "instar.toml", root / "pyproject.toml"
     try:
         if own.is_file():
@@ -157,7 +172,11 @@ def _from_files(root: Path) -> dict[str, Any]:
             )
             return content
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{own if own.is_file() else shared} is no valid TOML: {error}") from error
+        broken = own if own.is_file() else shared
+        raise ConfigError(
+            f"{broken} is no valid TOML: {error}. Mend it, or put it back as it last worked: "
+            f"`instar restore {broken.name} --at last-good`."
+        ) from error
     except OSError as error:
         raise ConfigError(f"the configuration cannot be read: {error}") from error
     return {}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from instar.fsm.errors import ConfigError, LogMissing, LogUnavailable
 from instar.store.place import Place
 
-from .settings import PathSettings, load_settings
+from .last_settings import load_to_read
+from .settings import PathSettings
+
+logger = logging.getLogger("instar.engine")
 
 HOME = ".instar"
 STREAM = "stream"
@@ -94,13 +98,20 @@ class Workspace:
         return Place(self.log, self.log_url, name)
 
 
-def open_workspace(root: Path, environ: Mapping[str, str]) -> Workspace:
-    """Reads the settings of a workspace and gives its paths.
+def open_workspace(root: Path, environ: Mapping[str, str], warn: Callable[[str], object] = logger.warning) -> Workspace:
+    """Reads the settings of a workspace and gives its paths, to read what is there.
+
+    Args:
+        root: the folder of the agent.
+        environ: environment variables.
+        warn: is told if the settings cannot be used, and which ones are instead.
 
     Raises:
-        ConfigError: a setting cannot be used.
+        ConfigError: an environment variable does not fit.
     """
-    settings = load_settings(root, environ)
+    settings, fault = load_to_read(root, environ)
+    if fault:
+        warn(fault)
     return Workspace(root, settings.paths, settings.log_url)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
+from msgspec.structs import replace
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,7 +75,7 @@ def workspace_at(root: Path | None) -> Workspace:
 
     from instar.engine.workspace import find_workspace, open_workspace
 
-    return open_workspace(find_workspace(root or Path.cwd()), os.environ)
+    return open_workspace(find_workspace(root or Path.cwd()), os.environ, _warn)
 
 
 def reader_at(root: Path | None) -> LogReader:
@@ -84,17 +85,33 @@ def reader_at(root: Path | None) -> LogReader:
     return LogReader(workspace_at(root).place)
 
 
-def runtime_at(root: Path | None) -> Runtime:
+def _warn(message: str) -> None:
+    say(f"instar: {message}")
+
+
+def runtime_at(root: Path | None, *, puts_back: bool = False) -> Runtime:
     """Opens the workspace for work; a restore that was cut off is rolled forward before anything else.
 
     What only reads the log (``status``, ``show``, ``dashboard``, …) shows such a restore, and leaves it to the next
     command that works.
+
+    Args:
+        root: the folder of the agent, or one below it.
+        puts_back: go on where the settings broke, by those that last worked and the policy that the log records.
     """
+    import os
+
+    from instar.engine.last_settings import load_to_read
     from instar.engine.runtime import Runtime
     from instar.engine.workspace import find_workspace
 
-    runtime = Runtime(find_workspace(root or Path.cwd()), actor="cli")
+    found = find_workspace(root or Path.cwd())
+    settings, fault = load_to_read(found, os.environ) if puts_back else (None, "")
+    runtime = Runtime(found, actor="cli", settings=settings)
     runtime.require_initialized()
+    if fault:
+        _warn(fault)
+        runtime.settings = replace(runtime.settings, policy=runtime.state.policy)
     if runtime.state.restoring is not None:
         from instar.engine.restoring.rollback import finish_begun
 

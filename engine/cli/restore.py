@@ -41,7 +41,7 @@ def command(
 
     from .plan_output import run
 
-    runtime = runtime_at(workspace)
+    runtime = runtime_at(workspace, puts_back=True)
     root, start = runtime.workspace.root, Path.cwd() if workspace is None else None
     named = [tree_path(root, path, start) for path in paths]
     if (at is None) == (displaced is None):

@@ -38,7 +38,7 @@ def command(
 
     from .plan_output import run
 
-    runtime = runtime_at(workspace)
+    runtime = runtime_at(workspace, puts_back=True)
     planned = plan_rollback(runtime, reference, only=[part.value for part in only or ()])
     check_digest(planned, plan)
     run("rollback", runtime, planned, dry_run=dry_run, yes=yes or plan is not None, as_json=json)

@@ -11,5 +11,5 @@ def command(dry_run: DryRun = False, yes: Yes = False, workspace: Root = None, j
 
     from .plan_output import run
 
-    runtime = runtime_at(workspace)
+    runtime = runtime_at(workspace, puts_back=True)
     run("undo", runtime, plan_undo(runtime), dry_run=dry_run, yes=yes, as_json=json)
