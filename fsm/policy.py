@@ -37,8 +37,8 @@ class RetrainPolicy(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     rows_min: int = 16
-    heldout_share: float = 0.15
-    validation_share: float = 0.05
+    heldout_share: float = 0.07
+    validation_share: float = 0.03
     per_hour_max: int = 12
 
 
