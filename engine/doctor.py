@@ -18,6 +18,7 @@ from instar.fsm.errors import InstarError
 from instar.fsm.events import TaskQueued
 from instar.store.blobs import BlobStore
 from instar.store.clock import SystemClock
+from instar.store.model_folder import altered_folders
 from instar.store.reader import LogReader
 
 from .keeping.gc import CollectionPlan, plan_of
@@ -94,6 +95,9 @@ def _workspace(workspace: Workspace) -> Iterator[Finding]:
     if unfinished:
         yield Finding("note", "tasks", f"shell tasks without an end: events {unfinished[-5:]}")
     yield Finding("ok", "last good", f"event {resolve(reader, 'last-good')}")
+    for folder in altered_folders(BlobStore(reader.path.with_name("blobs"), reader), workspace.checkpoints):
+        advice = "Instar writes it anew before it uses it; another program that reads it may be misled: remove it"
+        yield Finding("bad", "checkpoint", f"{folder} is not what the log holds. {advice}")
     yield from _room(workspace, reader, settings)
     reader.close()
 

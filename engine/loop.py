@@ -7,6 +7,7 @@ answers: no result is recorded twice.
 
 from __future__ import annotations
 
+import errno
 import logging
 import traceback
 from collections.abc import Callable, Sequence
@@ -114,6 +115,11 @@ class Loop:
         except (LogUnavailable, LogCorrupt, EffectSuspended):
             raise
         except Exception as error:
+            if _is_full(error):  # to do it again is of no use before there is room, and no fault of the effect
+                raise LogUnavailable(
+                    f"the disk is full: {error}. {effect.name} for event {effect.answers} stays owed; make room, "
+                    "and the next run does it."
+                ) from error
             if effect.name is EffectName.START_CYCLE:
                 raise
             logger.warning("effect %s failed: %s", effect.name, error)
@@ -161,6 +167,16 @@ class Loop:
             self._runtime.progress.report("idle")
             write_audit(self._runtime)
         return count
+
+
+def _is_full(error: BaseException) -> bool:
+    """Says whether a full disk, or a quota that is used up, is behind an error."""
+    behind: BaseException | None = error
+    while behind is not None:
+        if isinstance(behind, OSError) and behind.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        behind = behind.__cause__ or behind.__context__
+    return False
 
 
 def _failure(effect: Effect, error: Exception) -> Pending:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from hashlib import file_digest, sha256
 from pathlib import Path, PurePosixPath
 
-from instar.fsm.errors import BlobCorrupt, ConfigError
+from instar.fsm.errors import BlobCorrupt, BlobMissing, ConfigError
 from instar.fsm.words import Digest
 
 from .durable import sync_folder
@@ -18,11 +20,14 @@ from .manifest import Manifest, PlainFile, TensorFile, read_manifest
 from .ports import Blobs
 from .tensor_content import tensor_bytes
 
+logger = logging.getLogger("instar.store")
+
 
 def materialize(blobs: Blobs, digest: Digest, parent: Path, *, verify: bool = False) -> Path:
     """Writes a checkpoint as the folder ``parent/digest``, whole or not at all, and returns it.
 
-    An existing folder is kept if its names and sizes are right (``verify``: its hashes), else replaced.
+    An existing folder is kept if its names and sizes are right (``verify``: its hashes), else replaced, with a warning
+    where its bytes were altered.
 
     Raises:
         BlobMissing: a part of it is not in the store.
@@ -44,6 +49,7 @@ def materialize(blobs: Blobs, digest: Digest, parent: Path, *, verify: bool = Fa
             for folder, _, _ in os.walk(staged, topdown=False):
                 sync_folder(Path(folder))
             if target.exists() or target.is_symlink():
+                logger.warning("%s was altered: it was written anew from the store", target)
                 target.rename(parent / f".{digest[:12]}.{os.getpid()}.replaced.partial")
             staged.rename(target)
             sync_folder(parent)
@@ -51,6 +57,17 @@ def materialize(blobs: Blobs, digest: Digest, parent: Path, *, verify: bool = Fa
             for leftover in parent.glob(".*.partial"):
                 shutil.rmtree(leftover, ignore_errors=True)
     return target
+
+
+def altered_folders(blobs: Blobs, parent: Path) -> list[Path]:
+    """Finds the checkpoints below a folder that are not, byte for byte, what the store holds; others are no matter."""
+    found = []
+    for folder in sorted(parent.glob("[0-9a-f]*")):
+        with suppress(BlobMissing, BlobCorrupt, ValueError):  # collected, or no checkpoint
+            manifest = read_manifest(blobs, Digest(folder.name))
+            if not _stands(folder, manifest, verify=True):
+                found.append(folder)
+    return found
 
 
 def hash_folder(folder: Path) -> dict[str, Digest]:

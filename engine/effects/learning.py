@@ -252,7 +252,7 @@ def trained(
     elif general is None:
         general = bench.blobs.put(msgspec.json.encode(general_texts()))
     request = TrainRequest(
-        base=bench.models.folder(base),
+        base=bench.models.folder(base, verify=True),
         base_digest=base,
         rows=_pairs(dataset.train),
         heldout=_pairs(dataset.heldout),
@@ -264,7 +264,7 @@ def trained(
         memory=_pairs(dataset.memory),
         probes=parse_probes(bench.blobs.get(probes), "the recorded probes") if probes else {},
         general=msgspec.json.decode(bench.blobs.get(general), type=list[str]) if general else [],
-        origin=bench.models.folder(origin) if origin else None,
+        origin=bench.models.folder(origin, verify=True) if origin else None,
         origin_digest=origin,
         gain_level=gain_level,
         gain_of=gain_of,

@@ -15,7 +15,7 @@ from instar.engine.bench import Reports
 from instar.engine.settings import Settings
 from instar.engine.version import VERSION
 from instar.engine.workspace import Workspace
-from instar.fsm.errors import ConfigError
+from instar.fsm.errors import ConfigError, LogUnavailable
 from instar.fsm.state import AgentState
 from instar.fsm.words import Digest
 from instar.store.checkpoints import activate, import_checkpoint, locate_model, materialize
@@ -79,9 +79,24 @@ class ModelShelf:
         """Takes the weights that a name stands for into the store."""
         return import_checkpoint(self._blobs, locate_model(name))
 
-    def folder(self, checkpoint: Digest) -> Path:
-        """Gives the folder of a checkpoint, written from the store where it is not there yet."""
-        return materialize(self._blobs, checkpoint, self._workspace.checkpoints)
+    def folder(self, checkpoint: Digest, *, verify: bool = False) -> Path:
+        """Gives the folder of a checkpoint, written from the store where it is not there yet.
+
+        Args:
+            checkpoint: which.
+            verify: read the folder, and write it anew if a byte of it was altered.
+
+        Raises:
+            BlobMissing: a part of it is not in the store.
+            LogUnavailable: the disk is full or read-only.
+        """
+        try:
+            return materialize(self._blobs, checkpoint, self._workspace.checkpoints, verify=verify)
+        except OSError as error:
+            raise LogUnavailable(
+                f"checkpoint {checkpoint[:12]} cannot be written to {self._workspace.checkpoints}: {error}. "
+                "Make room there, then try again: nothing was lost."
+            ) from error
 
     def activate(self, checkpoint: Digest | None) -> None:
         """Points ``run/checkpoints/active`` at a checkpoint; does nothing where it points there already."""
@@ -103,7 +118,11 @@ class ModelShelf:
                 chosen = self._settings.embedding
                 self._cache = self._cache or VectorCache(chosen.cache_mb << 20)
                 found = MiniLMEmbedder(
-                    self.folder(space), space, precision=self._precision, backend=chosen.backend, cache=self._cache
+                    self.folder(space, verify=True),
+                    space,
+                    precision=self._precision,
+                    backend=chosen.backend,
+                    cache=self._cache,
                 )
                 while len(self._embedders) >= _LOADED_MAX:
                     del self._embedders[next(iter(self._embedders))]

@@ -120,7 +120,7 @@ def _groups(course: Course, recipe: Recipe, chance: random.Random, near: Near) -
         if len(order) > 1 and len(blocks[-1][1]) == 1:
             blocks[-1][1].append(chance.choice(order[:-1]))
     chance.shuffle(blocks)
-    count = -(-sum(len(block) for _, block in blocks) // recipe.batch)
+    count = min(len(blocks), -(-sum(len(block) for _, block in blocks) // recipe.batch))  # a block is not cut
     share = recipe.topic_aware if near else 0.0
     return [_group(texts, course) for texts in batches_by_topic(blocks, count, near, share, chance)]
 

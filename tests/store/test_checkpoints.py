@@ -23,6 +23,7 @@ from instar.store.checkpoints import (
     read_manifest,
     tensors_shared,
 )
+from instar.store.model_folder import altered_folders
 
 from .memory_blobs import MemoryBlobs
 
@@ -218,6 +219,25 @@ def test_materialize_keeps_what_stands_and_mends_what_does_not(model: Path, tmp_
     (folder / "modules.json").unlink()
     materialize(blobs, digest, tmp_path / "out")
     assert hash_folder(folder) == hash_folder(model)
+
+
+def test_altered_folders_are_found_by_their_bytes(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    blobs = MemoryBlobs()
+    digest = import_checkpoint(blobs, model)
+    folder = materialize(blobs, digest, tmp_path / "out")
+    (tmp_path / "out" / "abc").mkdir()  # no checkpoint
+    (tmp_path / "out" / ("d" * 64)).mkdir()  # one that was collected
+    assert altered_folders(blobs, tmp_path / "out") == []
+    weights = folder / "model.safetensors"
+    flipped = bytearray(weights.read_bytes())
+    flipped[-1] ^= 1
+    weights.write_bytes(flipped)
+    assert altered_folders(blobs, tmp_path / "out") == [folder]
+    materialize(blobs, digest, tmp_path / "out", verify=True)
+    assert altered_folders(blobs, tmp_path / "out") == []
+    assert f"{folder} was altered" in caplog.text
 
 
 def test_materialize_sweeps_what_a_crash_left(model: Path, tmp_path: Path) -> None:
