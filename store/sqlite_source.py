@@ -81,8 +81,9 @@ class SqliteSource:
         return connection
 
     def _connect_unwritable(self, error: sqlite3.OperationalError) -> sqlite3.Connection:
-        """Opens a log on a medium where not even the file that readers share can be made, such as an auditor's copy."""
-        if os.access(self.path.parent, os.W_OK) or "unable to open" not in str(error):
+        """Opens a log where not even the file that readers share can be made, such as an auditor's copy."""
+        refused = re.search("unable to open|readonly database", str(error))  # by the medium, or by the folder's rights
+        if os.access(self.path.parent, os.W_OK) or not refused:
             raise wrapped(error, self.path) from error
         wal = self.path.with_name(f"{self.path.name}-wal")
         if wal.exists() and wal.stat().st_size:

@@ -121,11 +121,13 @@ def test_closed_folder_is_said(closed_log: Path) -> None:
     appends_again(closed_log)
 
 
-def test_file_that_may_be_read_alone_is_read_alone(closed_log: Path) -> None:
+@pytest.mark.parametrize("folder", [0o777, 0o555], ids=["writable folder", "closed folder"])
+def test_file_that_may_be_read_alone_is_read_alone(closed_log: Path, folder: int) -> None:
     for place in closed_log.parent.iterdir():
         place.chmod(0o444)
-    closed_log.parent.chmod(0o777)
+    closed_log.parent.chmod(folder)
     faulty_disk.as_nobody(closed_log.parent, READABLE)
+    closed_log.parent.chmod(0o777)
     for place in closed_log.parent.iterdir():
         place.chmod(0o600)
     appends_again(closed_log)
