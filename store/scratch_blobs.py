@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
 from instar.fsm.errors import BlobCorrupt, BlobMissing
 from instar.fsm.words import Digest, digest_of
 
-from .ports import Blobs
+from .ports import BlobIntake, Blobs
 
 
 class ScratchBlobs:
@@ -67,3 +69,33 @@ class ScratchBlobs:
         self._made.clear()
         self.missing.clear()
         self.damaged.clear()
+
+
+class ScratchIntake(ScratchBlobs):
+    """Takes in a whole tree where nothing may be written: what the store lacks of it stays in RAM.
+
+    Args:
+        store: the blobs beneath, read only.
+    """
+
+    def __init__(self, store: BlobIntake) -> None:
+        super().__init__(store)
+        self._beneath = store
+
+    def prepared(self, hashed: Sequence[tuple[Digest, bytes]]) -> Callable[[], None]:
+        """Asks which of several contents are new; gives what keeps them."""
+        new = self.lacking(digest for digest, _ in hashed)
+        made = {digest: content for digest, content in hashed if digest in new}
+        return lambda: self._made.update(made)
+
+    def put_parts(self, parts: Iterator[bytes], size: int) -> Digest:  # noqa: ARG002  # a port's
+        """Keeps what comes in parts, in one piece.
+
+        Raises:
+            Exception: what ``parts`` raises; nothing was kept.
+        """
+        return self.put(b"".join(parts))
+
+    def lacking(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Says which of some blobs are neither here nor in the store."""
+        return self._beneath.lacking({each for each in digests if each not in self._made})

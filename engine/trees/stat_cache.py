@@ -49,10 +49,12 @@ class StatCache:
 
     Args:
         path: where it lies. A torn, foreign or missing file is an empty cache.
+        writes: whether anything may be written there; what is seen is not vouched for otherwise.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path = path
+        self._writes = writes
 
     def load(self) -> tuple[str, Place]:
         """Gives the rules under which the last scan ran (empty if there was none), and what it saw."""
@@ -67,6 +69,8 @@ class StatCache:
 
     def save(self, rules: str, root: Place) -> None:
         """Writes the file atomically; one that cannot be written is only logged."""
+        if not self._writes:
+            return
         body = msgspec.msgpack.encode(_Saved(_VERSION, rules, root))
         written = self._beside("new")
         try:
@@ -80,8 +84,10 @@ class StatCache:
     def now_ns(self) -> int:
         """Reads the clock that stamps the files: the file system's own, which need not be this machine's.
 
-        Returns 0, before which nothing is vouched for, where no file can be written.
+        Returns 0, before which nothing is vouched for, where no file can or may be written.
         """
+        if not self._writes:
+            return 0
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(self._beside("clock"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -6,7 +6,7 @@ import pytest
 
 from instar.fsm.errors import BlobCorrupt, BlobMissing
 from instar.fsm.words import Digest, digest_of
-from instar.store.scratch_blobs import ScratchBlobs
+from instar.store.scratch_blobs import ScratchBlobs, ScratchIntake
 from tests.store.memory_blobs import MemoryBlobs
 
 
@@ -66,3 +66,16 @@ def test_what_is_damaged_is_noted() -> None:
         blobs.get(digest_of(b"x"))
     assert blobs.damaged == {digest_of(b"x")}
     assert not blobs.missing
+
+
+def test_intake_keeps_what_the_store_lacks(beneath: MemoryBlobs) -> None:
+    blobs = ScratchIntake(beneath)
+    contents = {digest_of(each): each for each in (b"stored", b"new")}
+    assert blobs.lacking(contents) == {digest_of(b"new")}
+    blobs.prepared(list(contents.items()))()
+    parted = blobs.put_parts(iter([b"in ", b"parts"]), 8)
+    assert parted == digest_of(b"in parts")
+    assert blobs.get(parted) == b"in parts"
+    assert blobs.get(digest_of(b"new")) == b"new"
+    assert blobs.lacking([*contents, parted, digest_of(b"gone")]) == {digest_of(b"gone")}
+    assert set(beneath.contents) == {digest_of(b"stored")}
