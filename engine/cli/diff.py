@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from msgspec.structs import replace
 
-from .output import Json, Root, emit, runtime_at
+from .output import Json, Root, emit
 
 if TYPE_CHECKING:
     from instar.engine.differences.state_diff import StateDiff
-    from instar.engine.runtime import Runtime
-    from instar.fsm.words import Digest, Seq
+    from instar.engine.differences.tree_diff import CodeDiff
+
+    from .diff_sides import Sides
 
 
 def command(
@@ -31,44 +33,61 @@ def command(
     workspace: Root = None,
     json: Json = False,
 ) -> None:
-    """Show what differs between two points: code line by line, checkpoint, memory, rewards, policy."""
+    """Show what differs between two points: code as a patch, checkpoint, memory, rewards, policy.
+
+    `git apply` takes the patch: it holds the files' own bytes, and odd names as git quotes them. --json holds no lines,
+    only counts of those of UTF-8, and spells paths as the log does: with %XX for a byte that is no UTF-8, and for %.
+    """
+    from instar.engine.differences.git_names import shown
     from instar.engine.differences.state_diff import compare_states
-    from instar.engine.references import is_reference, resolve
+    from instar.engine.references import is_reference
     from instar.engine.restoring.restore_path import tree_path
 
     from .diff_output import code_lines, lines_of
+    from .diff_sides import opened
 
-    runtime = runtime_at(workspace)
     rest = list(more or ())
     b = rest.pop(0) if rest and is_reference(rest[0]) else None
-    root, start = runtime.workspace.root, Path.cwd() if workspace is None else None
-    paths = [tree_path(root, path, start) for path in rest]
-    try:
-        first = resolve(runtime.reader, a)
-        last, tree = _end(runtime, b)
-        found = compare_states(runtime.reader, runtime.blobs, first, last, tree=tree)
+    text: str | bytes = ""
+    with opened(workspace, a, b) as sides:
+        start = Path.cwd() if workspace is None else None
+        paths = [tree_path(sides.root, path, start) for path in rest]
+        found = compare_states(sides.reader, sides.blobs, sides.first, sides.last, tree=sides.standing)
+        _require_known(sides, found.code, paths)
         found = _within(found, paths)
-        text = ""
         if name_only:
-            text = "\n".join(one.path for one in found.code.paths)
+            text = "\n".join(shown(one.path) for one in found.code.paths)
+        elif stat:
+            code = code_lines(found.code)
+            text = "\n".join(code if paths else lines_of(found, code))
         elif not json:
-            code = code_lines(found.code) if stat else _unified(runtime, found, paths)
-            told = code if paths else [*([] if stat else code), *lines_of(found, code if stat else None)]
-            text = "\n".join(told)
-    finally:
-        runtime.close()
+            told = [] if paths else lines_of(found)
+            text = b"".join(line + b"\n" for line in (*_patch(sides, found.code, paths), *map(str.encode, told)))
     emit("diff", {"same": found.same, "diff": found}, as_json=json, text=text)
 
 
-def _end(runtime: Runtime, b: str | None) -> tuple[Seq, Digest | None]:
-    """Gives the second point; without a reference the head, and the tree of the folder as it stands."""
-    from instar.engine.references import resolve
+def _require_known(sides: Sides, code: CodeDiff, paths: list[str]) -> None:
+    """Refuses a path that stands nowhere, such as a reference that was mistyped.
 
-    if b is not None:
-        return resolve(runtime.reader, b), None
-    with runtime.files.held():
-        state = runtime.state
-        return state.head, runtime.capture.look(known=state.tree)
+    Raises:
+        ConfigError: it stands at neither point and not in the folder.
+        BlobMissing, BlobCorrupt: a tree is not in the store, or damaged.
+    """
+    from instar.engine.differences.git_names import shown
+    from instar.engine.references import FORMS
+    from instar.fsm.errors import ConfigError
+    from instar.store.paths import decode_path
+    from instar.store.tree_changes import Found, find_path
+
+    trees = [tree for tree in (code.before, code.after) if tree is not None]
+    for path in paths:
+        if os.path.lexists(sides.root / os.fsdecode(decode_path(path))):
+            continue
+        if all(find_path(sides.nodes, tree, path) == Found() for tree in trees):
+            raise ConfigError(
+                f"{shown(path)} stands at neither point nor in the folder, and is no reference either. "
+                f"Give {FORMS}, or a file or folder that stands there; `instar log PATH` lists the versions of a file."
+            )
 
 
 def _within(found: StateDiff, paths: list[str]) -> StateDiff:
@@ -83,13 +102,13 @@ def _inside(paths: list[str]) -> Callable[[str], bool]:
     return lambda path: any(path == one or path.startswith(f"{one}/") for one in paths)
 
 
-def _unified(runtime: Runtime, found: StateDiff, paths: list[str]) -> list[str]:
+def _patch(sides: Sides, code: CodeDiff, paths: list[str]) -> Iterator[bytes]:
     from instar.engine.differences.unified import unified
     from instar.store.tree_changes import changed
 
-    if found.code.after is None:
-        return []
+    if code.after is None:
+        return
     inside = _inside(paths)
-    moved = changed(runtime.capture.nodes, found.code.before, found.code.after).changes
-    lines = [line for change in moved if inside(change.path) for line in unified(runtime.blobs, change)]
-    return [line.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for line in lines]
+    for change in changed(sides.nodes, code.before, code.after).changes:
+        if inside(change.path):
+            yield from unified(sides.blobs, change)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +17,23 @@ if TYPE_CHECKING:
 _PATHS_MAX = 40
 _UNITS_MAX = 6
 _STEPS_MAX = 8
+_CONTROL = re.compile("[\0-\x1f\x7f-\x9f]")
 MARKS = {"added": "A", "modified": "M", "deleted": "D", "mode": "m", "unmanaged": "?"}
 
 
 def lines_of(found: StateDiff, code: list[str] | None = None) -> Iterator[str]:
     """Says what differs, by subject, and at last what does not.
 
+    What somebody named stays within its line: after a patch, a line feed in it could begin another one.
+
     Args:
         found: the difference.
         code: lines on the code in place of one for each path.
     """
+    return (_CONTROL.sub(lambda one: f"\\x{ord(one[0]):02x}", line) for line in _lines_of(found, code))
+
+
+def _lines_of(found: StateDiff, code: list[str] | None) -> Iterator[str]:
     from instar.store.clock import iso
 
     a, b = found.a, found.b
@@ -71,11 +79,13 @@ def code_lines(code: CodeDiff) -> list[str]:
 
 def _path(one: PathChange) -> str:
     counted = "" if one.lines_added is None else f"+{one.lines_added} −{one.lines_removed}"
+    from instar.engine.differences.git_names import shown
+
     units = [*one.units_changed, *(f"+{name}" for name in one.units_added), *(f"−{name}" for name in one.units_removed)]
     more = f" and {len(units) - _UNITS_MAX} more" if len(units) > _UNITS_MAX else ""
     meaning = "" if one.meaning_changed or one.change == "mode" else "the same meaning"
     rest = "  ".join(part for part in (counted, ", ".join(units[:_UNITS_MAX]) + more, meaning, one.note) if part)
-    return f"  {MARKS[one.change]} {one.path}  {rest}".rstrip()
+    return f"  {MARKS[one.change]} {shown(one.path)}  {rest}".rstrip()
 
 
 def _checkpoint(one: CheckpointDiff) -> list[str]:

@@ -34,11 +34,14 @@ def plain(value: Any) -> Any:
     return msgspec.to_builtins(value, enc_hook=str)
 
 
-def emit(verb: str, content: Any, *, as_json: bool, text: str = "") -> None:
-    """Prints a result on standard output: the envelope, or the text."""
+def emit(verb: str, content: Any, *, as_json: bool, text: str | bytes = "") -> None:
+    """Prints a result on standard output: the envelope, or the text; bytes as they are, whatever encoding is set."""
     if as_json:
         envelope = {"schema_version": SCHEMA_VERSION, "ok": True, "verb": verb, "data": plain(content)}
         sys.stdout.write(msgspec.json.encode(envelope).decode() + "\n")
+    elif isinstance(text, bytes):
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text)
     elif text:
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
 
@@ -46,7 +49,8 @@ def emit(verb: str, content: Any, *, as_json: bool, text: str = "") -> None:
 def fail(kind: str, message: str, exit_code: int, *, as_json: bool, details: Mapping[str, Any] | None = None) -> int:
     """Prints an error: in the envelope on standard output, or as a line on standard error. Returns the exit code."""
     if as_json:
-        error = {"kind": kind, "message": message, "exit_code": exit_code}
+        written = message.encode("utf-8", "backslashreplace").decode()  # an argument in it may be no UTF-8
+        error = {"kind": kind, "message": written, "exit_code": exit_code}
         if details:
             error["details"] = plain(dict(details))
         envelope = {"schema_version": SCHEMA_VERSION, "ok": False, "error": error}

@@ -160,6 +160,6 @@ def test_unified_diff_is_one_that_git_applies(runtime: Runtime, tmp_path: Path) 
     (root / "endless.txt").write_text("no line feed at the end")
     take_snapshot(runtime, "edited")
     moved = changed(runtime.capture.nodes, runtime.reader.state_at(1).tree, str(runtime.state.tree)).changes  # type: ignore[arg-type]
-    patch = "".join(f"{line}\n" for change in moved for line in unified(runtime.blobs, change))
-    subprocess.run(["git", "apply", "-"], cwd=tmp_path / "copy", input=patch.encode(), check=True)
+    patch = b"".join(line + b"\n" for change in moved for line in unified(runtime.blobs, change))
+    subprocess.run(["git", "apply", "-"], cwd=tmp_path / "copy", input=patch, check=True)
     assert contents(tmp_path / "copy") == contents(root)
