@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .output import emit, reader_at
+from .anchors import anchor_lines
+from .output import emit
+
+if TYPE_CHECKING:
+    from instar.engine.bundles.anchor import Anchored
+    from instar.store.reader import LogReader
 
 
-def show(root: Path | None, a: str, b: str, *, as_json: bool) -> None:
+def show(reader: LogReader, anchored: list[Anchored], *, a: str, b: str, as_json: bool) -> None:
     """Prints what differs between two points of the log."""
     from instar.engine.differences.state_diff import compare_states
     from instar.engine.references import resolve
@@ -15,10 +20,7 @@ def show(root: Path | None, a: str, b: str, *, as_json: bool) -> None:
 
     from .diff_output import lines_of
 
-    reader = reader_at(root)
-    try:
-        blobs = BlobStore(reader.path.with_name("blobs"), reader)
-        found = compare_states(reader, blobs, resolve(reader, a), resolve(reader, b))
-    finally:
-        reader.close()
-    emit("replay", {"same": found.same, "diff": found}, as_json=as_json, text="\n".join(lines_of(found)))
+    blobs = BlobStore(reader.path.with_name("blobs"), reader)
+    found = compare_states(reader, blobs, resolve(reader, a), resolve(reader, b))
+    content = {"same": found.same, "diff": found, "anchors": len(anchored)}
+    emit("replay", content, as_json=as_json, text="\n".join([*lines_of(found), *anchor_lines(anchored)]))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .output import emit, plain, reader_at
+from .anchors import anchor_lines
+from .output import emit, plain
 
 if TYPE_CHECKING:
+    from instar.engine.bundles.anchor import Anchored
     from instar.engine.reexecution.judgement import Finding, Verdict
     from instar.engine.reexecution.reexecute import Reexecution
+    from instar.store.reader import LogReader
 
 VERDICTS: tuple[Verdict, ...] = ("same", "differs", "cannot")
 _SHOWN_MAX = 40
@@ -19,20 +22,16 @@ _FIELDS_MAX = 4
 _VALUE_CHARS = 24
 
 
-def show(root: Path | None, effects: list[str], *, as_json: bool) -> None:
+def show(reader: LogReader, anchored: list[Anchored], *, effects: Sequence[str], as_json: bool) -> None:
     """Runs recorded effects again, prints the verdicts, and exits with 4 if any outcome differs."""
-    from instar.engine.reexecution.reexecute import chosen, reexecute
+    from instar.engine.reexecution.reexecute import reexecute
 
     from .live import Live
 
-    chosen(effects)
-    reader = reader_at(root)
-    try:
-        with Live() as live:
-            found = reexecute(reader, effects, progress=live.report)
-    finally:
-        reader.close()
-    emit("replay", _content(found), as_json=as_json, text=_text(found))
+    with Live() as live:
+        found = reexecute(reader, effects, progress=live.report)
+    text = "\n".join([_text(found), *anchor_lines(anchored)])
+    emit("replay", _content(found) | {"anchors": len(anchored)}, as_json=as_json, text=text)
     if found.count("differs"):
         raise typer.Exit(4)
 

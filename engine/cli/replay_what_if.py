@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
-from .output import emit, plain, reader_at
+from .anchors import anchor_lines
+from .output import emit, plain
 
 if TYPE_CHECKING:
+    from instar.engine.bundles.anchor import Anchored
     from instar.engine.what_if import Otherwise, WhatIf
+    from instar.store.reader import LogReader
 
 _WIDTHS = (7, 11, 46, 46)
 _FACTS_CHARS = 108
 
 
-def show(root: Path | None, pairs: list[str], to: str | None, *, as_json: bool) -> None:
+def show(reader: LogReader, anchored: list[Anchored], *, policy: dict[str, Any], to: str | None, as_json: bool) -> None:
     """Prints the decisions that would have been others under another policy."""
     from instar.engine.references import resolve
-    from instar.engine.what_if import parse, what_if
+    from instar.engine.what_if import what_if
 
-    policy = parse(pairs)
-    reader = reader_at(root)
     found = what_if(reader, policy, to=resolve(reader, to) if to is not None else None)
-    reader.close()
-    emit("replay", _content(found), as_json=as_json, text="" if as_json else "\n".join(_text(found)))
+    text = "" if as_json else "\n".join([*_text(found), *anchor_lines(anchored)])
+    emit("replay", _content(found) | {"anchors": len(anchored)}, as_json=as_json, text=text)
 
 
 def _content(found: WhatIf) -> dict[str, Any]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .anchors import given_anchors
 from .output import Json, Root, emit, plain, reader_at
 
 if TYPE_CHECKING:
-    from instar.engine.bundles.anchor import Anchor, Anchored
+    from instar.engine.bundles.anchor import Anchored
     from instar.engine.keeping.integrity import Integrity
 
 
@@ -36,7 +36,7 @@ def command(
 
     if public_key is not None and not anchor:
         raise ConfigError("--public-key checks the signatures of anchors: give --anchor too")
-    anchors = _anchors(anchor or [])
+    anchors = given_anchors(anchor or [])
     signer = read_public_key(public_key) if public_key is not None else None
     reader = reader_at(workspace)
     held = check_anchors(reader, anchors, public_key=signer) if anchors else []
@@ -48,22 +48,6 @@ def command(
     content = {**plain(found), "anchors": [_content(one) for one in held]}
     text = "\n".join([_text(found, with_blobs=blobs), *map(_anchor_text, held)])
     emit("verify", content, as_json=json, text=text)
-
-
-def _anchors(given: list[str]) -> list[Anchor]:
-    from instar.engine.bundles.anchor import FORMAT, parse_anchors
-    from instar.fsm.errors import ConfigError
-
-    found: list[Anchor] = []
-    for text in given:
-        if text.startswith(FORMAT):
-            found += parse_anchors(text)
-            continue
-        try:
-            found += parse_anchors(Path(text).read_text(encoding="ascii"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"the anchor {text} cannot be read: {error}") from error
-    return found
 
 
 def _text(found: Integrity, *, with_blobs: bool) -> str:

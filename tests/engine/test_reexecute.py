@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
-from instar.engine.cli.replay_reexecute import show
+from instar.engine.cli.main import main
 from instar.engine.reexecution.judgement import Finding
 from instar.engine.reexecution.reexecute import chosen, reexecute
 from instar.engine.reexecution.scratch import ScratchBench
@@ -282,21 +281,18 @@ def test_old_log_can_be_audited(tmp_path: Path) -> None:
 
 
 def test_verdicts_are_printed_and_a_divergence_exits_with_4(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    show(root, ["diff", "dataset"], as_json=True)
+    assert main(["replay", "--reexecute", "diff,dataset", "--json", "-C", str(root)]) == 0
     told = json.loads(capsys.readouterr().out)["data"]
     assert told["effects"] == {effect: {"same": 1, "differs": 0, "cannot": 0} for effect in ("diff", "dataset")}
     assert told["diverged"] is False
     seq = the(root, DatasetGenerated).seq
     forge(root, {seq: lambda payload: one_row_less(root, payload)})
-    with pytest.raises(typer.Exit) as ended:
-        show(root, ["diff", "dataset"], as_json=True)
-    assert ended.value.exit_code == 4
+    assert main(["replay", "--reexecute", "diff,dataset", "--json", "-C", str(root)]) == 4
     told = json.loads(capsys.readouterr().out)["data"]
     assert told["effects"]["dataset"] == {"same": 0, "differs": 1, "cannot": 0}
     (found,) = [one for one in told["findings"] if one["verdict"] == "differs"]
     assert (found["seq"], found["mismatches"][0]["field"]) == (seq, "dataset")
-    with pytest.raises(typer.Exit):
-        show(root, ["all"], as_json=False)
+    assert main(["replay", "--reexecute", "all", "-C", str(root)]) == 4
     text = capsys.readouterr().out
     assert f"event {seq}  DatasetGenerated: differs: dataset, line 1: recorded" in text
 
@@ -311,9 +307,9 @@ def test_unknown_effect_is_refused() -> None:
 
 def test_differences_are_audited_without_a_model(honest: Path) -> None:
     script = (
-        "import sys\nfrom pathlib import Path\n"
-        "from instar.engine.cli.replay_reexecute import show\n"
-        "show(Path(sys.argv[1]), ['diff'], as_json=False)\n"
+        "import sys\n"
+        "from instar.engine.cli.main import main\n"
+        "assert main(['replay', '--reexecute', 'diff', '-C', sys.argv[1]]) == 0\n"
         "sys.exit(bool({'torch', 'numpy', 'sentence_transformers'} & set(sys.modules)))\n"
     )
     environ = {**os.environ, "PYTHONPATH": str(PROJECT)}
