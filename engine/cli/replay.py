@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, assert_never
 
 import typer
 
 from .anchors import given_anchors, held
 from .output import Json, Root, reader_at
+from .replay_options import Mode, mode_of
 
 LEVELS = "chain, decode, transitions, digests, decisions or effects; each includes those before it."
 
 
 def command(
     verify: Annotated[
-        bool,
-        typer.Option("--verify/--no-verify", help="Compare every row with the fold; without it only the end is told."),
-    ] = True,
-    level: Annotated[str, typer.Option(help=f"How deep to look: {LEVELS}")] = "decisions",
-    to: Annotated[str | None, typer.Option(help="Fold up to this reference.")] = None,
+        bool | None,
+        typer.Option(
+            "--verify/--no-verify",
+            help="Compare every row with the fold, which is the default; with --no-verify only the end is told.",
+        ),
+    ] = None,
+    level: Annotated[str | None, typer.Option(help=f"How deep to look, by default to decisions: {LEVELS}")] = None,
+    to: Annotated[str | None, typer.Option(help="Fold, and run effects again, up to this reference.")] = None,
     first: Annotated[
-        str | None, typer.Option("--from", help="Compare from this reference on; what lies before is taken as it is.")
+        str | None,
+        typer.Option(
+            "--from", help="Compare, and run effects again, from this reference on; what lies before is taken as it is."
+        ),
     ] = None,
     anchor: Annotated[
         list[str] | None,
@@ -48,35 +55,51 @@ def command(
     json: Json = False,
 ) -> None:
     """Fold the log again from its first event, and compare every row, transition, digest and decision with it."""
-    if sum(mode is not None for mode in (diff, what_if, reexecute)) > 1:
-        raise typer.BadParameter("--diff, --what-if and --reexecute are three things: give one of them.")
+    given = {
+        "--verify": verify is True,
+        "--no-verify": verify is False,
+        "--level": level is not None,
+        "--to": to is not None,
+        "--from": first is not None,
+        "--anchor": bool(anchor),
+        "--jobs": jobs is not None,
+        "--reexecute": reexecute is not None,
+        "--diff": diff is not None,
+        "--what-if": bool(what_if),
+    }
+    mode = mode_of([option for option, is_given in given.items() if is_given])
     anchors = given_anchors(anchor or [])
-    if diff is not None:
-        from .replay_diff import show as show_diff
+    match mode:
+        case Mode.VERIFY:
+            from instar.engine.replay import level_of
 
-        show = partial(show_diff, a=diff[0], b=diff[1])
-    elif what_if:
-        from instar.engine.what_if import parse
+            from .replay_verify import verify as show_verified
 
-        from .replay_what_if import show as show_what_if
+            wanted = level_of(level or "decisions")
+            show = partial(show_verified, level=wanted, first=first, to=to, jobs=jobs)
+        case Mode.FOLD:
+            from .replay_verify import fold as show_folded
 
-        show = partial(show_what_if, policy=parse(what_if), to=to)
-    elif reexecute is not None:
-        from instar.engine.reexecution.reexecute import chosen
+            show = partial(show_folded, to=to)
+        case Mode.REEXECUTE:
+            from instar.engine.reexecution.reexecute import chosen
 
-        from .replay_reexecute import show as show_reexecute
+            from .replay_reexecute import show as show_reexecuted
 
-        show = partial(show_reexecute, effects=chosen(reexecute.split(",")))
-    elif verify:
-        from instar.engine.replay import level_of
+            show = partial(show_reexecuted, effects=chosen((reexecute or "").split(",")), first=first, to=to)
+        case Mode.WHAT_IF:
+            from instar.engine.what_if import parse
 
-        from .replay_verify import verify as show_verified
+            from .replay_what_if import show as show_what_if
 
-        show = partial(show_verified, level=level_of(level), first=first, to=to, jobs=jobs)
-    else:
-        from .replay_verify import fold as show_folded
+            show = partial(show_what_if, policy=parse(what_if or []), to=to)
+        case Mode.DIFF:
+            from .replay_diff import show as show_diff
 
-        show = partial(show_folded, to=to)
+            a, b = diff or ("", "")
+            show = partial(show_diff, a=a, b=b)
+        case _:
+            assert_never(mode)
     reader = reader_at(workspace)
     try:
         show(reader, held(reader, anchors), as_json=json)  # whatever is asked: first that it is this log at all

@@ -22,14 +22,25 @@ _FIELDS_MAX = 4
 _VALUE_CHARS = 24
 
 
-def show(reader: LogReader, anchored: list[Anchored], *, effects: Sequence[str], as_json: bool) -> None:
+def show(
+    reader: LogReader,
+    anchored: list[Anchored],
+    *,
+    effects: Sequence[str],
+    first: str | int | None = None,
+    to: str | int | None = None,
+    as_json: bool,
+) -> None:
     """Runs recorded effects again, prints the verdicts, and exits with 4 if any outcome differs."""
     from instar.engine.reexecution.reexecute import reexecute
+    from instar.engine.references import resolve
 
     from .live import Live
 
+    begin = resolve(reader, first) if first is not None else None
+    last = resolve(reader, to) if to is not None else None
     with Live() as live:
-        found = reexecute(reader, effects, progress=live.report)
+        found = reexecute(reader, effects, first=begin, to=last, progress=live.report)
     text = "\n".join([_text(found), *anchor_lines(anchored)])
     emit("replay", _content(found) | {"anchors": len(anchored)}, as_json=as_json, text=text)
     if found.count("differs"):
@@ -40,6 +51,8 @@ def _content(found: Reexecution) -> dict[str, Any]:
     return {
         "reexecuted": len(found.findings),
         "head": found.head,
+        "first": found.first,
+        "last": found.last,
         "diverged": bool(found.count("differs")),
         "effects": {
             effect: {verdict: found.count(verdict, effect) for verdict in VERDICTS} for effect in found.effects
@@ -51,7 +64,8 @@ def _content(found: Reexecution) -> dict[str, Any]:
 def _text(found: Reexecution) -> str:
     same, differs, cannot = (found.count(verdict) for verdict in VERDICTS)
     lines = [
-        f"{len(found.findings)} outcomes made again: {same} the same, {differs} differ, {cannot} cannot be judged here",
+        f"{len(found.findings)} outcomes{_range(found)} made again: "
+        f"{same} the same, {differs} differ, {cannot} cannot be judged here",
         f"  {'effect':<9}{'same':>8}{'differs':>9}{'cannot':>8}",
     ]
     for effect in found.effects:
@@ -64,6 +78,11 @@ def _text(found: Reexecution) -> str:
     if len(notable) > _SHOWN_MAX:
         lines.append(f"… and {len(notable) - _SHOWN_MAX} more; --json lists all")
     return "\n".join(lines)
+
+
+def _range(found: Reexecution) -> str:
+    whole = (found.first, found.last) == (1, found.head)
+    return "" if whole else f" of events {found.first} to {found.last}"
 
 
 def _told(one: Finding) -> list[str]:

@@ -48,7 +48,8 @@ def verify(
     if with_effects:
         from .replay_reexecute import show
 
-        show(reader, anchored if as_json else [], effects=("all",), as_json=as_json)
+        told = anchored if as_json else []
+        show(reader, told, effects=("all",), first=begin, to=last, as_json=as_json)
 
 
 def fold(reader: LogReader, anchored: list[Anchored], *, to: str | None, as_json: bool) -> None:

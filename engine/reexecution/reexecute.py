@@ -7,7 +7,6 @@ on a bench that reads the workspace and writes to a temporary folder alone; noth
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -44,7 +43,12 @@ class Reexecution(Struct, frozen=True, kw_only=True):
     """What an audit found, outcome by outcome in the order of the log."""
 
     effects: tuple[str, ...]
+    first: Seq
+    """The first event of which the outcome was asked for."""
+    last: Seq
+    """The last such event."""
     head: Seq
+    """Where the log ended."""
     findings: tuple[Finding, ...]
 
     def count(self, verdict: Verdict, effect: str | None = None) -> int:
@@ -71,6 +75,8 @@ def reexecute(
     reader: LogReader,
     effects: Sequence[str] = ("all",),
     *,
+    first: Seq | None = None,
+    to: Seq | None = None,
     progress: Progress | None = None,
     watch: Callable[[Finding], object] | None = None,
 ) -> Reexecution:
@@ -79,24 +85,29 @@ def reexecute(
     Args:
         reader: the log; its blobs lie beside it. Check the log itself first, with ``replay``.
         effects: ``all``, or some of ``diff``, ``embed``, ``dataset``, ``train``.
+        first: the first event whose outcome is made again; what lies before it is taken as it is recorded.
+        to: the last such event; the head by default.
         progress: called with the effect, its step, the number of steps and a note.
         watch: called with each finding.
 
     Raises:
-        ConfigError: there is no such effect.
+        ConfigError: there is no such effect, or ``first`` lies after ``to``.
         IllegalTransition: the log does not fold.
         LogUnavailable: the scratch folder cannot be written.
     """
     names = chosen(effects)
     subjects = _subjects(names)
     head = reader.head()
-    total = Counter(row[1] for row in reader.rows(1, head, [kind.__name__ for kind in subjects])).total()
+    begin, last = Seq(1) if first is None else first, head if to is None else to
+    if begin > max(last, 1):
+        raise ConfigError(f"there is nothing to run again from event {begin} to event {last}")
+    total = sum(1 for _ in reader.rows(begin, last, [kind.__name__ for kind in subjects]))
     erasures = Erasures.of(reader)
     findings: list[Finding] = []
     with tempfile.TemporaryDirectory(prefix="instar-audit-") as folder:
         bench = ScratchBench(reader, Path(folder), progress)
-        state = AgentState()
-        for record in reader.read(1, head):
+        state = reader.state_at(begin - 1) if begin > 1 else AgentState()
+        for record in reader.read(begin, last):
             if len(findings) == total:
                 break
             subject = subjects.get(type(record.event))
@@ -106,7 +117,7 @@ def reexecute(
                 if watch:
                     watch(findings[-1])
             state = evolve(state, record.event, seq=record.seq, cause=record.cause, at_us=record.recorded_at_us)
-    return Reexecution(effects=names, head=head, findings=tuple(findings))
+    return Reexecution(effects=names, first=begin, last=last, head=head, findings=tuple(findings))
 
 
 def _subjects(effects: Sequence[str]) -> dict[type, Subject]:

@@ -297,6 +297,31 @@ def test_verdicts_are_printed_and_a_divergence_exits_with_4(root: Path, capsys: 
     assert f"event {seq}  DatasetGenerated: differs: dataset, line 1: recorded" in text
 
 
+def test_only_outcomes_within_the_range_are_made_again(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is forged outside of the range is not asked for; within it, it is found, at level effects too."""
+    diff, dataset = the(root, DiffComputed).seq, the(root, DatasetGenerated).seq
+    assert diff < dataset
+    forge(root, {dataset: lambda payload: one_row_less(root, payload)})
+    for given in (["--reexecute", "diff,dataset"], ["--level", "effects"]):
+        for bounds, code, within in (
+            ([], 4, {diff, dataset}),
+            (["--to", str(dataset)], 4, {diff, dataset}),
+            (["--to", str(dataset - 1)], 0, {diff}),
+            (["--from", str(diff + 1)], 4, {dataset}),
+            (["--from", str(diff), "--to", str(diff)], 0, {diff}),
+            (["--from", str(dataset + 1)], 0, set()),
+        ):
+            capsys.readouterr()
+            assert main(["replay", *given, *bounds, "--json", "-C", str(root)]) == code, bounds
+            told = json.loads(capsys.readouterr().out)["data"]
+            found = {one["seq"] for one in told["findings"] if one["type"] in ("DiffComputed", "DatasetGenerated")}
+            assert found == within, (given, bounds)
+        assert main(["replay", *given, "--from", str(dataset), "--to", str(diff), "-C", str(root)]) == 2
+    capsys.readouterr()
+    assert main(["replay", "--reexecute", "diff", "--to", str(diff), "-C", str(root)]) == 0
+    assert capsys.readouterr().out.startswith(f"1 outcomes of events 1 to {diff} made again: 1 the same")
+
+
 def test_unknown_effect_is_refused() -> None:
     assert chosen(["all"]) == ("diff", "embed", "dataset", "train")
     assert chosen(["train", " diff"]) == ("diff", "train")
