@@ -5,7 +5,8 @@ Needs Python 3.8 or newer and nothing else; the package ``cryptography`` for the
 bundle says is computed again from its bytes, by the rules of docs/audit.md.
 
 What a bundle cannot prove by itself: whose it is (give the signer's key, which you got elsewhere, with --public-key),
-and that nothing was cut off or written anew before it was exported (give an anchor that you kept, with --anchor).
+and that nothing was cut off or written anew before it was exported (give an anchor that you kept, with --anchor, or the
+file that you gather them in: one that fits is enough, one that contradicts is too much).
 
 Exit codes: 0 whole; 1 it cannot be read, or a check that was asked for cannot be made; 2 usage; 3 broken.
 """
@@ -94,6 +95,8 @@ MANIFEST_BYTES_MAX = 1 << 30
 SMALL_BYTES_MAX = 1 << 12
 LINE_BYTES_MAX = 1 << 28
 LIST_BYTES_MAX = 1 << 30
+TEXT_BYTES_MAX = 1 << 26
+"""Of a file of anchors: some 250,000 of them."""
 REASONS = ("erased", "collected", "too large")
 FAULTS_MAX = 20
 CHUNK_BYTES = 1 << 20
@@ -454,7 +457,9 @@ class Events:
         self._report = report
         self._from_start = manifest["first"] == 1
         self._workspace = manifest["workspace"]
-        self._anchors = anchors
+        self._anchors: dict[int, list[Anchor]] = {}
+        for anchor in anchors:
+            self._anchors.setdefault(anchor.seq, []).append(anchor)
         self._expected = manifest["first"]
         self._prev_hash: str | None = GENESIS if self._from_start else manifest["prev_hash"]
         self._last_us = 0
@@ -507,9 +512,8 @@ class Events:
         if row["type"] == "BlobsCollected" and row["payload"] is not None:
             self._take_list(row)
         self.tree.add(row["hash"])
-        for anchor in self._anchors:
-            if anchor.seq == seq:
-                compare(anchor, row, self.tree.root() if self._from_start else None, self._report)
+        for anchor in self._anchors.get(seq, ()):
+            compare(anchor, row, self.tree.root() if self._from_start else None, self._report)
         self._expected, self._prev_hash, self._last_us, self.head = seq + 1, row["hash"], row["recorded_at_us"], row
 
     def _check_workspace(self, row: dict[str, Any]) -> None:
@@ -605,24 +609,50 @@ def compare(anchor: Anchor, row: dict[str, Any], root: str | None, report: Repor
         report.tell("anchor", f"event {anchor.seq} is the one that was witnessed ({anchor.time})")
 
 
-def check_anchors(manifest: dict[str, Any], options: Options, report: Report) -> None:
-    """Checks where the anchors given come from, and that their events are in the bundle at all."""
+def check_origin(workspace: str, options: Options, report: Report) -> list[Anchor]:
+    """Checks the workspace and the signature of the anchors given, and gives those that are of this workspace."""
     for anchor in options.anchors:
-        if anchor.workspace != manifest["workspace"]:
+        if anchor.workspace != workspace:
             report.broken(f"the anchor is of another workspace, {shown(anchor.workspace)}")
-        if anchor.seq > manifest["last"]:
-            report.broken(
-                f"the bundle ends at event {manifest['last']}, and event {anchor.seq} was witnessed: "
-                "the log was cut off, or only a part was exported"
-            )
-        if anchor.seq < manifest["first"]:
-            report.broken(f"the bundle begins after event {anchor.seq}, so the anchor cannot be compared")
         if anchor.signature is not None and options.public_key is not None:
             holds = verify_signature(options.public_key, anchor.text.encode(), anchor.signature)
             if holds is None:
                 report.unmet.append(f"the anchor's signature was not checked: {NO_LIBRARY}")
             elif not holds:
                 report.broken(f"the anchor of event {anchor.seq} was not signed by the key {options.public_key}")
+    return [anchor for anchor in options.anchors if anchor.workspace == workspace]
+
+
+def check_anchors(manifest: dict[str, Any], options: Options, report: Report) -> None:
+    """Checks where the anchors given come from, and whether the bundle holds the events that they are of.
+
+    Of several, as they gather in a file, one that can be compared is enough where a part of the log was exported.
+    """
+    first, last, head = manifest["first"], manifest["last"], manifest["log_head"]
+    places = sorted({anchor.seq for anchor in check_origin(manifest["workspace"], options, report)})
+    beyond = [seq for seq in places if seq > head]
+    if beyond:
+        report.broken(
+            f"the log ends at event {head}, and event {listed(beyond)} was witnessed: it was cut off, unless the "
+            "bundle is older than the anchor"
+        )
+    apart = [seq for seq in places if seq < first or last < seq <= head]
+    if not apart:
+        return
+    if any(first <= seq <= last for seq in places):
+        report.notes.append(f"anchors of event {listed(apart)}, which is not in the bundle, were not compared")
+        return
+    later = [seq for seq in apart if seq > last]
+    wanted = f"--to {later[0]}" if later else f"--from {apart[-1]}"
+    report.unmet.append(
+        f"the bundle holds the events {first} to {last}, and the anchors given are of event {listed(apart)}: ask for "
+        f"one that reaches it (`instar export BUNDLE {wanted}`), or give an anchor of an event that is in it"
+    )
+
+
+def listed(seqs: list[int]) -> str:
+    """Writes a few positions, and how many more there are."""
+    return ", ".join(map(str, seqs[:3])) + (f" and {len(seqs) - 3} more" if len(seqs) > 3 else "")
 
 
 def judge_signature(
@@ -908,13 +938,47 @@ def _check_proof(content: bytes, options: Options, report: Report) -> None:
     report.tell("payload", "erased: only its hash is shown" if row["payload"] is None else shown(row["payload"], 400))
     report.tell("merkle root", anchor.merkle_root)
     judge_signature(None, anchor.text.encode(), anchor.signature, "the proof's anchor", options, report)
-    for kept in options.anchors:
-        if kept.text == anchor.text:
-            report.tell("anchor", f"the proof leads to the one that you gave, of event {kept.seq}")
-        else:
-            report.broken("the proof leads to another anchor than the one that was given")
+    _compare_kept(anchor, row, options, report)
     if not options.anchors and options.public_key is None:
         report.notes.append("compare the Merkle root with one that you got elsewhere: give --anchor or --public-key")
+
+
+def _compare_kept(anchor: Anchor, row: dict[str, Any], options: Options, report: Report) -> None:
+    """Looks for the proof's anchor among those that were kept; one is enough, of the others nothing follows."""
+    apart: list[int] = []
+    met = False
+    for kept in check_origin(anchor.workspace, options, report):
+        if kept.text == anchor.text:
+            met = True
+            report.facts.setdefault("anchored", []).append(kept.seq)
+            report.tell("anchor", f"the proof leads to the one that you gave, of event {kept.seq}")
+        elif kept.seq == anchor.seq:
+            met = True
+            report.broken(
+                f"the proof leads to another anchor of event {kept.seq} than the one that was given: "
+                + (
+                    "the hash is the same, the Merkle root or the time is not; look for a good copy of both"
+                    if kept.hash == anchor.hash
+                    else f"the log was written anew, {anchor.hash[:16]}... is not {kept.hash[:16]}..."
+                )
+            )
+        elif kept.seq == row["seq"]:
+            met = True
+            compare(kept, row, None, report)
+        else:
+            apart.append(kept.seq)
+    if met or not apart:
+        return
+    reaching = sorted(seq for seq in set(apart) if seq > row["seq"])
+    report.unmet.append(
+        f"the proof leads to the anchor of event {anchor.seq}, and those given are of event "
+        f"{listed(sorted(set(apart)))}: "
+        + (
+            f"ask for a proof up to one of them (`instar export FILE --proof {row['seq']} --to {reaching[0]}`)"
+            if reaching
+            else f"give an anchor of event {row['seq']} or later, since an earlier one says nothing of it"
+        )
+    )
 
 
 def root_by_path(row: str, index: int, size: int, path: list[Any]) -> str | None:
@@ -970,9 +1034,12 @@ def read_anchors(given: str) -> list[Anchor]:
 def _text_of(path: str) -> str:
     try:
         with Path(path).open(encoding="ascii") as file:
-            return file.read(CHUNK_BYTES)
+            text = file.read(TEXT_BYTES_MAX + 1)
     except OSError as error:
         raise ValueError(f"{shown(path)} cannot be read: {error.strerror}") from error
+    if len(text) > TEXT_BYTES_MAX:
+        raise ValueError(f"{shown(path)} has more than the {TEXT_BYTES_MAX} bytes that are read")
+    return text
 
 
 def as_text(report: Report) -> str:
@@ -1016,7 +1083,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--proof", metavar="FILE", help="in place of a bundle: the proof of one event")
     parser.add_argument("--public-key", metavar="FILE|HEX", help="the signer's key, which you got elsewhere")
     parser.add_argument("--require-signature", action="store_true", help="fail unless signed by --public-key")
-    parser.add_argument("--anchor", metavar="FILE|TEXT", action="append", default=[], help="a head that you kept")
+    parser.add_argument(
+        "--anchor", metavar="FILE|TEXT", action="append", default=[], help="a head that you kept, or a file of them"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args(arguments)
     if (given.bundle is None) == (given.proof is None):
