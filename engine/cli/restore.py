@@ -62,13 +62,18 @@ def _copy(
 ) -> None:
     import os
 
-    from instar.engine.restoring.restore_path import copy_to, give_back_displaced
+    from instar.engine.restoring.restore_path import captured_at, copy_to, displaced_from, give_back_displaced
     from instar.fsm.words import Seq
     from instar.store.paths import decode_path
 
     own = runtime.workspace.root / os.fsdecode(decode_path(path)) if path else runtime.workspace.root
     place = (to or own.with_name(f"{own.name}.displaced-{displaced}")).absolute()
     if dry_run:
+        if displaced is not None:
+            displaced_from(runtime, path, Seq(displaced))
+        else:
+            assert at is not None
+            captured_at(runtime, path, at)
         runtime.close()
         emit("restore", {"dry_run": True, "path": path, "place": str(place)}, as_json=as_json, text=f"  + {place}")
         return

@@ -83,18 +83,34 @@ def copy_to(runtime: Runtime, path: str, reference: str | int, place: Path) -> C
         EffectFailedError: the disk is full, or not writable; nothing is left there.
         BlobMissing, BlobCorrupt: the store lacks a file; nothing is left there.
     """
-    target = resolve(runtime.reader, reference)
-    found = _captured(runtime, _tree(runtime, target), path, target)
+    found = captured_at(runtime, path, reference)
     files, size = copy_out(runtime.capture.nodes, found, path, place)
     return Copied(path=path, place=str(place), files=files, bytes=size)
+
+
+def captured_at(runtime: Runtime, path: str, reference: str | int) -> Found:
+    """Finds a file or folder as it stood at an event.
+
+    Raises:
+        ConfigError: there is no such event, or nothing was captured there.
+        RollbackRefused: it was seen there and not captured.
+    """
+    target = resolve(runtime.reader, reference)
+    return _captured(runtime, _tree(runtime, target), path, target)
 
 
 def displaced_at(runtime: Runtime, seq: Seq) -> dict[str, Digest]:
     """Names the bytes that a restore found in place of what it expected, by path.
 
     Raises:
-        ConfigError: the event is the end of no restore, or one that displaced nothing.
+        ConfigError: there is no such event, or it is the end of no restore, or of one that displaced nothing.
     """
+    head = runtime.reader.head()
+    if not 1 <= seq <= head:
+        raise ConfigError(
+            f"{seq} is no position of this log: it has events 1 to {head}. Give that of the RollbackFinished; "
+            "`instar log --type RollbackFinished` lists them."
+        )
     event = runtime.reader.get(seq).event
     kept = event.displaced if isinstance(event, RollbackFinished | MutationApplied) else ()
     if not kept:
@@ -104,6 +120,18 @@ def displaced_at(runtime: Runtime, seq: Seq) -> dict[str, Digest]:
     return {one.path: one.blob for one in kept}
 
 
+def displaced_from(runtime: Runtime, path: str, seq: Seq) -> Digest:
+    """Names the bytes that a restore displaced at one path.
+
+    Raises:
+        ConfigError: it displaced nothing there, or as ``displaced_at``.
+    """
+    known = displaced_at(runtime, seq)
+    if path not in known:
+        raise ConfigError(f"event {seq} displaced nothing at {path}. It did at: {', '.join(sorted(known))}.")
+    return known[path]
+
+
 def give_back_displaced(runtime: Runtime, path: str, seq: Seq, place: Path) -> Copied:
     """Writes what a restore displaced at a path to a new place.
 
@@ -111,10 +139,7 @@ def give_back_displaced(runtime: Runtime, path: str, seq: Seq, place: Path) -> C
         ConfigError: the restore displaced nothing there, or something stands at the new place.
         EffectFailedError: the disk is full, or not writable.
     """
-    known = displaced_at(runtime, seq)
-    if path not in known:
-        raise ConfigError(f"event {seq} displaced nothing at {path}. It did at: {', '.join(sorted(known))}.")
-    content = runtime.blobs.get(known[path])
+    content = runtime.blobs.get(displaced_from(runtime, path, seq))
     if os.path.lexists(place):
         raise ConfigError(f"something stands at {place}: give another place with --to")
     try:

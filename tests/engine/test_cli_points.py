@@ -123,6 +123,25 @@ def test_restore_shows_its_plan_refuses_to_guess_and_does_it(root: Path, capsys:
     assert contents(root) == edited
 
 
+@pytest.mark.parametrize("seq", ["999", "0", "-1"])
+def test_displaced_position_that_is_none_is_a_mistake(root: Path, capsys: pytest.CaptureFixture[str], seq: str) -> None:
+    """A mistyped number is no fault of the log."""
+    head = data(capsys, root, "status")["head"]
+    for more in ((), ("-n",)):
+        assert said(capsys, root, "restore", "heuristics.py", "--displaced", seq, *more, code=2) == (
+            f"instar: {seq} is no position of this log: it has events 1 to {head}. Give that of the RollbackFinished; "
+            "`instar log --type RollbackFinished` lists them.\n"
+        )
+
+
+def test_dry_run_of_a_copy_looks_for_what_is_copied(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "displaced nothing" in said(capsys, root, "restore", "heuristics.py", "--displaced", "1", "-n", code=2)
+    nothing = ("restore", "nothing.py", "--at", "1", "--to", str(root / "copy"), "-n")
+    assert "did not stand at event 1" in said(capsys, root, *nothing, code=2)
+    there = ("restore", "notes.txt", "--at", "1", "--to", str(root / "copy"), "-n")
+    assert said(capsys, root, *there) == "  + ROOT/copy\n"
+
+
 def test_restore_to_another_place_leaves_the_agent_alone(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edited = contents(root)
     copy = root.parent / "copy.txt"
