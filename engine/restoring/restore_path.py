@@ -40,8 +40,13 @@ def tree_path(root: Path, given: str | Path, start: Path | None = None) -> str:
         start: the root by default.
 
     Raises:
-        ConfigError: it leads out of the root.
+        ConfigError: it leads out of the root, or is empty: what an unset variable of a shell leaves is no wish for all.
     """
+    if given == "":
+        raise ConfigError(
+            "an empty path names nothing (an unset variable of the shell leaves one): name a file or folder; "
+            "`.` is the whole folder"
+        )
     place = Path(os.path.normpath((start or root) / given))
     folder = place.parent.resolve() if place != root else place
     try:

@@ -123,6 +123,35 @@ def test_restore_shows_its_plan_refuses_to_guess_and_does_it(root: Path, capsys:
     assert contents(root) == edited
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("restore", "", "--at", "1", "-y"),
+        ("restore", "notes.txt", "", "--at", "1", "-n"),
+        ("restore", "", "--at", "1", "--to", "copy"),
+        ("restore", "", "--displaced", "1"),
+        ("log", ""),
+        ("diff", "1", "2", ""),
+    ],
+)
+def test_empty_path_is_not_the_whole_folder(
+    root: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    """An unset variable in ``instar restore "$FILE" --at 1`` must not roll everything back."""
+    before = contents(root)
+    assert said(capsys, root, *arguments, code=2) == (
+        "instar: an empty path names nothing (an unset variable of the shell leaves one): name a file or folder; "
+        "`.` is the whole folder\n"
+    )
+    assert contents(root) == before
+
+
+def test_dot_is_the_whole_folder(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, root, "restore", ".", "--at", "1", "-y")
+    assert (root / "notes.txt").exists()
+    assert not (root / "sub").exists()
+
+
 @pytest.mark.parametrize("seq", ["999", "0", "-1"])
 def test_displaced_position_that_is_none_is_a_mistake(root: Path, capsys: pytest.CaptureFixture[str], seq: str) -> None:
     """A mistyped number is no fault of the log."""
