@@ -14,6 +14,7 @@ from instar.store.clock import iso
 
 from .feedback_loop import write_beside
 from .runtime import Runtime
+from .visible import visible
 
 TAIL_BYTES = 16 * 1024
 
@@ -66,7 +67,7 @@ def _line(record: Recorded) -> str:
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     text = " ".join(text.split())
-    return msgspec.json.encode(text[:300]).decode() if " " in text else text[:300]
+    return visible(msgspec.json.encode(text[:300]).decode() if " " in text else text[:300])
 
 
 def summary(record: Recorded) -> dict[str, Any]:

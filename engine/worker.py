@@ -25,6 +25,7 @@ from .feedback_loop import foreign_trigger, remove_trigger
 from .loop import Listener, Loop
 from .restoring.rollback import finish_begun
 from .runtime import Runtime
+from .visible import VisibleFormatter
 from .watcher import Watcher
 
 logger = logging.getLogger("instar.engine")
@@ -169,7 +170,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("root", type=Path)
     parser.add_argument("--with-parent", action="store_true", help="end when standard input closes")
     chosen = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(VisibleFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         runtime = Runtime(chosen.root, actor="worker")
         worker = Worker(runtime)

@@ -35,7 +35,7 @@ def command(
     signer = signing_key(key, root) if sign or key is not None else None
     anchor = make_anchor(reader, to=resolve(reader, to) if to is not None else None, key=signer)
     reader.close()
-    emit("anchor", _content(anchor, signer.public if signer else None), as_json=json, text=anchor.line)
+    emit("anchor", _content(anchor, signer.public if signer else None), as_json=json, lines=[anchor.line])
 
 
 def _content(anchor: Anchor, public: str | None) -> dict[str, object]:
@@ -58,6 +58,6 @@ def _make_key(path: Path, root: Path, *, as_json: bool) -> None:
 
     made = new_key(path, workspace=root)
     public_path = path.with_suffix(".pub")
-    text = f"made {path}, for you alone; give {public_path} to whoever verifies:\n{made.public}"
+    lines = [f"made {path}, for you alone; give {public_path} to whoever verifies:", made.public]
     content = {"key": path, "public_key_file": public_path, "public_key": made.public}
-    emit("anchor", content, as_json=as_json, text=text)
+    emit("anchor", content, as_json=as_json, lines=lines)

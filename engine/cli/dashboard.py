@@ -19,7 +19,7 @@ def command(
     from instar.engine.dashboard import serve
 
     def announce(url: str) -> None:
-        emit("dashboard", {"url": url}, as_json=json, text=url)
+        emit("dashboard", {"url": url}, as_json=json, lines=[url])
         if not json:
             say("open this address in a browser on this machine; Ctrl-C ends it")
 

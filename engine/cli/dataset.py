@@ -51,7 +51,7 @@ def command(
         reader.close()
     if what == "stats":
         counted = statistics(record, dataset)
-        emit("dataset", counted, as_json=json, text="\n".join(_statistics(counted)))
+        emit("dataset", counted, as_json=json, lines=_statistics(counted))
         return
     rows = numbered(record, dataset, wanted)
     if row is not None:
@@ -59,12 +59,12 @@ def command(
         if not rows:
             where = f" in split {split}" if split else ""
             raise ConfigError(f"there is no row {row}{where}: the data set has rows 1 to {len(dataset.rows)}")
-        emit("dataset", rows[0], as_json=json, text="\n".join(_whole(rows[0])))
+        emit("dataset", rows[0], as_json=json, lines=_whole(rows[0]))
         return
     shown = rows[skip : skip + count]
     if len(rows) > skip + len(shown):
         say(f"rows {skip + 1} to {skip + len(shown)} of {len(rows)}; --skip {skip + count} goes on")
-    emit("dataset", shown, as_json=json, text="\n".join(map(_line, shown)) or "no row")
+    emit("dataset", shown, as_json=json, lines=[*map(_line, shown)] or ["no row"])
 
 
 def _statistics(found: Statistics) -> list[str]:
@@ -109,7 +109,11 @@ def _whole(one: NumberedRow) -> list[str]:
         *(("wrong", text) for text in row.negatives),
         *(("near", text) for text in row.confusable),
     ]
-    return [f"{name:<12} {value}" for name, value in told]
+    return [
+        f"{name if number == 0 else '':<12} {line}"  # no line of a text stands where a name does
+        for name, text in told
+        for number, line in enumerate(text.split("\n"))
+    ]
 
 
 def _events(events: Sequence[int]) -> str:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from instar.engine.visible import visible
+
 if TYPE_CHECKING:
     from instar.engine.differences.checkpoint_diff import CheckpointDiff
     from instar.engine.differences.memory_diff import MemoryDiff, MemoryRows
@@ -55,7 +57,7 @@ def _lines_of(found: StateDiff, code: list[str] | None) -> Iterator[str]:
     }
     for name, lines in sections.items():
         for number, line in enumerate(lines):
-            yield f"{name if number == 0 else '':<12}{line}".rstrip()
+            yield visible(f"{name if number == 0 else '':<12}{line}".rstrip())
     equal = [name for name, lines in sections.items() if not lines]
     if equal:
         yield f"{'the same':<12}{'everything' if len(equal) == len(sections) else ', '.join(equal)}"
@@ -74,7 +76,7 @@ def code_lines(code: CodeDiff) -> list[str]:
     lines += [_path(one) for one in code.paths[:_PATHS_MAX]]
     if len(code.paths) > _PATHS_MAX:
         lines.append(f"  … and {len(code.paths) - _PATHS_MAX} more; --json lists all")
-    return lines
+    return [*map(visible, lines)]
 
 
 def _path(one: PathChange) -> str:

@@ -12,4 +12,4 @@ def command(workspace: Root = None, json: Json = False) -> None:
     findings = examine(workspace_at(workspace))
     marks = {"ok": "ok  ", "note": "note", "bad": "BAD "}
     lines = [f"{marks[finding.level]}  {finding.subject:<14} {finding.text}" for finding in findings]
-    emit("doctor", findings, as_json=json, text="\n".join(lines))
+    emit("doctor", findings, as_json=json, lines=lines)

@@ -44,7 +44,7 @@ def command(
     if old is None or new is None:
         raise InputRefused("give two files, OLD and NEW, or rows by --jsonl FILE")
     found = _compared(Path(old), Path(new), embed, workspace)
-    emit("drift", {"path": new, **_plain(found)}, as_json=json, text=_text(found))
+    emit("drift", {"path": new, **_plain(found)}, as_json=json, lines=_lines(found))
 
 
 def _compared(old: Path, new: Path, embed: bool, workspace: Path | None) -> Drift:
@@ -118,7 +118,7 @@ def _plain(found: Drift) -> dict[str, object]:
     return content
 
 
-def _text(found: Drift) -> str:
+def _lines(found: Drift) -> list[str]:
     verdict = "meaning changed" if found.changed else "meaning kept"
-    lines = [f"drift {found.drift:.3f}  similarity {found.similarity:.3f}  {verdict}  (by {found.how})"]
-    return "\n".join([*lines, *(f"  {reason}" for reason in found.because)])
+    head = f"drift {found.drift:.3f}  similarity {found.similarity:.3f}  {verdict}  (by {found.how})"
+    return [head, *(f"  {reason}" for reason in found.because)]

@@ -38,20 +38,21 @@ def command(
     }
     if dry_run:
         runtime.close()
-        emit("erase", {"dry_run": True, **content}, as_json=json, text=_text(plan, "would be erased"))
+        emit("erase", {"dry_run": True, **content}, as_json=json, lines=_lines(plan, "would be erased"))
         return
     if not yes:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise RollbackRefused("nobody can be asked here: look with -n, then give -y")
-        say(_text(plan, "would be erased"))
+        say(*_lines(plan, "would be erased"))
         typer.confirm("Erase? This cannot be undone.", abort=True, err=True)
     records = erase(runtime, plan)
     runtime.close()
     content["erased_by"] = [record.seq for record in records]
-    emit("erase", content, as_json=json, text=_text(plan, f"erased, by events {records[0].seq} to {records[-1].seq}"))
+    done = f"erased, by events {records[0].seq} to {records[-1].seq}"
+    emit("erase", content, as_json=json, lines=_lines(plan, done))
 
 
-def _text(plan: ErasurePlan, done: str) -> str:
+def _lines(plan: ErasurePlan, done: str) -> list[str]:
     copies = ", ".join(str(seq) for seq in plan.events[1:])
     lines = [f"event {plan.target} ({plan.type}) and {len(plan.blobs)} blobs: {done}"]
     if copies:
@@ -61,4 +62,4 @@ def _text(plan: ErasurePlan, done: str) -> str:
     if plan.learned:
         names = ", ".join(digest[:12] for digest in plan.learned)
         lines.append(f"  checkpoints that learned from it, whose weights cannot be erased: {names}")
-    return "\n".join(lines)
+    return lines

@@ -49,7 +49,7 @@ def command(
         if runtime is not None:
             runtime.close()
     content = {"checkpoint": subject.name, "calibrated": subject.calibrated, **plain(found)}
-    emit("eval", content, as_json=json, text=f"{subject.name[:12]}  {_line(found)}")
+    emit("eval", content, as_json=json, lines=[f"{subject.name[:12]}  {_line(found)}"])
 
 
 def _line(found: Answering | Similarity) -> str:

@@ -67,10 +67,10 @@ def command(
     reader.close()
     if bundle.resolve().is_relative_to(root):
         say(f"{bundle} lies in the agent's own folder: the watcher takes it for the agent's files. Move it elsewhere.")
-    emit("export", exported, as_json=json, text=_text(exported))
+    emit("export", exported, as_json=json, lines=_lines(exported))
 
 
-def _text(exported: Exported) -> str:
+def _lines(exported: Exported) -> list[str]:
     lines = [
         f"exported events {exported.first} to {exported.last} and {exported.blobs} blobs "
         f"({exported.blob_bytes / 1e6:.1f} MB) to {exported.path}",
@@ -84,7 +84,7 @@ def _text(exported: Exported) -> str:
         listed = ", ".join(f"{blob.sha256[:12]} ({blob.reason})" for blob in exported.left_out[:3])
         more = f" and {len(exported.left_out) - 3} more" if len(exported.left_out) > 3 else ""
         lines.append(f"  left out     {listed}{more}")
-    return "\n".join(lines)
+    return lines
 
 
 def _prove(
@@ -101,4 +101,4 @@ def _prove(
         return
     write_proof(content, file)
     found = {"path": file, "seq": seq, "bytes": len(content), "public_key": signer.public if signer else None}
-    emit("export", found, as_json=as_json, text=f"proved event {seq} in {file}")
+    emit("export", found, as_json=as_json, lines=[f"proved event {seq} in {file}"])

@@ -42,7 +42,7 @@ def command(
             "feedback",
             {"taken": 1, "skipped": 0, "seq": record.seq},
             as_json=json,
-            text=f"recorded as event {record.seq}",
+            lines=[f"recorded as event {record.seq}"],
         )
         return
     if task_type or input:
@@ -50,9 +50,8 @@ def command(
     taken, skipped = _take_rows(jsonl, workspace)
     if skipped and not json:
         say(f"{skipped} rows were skipped; `instar log --type InputSkipped` says why")
-    emit(
-        "feedback", {"taken": taken, "skipped": skipped}, as_json=json, text=f"{taken} rows recorded, {skipped} skipped"
-    )
+    told = f"{taken} rows recorded, {skipped} skipped"
+    emit("feedback", {"taken": taken, "skipped": skipped}, as_json=json, lines=[told])
 
 
 def _take_rows(source: str, workspace: Path | None) -> tuple[int, int]:

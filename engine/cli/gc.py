@@ -37,16 +37,16 @@ def command(
     try:
         kept = look(runtime, retention_of(runtime, days), collects=collect)
         if dry_run:
-            emit("gc", {"dry_run": True, **_content(kept)}, as_json=json, text=_text(kept, "would go"))
+            emit("gc", {"dry_run": True, **_content(kept)}, as_json=json, lines=_lines(kept, "would go"))
             return
         if kept.plan is not None and kept.plan.doomed and not yes:
             if not (sys.stdin.isatty() and sys.stderr.isatty()):
                 raise RollbackRefused("nobody can be asked here: look with -n, then give -y")
-            say(_text(kept, "would go"))
+            say(*_lines(kept, "would go"))
             typer.confirm("Take them away? There is no way back to what they are.", abort=True, err=True)
         with Live() as live:
             done = sweep(runtime, kept, compacts=compact, progress=live.report)
-        emit("gc", {**_content(kept), **_done(done)}, as_json=json, text=_told(kept, done))
+        emit("gc", {**_content(kept), **_done(done)}, as_json=json, lines=_told(kept, done))
     finally:
         runtime.close()
 
@@ -83,7 +83,7 @@ def _done(done: Swept) -> dict[str, Any]:
     }
 
 
-def _text(kept: Kept, verb: str) -> str:
+def _lines(kept: Kept, verb: str) -> list[str]:
     lines: list[str] = []
     plan = kept.plan
     if plan is not None:
@@ -101,7 +101,7 @@ def _text(kept: Kept, verb: str) -> str:
         lines.append(f"{kept.saved_states} saved states {verb}; each can be folded again")
     if kept.unpressed_blobs:
         lines.append(f"{kept.unpressed_blobs} blobs ({_mb(kept.unpressed_bytes)}) are not compacted")
-    return "\n".join(lines)
+    return lines
 
 
 def _table(going: dict[str, Size], staying: dict[str, Size]) -> list[str]:
@@ -123,7 +123,7 @@ def _unreachable(spans: list[tuple[int, int]]) -> list[str]:
     return [f"  no return any more to {count} events: {shown}{more}"]
 
 
-def _told(kept: Kept, done: Swept) -> str:
+def _told(kept: Kept, done: Swept) -> list[str]:
     lines = []
     if done.event is not None:
         lines.append(f"{done.collected} blobs ({_mb(done.collected_bytes)}) are gone, by event {done.event}")
@@ -141,7 +141,7 @@ def _told(kept: Kept, done: Swept) -> str:
         )
     if done.note:
         lines.append(f"the file was not made smaller: {done.note}")
-    return "\n".join(lines) or "nothing to do"
+    return lines or ["nothing to do"]
 
 
 def _mb(size: int) -> str:

@@ -31,7 +31,10 @@ def command(
     record = initialize(root, settings=settings, with_model=not no_model)
     if record is None:
         emit(
-            "init", {"root": str(root), "created": False}, as_json=json, text=f"{root} was set up before; nothing done."
+            "init",
+            {"root": str(root), "created": False},
+            as_json=json,
+            lines=[f"{root} was set up before; nothing done."],
         )
         return
     event = record.event
@@ -51,4 +54,4 @@ def command(
         f"  monitored   {', '.join(event.policy.monitored)}",
         "Next: edit a file, then `instar run --once` and `instar log`.",
     ]
-    emit("init", content, as_json=json, text="\n".join(lines))
+    emit("init", content, as_json=json, lines=lines)

@@ -45,4 +45,4 @@ def command(workspace: Root = None, json: Json = False) -> None:
         f"{row['source']}  {row.get('reason', '')}"
         for row in rows
     ]
-    emit("lineage", rows, as_json=json, text="\n".join(lines) or "no checkpoint yet")
+    emit("lineage", rows, as_json=json, lines=lines or ["no checkpoint yet"])

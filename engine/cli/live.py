@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from instar.engine.describe import describe
+from instar.engine.visible import visible
 from instar.fsm.record import Recorded
 
 from .output import stderr_console
@@ -22,11 +23,11 @@ class Live:
 
         self._console = stderr_console()
         self._bars = Progress(
-            TextColumn("  {task.description:<12}"),
+            TextColumn("  {task.description:<12}", markup=False),
             BarColumn(bar_width=32),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=self._console,
             transient=True,
         )
@@ -35,12 +36,13 @@ class Live:
 
     def event(self, record: Recorded) -> None:
         """Prints one event."""
-        from rich.markup import escape
+        from rich.text import Text
 
         moved = record.state_before != record.state_after
         name = type(record.event).__name__
-        state = f"[bold cyan]{record.state_after:<10}[/]" if moved else f"[dim]{record.state_after:<10}[/]"
-        self._console.print(f"{record.seq:>6}  {state}  {name:<20}  {escape(describe(record.event))}", soft_wrap=True)
+        state = f"{record.state_after:<10}", "bold cyan" if moved else "dim"
+        told = Text.assemble(f"{record.seq:>6}  ", state, f"  {name:<20}  {visible(describe(record.event))}")
+        self._console.print(told, soft_wrap=True)
 
     def report(self, effect: str, step: int, steps: int, note: str) -> None:
         """Moves the bar of the effect that runs."""
@@ -48,6 +50,7 @@ class Live:
             self._bars.remove_task(self._task)
             self._task = None
         self._effect = effect
+        note = visible(note)
         if steps <= 1 or not self._console.is_terminal:
             return
         if self._task is None:

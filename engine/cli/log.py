@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from instar.engine.visible import visible
+
 from .output import Json, Root, emit, plain, reader_at, runtime_at
 
 if TYPE_CHECKING:
@@ -59,8 +61,7 @@ def command(
     reader = reader_at(workspace)
     records = reader.tail(count, [TYPES[name] for name in kind or ()])
     reader.close()
-    text = "\n".join(_line(record) for record in records)
-    emit("log", [_row(record) for record in records], as_json=json, text=text)
+    emit("log", [_row(record) for record in records], as_json=json, lines=map(_line, records))
 
 
 def _versions(path: str, workspace: Path | None, *, as_json: bool) -> None:
@@ -82,7 +83,7 @@ def _versions(path: str, workspace: Path | None, *, as_json: bool) -> None:
         f"{f'  by the restore that ended with event {one.cause}' if one.cause else ''}".rstrip()
         for one in found
     ]
-    emit("log", rows, as_json=as_json, text="\n".join(lines))
+    emit("log", rows, as_json=as_json, lines=lines)
 
 
 def _follow(workspace: Path | None, count: int, kinds: Collection[str], name: str | None, *, as_json: bool) -> None:
@@ -107,7 +108,7 @@ def _show(follower: Follower, kinds: Collection[str], *, as_json: bool, remember
         signal.signal(signal.SIGINT, lambda *_: follower.stop_soon())
     for record in follower:
         if not kinds or type(record.event).__name__ in kinds:
-            line = msgspec.json.encode(plain(_row(record))).decode() if as_json else _line(record)
+            line = msgspec.json.encode(plain(_row(record))).decode() if as_json else visible(_line(record))
             sys.stdout.write(f"{line}\n")
             sys.stdout.flush()
         if remember:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -10,7 +11,8 @@ from pathlib import Path
 import typer
 from typer.main import get_command
 
-from instar.fsm.errors import InstarError
+from instar.engine.visible import VisibleFormatter
+from instar.fsm.errors import GateFailed, InstarError, LogCorrupt
 
 from . import (
     anchor,
@@ -109,13 +111,15 @@ def _version(
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code; no error reaches the user as a traceback."""
     given = sys.argv[1:] if arguments is None else arguments
+    if logging.lastResort is not None:  # what our modules warn of goes to standard error, and names an agent's files
+        logging.lastResort.setFormatter(VisibleFormatter())
     as_json = "--json" in given
     try:
         code = get_command(app).main(args=given, prog_name="instar", standalone_mode=False)
         sys.stdout.flush()
     except InstarError as error:
-        name = error.__class__.__name__
-        return fail(name, str(error), error.exit_code, as_json=as_json, details=error.details)
+        name, by_lines = type(error).__name__, isinstance(error, GateFailed | LogCorrupt)
+        return fail(name, str(error), error.exit_code, as_json=as_json, details=error.details, by_lines=by_lines)
     except CommandLineError as error:
         message = getattr(error, "format_message", error.__str__)()
         return fail("UsageError", f"{message} See `instar -h`.", 2, as_json=as_json)

@@ -39,7 +39,8 @@ def command(
     executed = execute(runtime, {"type": "mutate", "patch": text, "gate": gate}, source="cli")
     if queue or worker_runs(runtime.workspace):
         runtime.close()
-        emit("mutate", {"event": executed.event, "ran": False}, as_json=json, text=f"queued as event {executed.event}")
+        told = f"queued as event {executed.event}"
+        emit("mutate", {"event": executed.event, "ran": False}, as_json=json, lines=[told])
         return
     run_once(workspace, quiet=json)
     kinds = (MutationRejected, MutationAccepted, MutationApplied)
@@ -55,5 +56,5 @@ def command(
         "mutate",
         {"event": executed.event, "ran": True, "verdict": "applied", "seq": last.seq, "outcome": last.event},
         as_json=json,
-        text=f"applied (event {last.seq}): {describe(last.event)}; `instar rollback {executed.event}` takes it back",
+        lines=[f"applied (event {last.seq}): {describe(last.event)}; `instar rollback {executed.event}` takes it back"],
     )

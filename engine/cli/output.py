@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 from msgspec.structs import replace
+
+from instar.engine.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,20 +36,49 @@ def plain(value: Any) -> Any:
     return msgspec.to_builtins(value, enc_hook=str)
 
 
-def emit(verb: str, content: Any, *, as_json: bool, text: str | bytes = "") -> None:
-    """Prints a result on standard output: the envelope, or the text; bytes as they are, whatever encoding is set."""
+def emit(verb: str, content: Any, *, as_json: bool, lines: Iterable[str] = (), text: str | bytes = "") -> None:
+    """Prints a result on standard output: the envelope, or text for people.
+
+    Args:
+        verb: the command.
+        content: what the envelope holds.
+        as_json: whether the envelope is wanted.
+        lines: what people read. Each is printed as one line, whatever it holds: the words of an agent neither forge a
+            line nor reach the terminal as commands.
+        text: in place of lines, what goes out as it is; bytes whatever encoding is set: a patch.
+    """
     if as_json:
         envelope = {"schema_version": SCHEMA_VERSION, "ok": True, "verb": verb, "data": plain(content)}
         sys.stdout.write(msgspec.json.encode(envelope).decode() + "\n")
-    elif isinstance(text, bytes):
+        return
+    if isinstance(text, bytes):
         sys.stdout.flush()
         sys.stdout.buffer.write(text)
-    elif text:
+        return
+    text = text or "\n".join(map(visible, lines))
+    if text:
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
 
 
-def fail(kind: str, message: str, exit_code: int, *, as_json: bool, details: Mapping[str, Any] | None = None) -> int:
-    """Prints an error: in the envelope on standard output, or as a line on standard error. Returns the exit code."""
+def fail(
+    kind: str,
+    message: str,
+    exit_code: int,
+    *,
+    as_json: bool,
+    details: Mapping[str, Any] | None = None,
+    by_lines: bool = False,
+) -> int:
+    """Prints an error: in the envelope on standard output, or as a line on standard error. Returns the exit code.
+
+    Args:
+        kind: the class of the error.
+        message: what happened, where, and what to do next.
+        exit_code: what the command ends with.
+        as_json: whether the envelope is wanted.
+        details: what a program may want to know.
+        by_lines: the message is several lines on purpose: they stay, those after the first set in.
+    """
     if as_json:
         written = message.encode("utf-8", "backslashreplace").decode()  # an argument in it may be no UTF-8
         error = {"kind": kind, "message": written, "exit_code": exit_code}
@@ -56,14 +87,15 @@ def fail(kind: str, message: str, exit_code: int, *, as_json: bool, details: Map
         envelope = {"schema_version": SCHEMA_VERSION, "ok": False, "error": error}
         sys.stdout.write(msgspec.json.encode(envelope).decode() + "\n")
     else:
-        sys.stderr.write(f"instar: {message}\n")
+        first, *more = message.split("\n") if by_lines else [message]
+        say(f"instar: {first}", *(line if line.startswith(" ") else f"  {line}" for line in more))
     sys.stdout.flush()
     return exit_code
 
 
-def say(message: str) -> None:
-    """Prints a message for people on standard error."""
-    sys.stderr.write(message + "\n")
+def say(*lines: str) -> None:
+    """Prints a message for people on standard error; each line is one, whatever it holds."""
+    sys.stderr.write("".join(f"{visible(line)}\n" for line in lines))
 
 
 def stderr_console() -> Console:

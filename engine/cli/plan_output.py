@@ -30,24 +30,24 @@ def run(verb: str, runtime: Runtime, plan: RollbackPlan, *, dry_run: bool, yes: 
     try:
         if dry_run:
             content = {"dry_run": True, **_content(runtime, plan)}
-            emit(verb, content, as_json=as_json, text=_text(runtime, plan))
+            emit(verb, content, as_json=as_json, lines=_lines(runtime, plan))
             return
         if plan.is_empty:
             text = "everything stands there already; nothing done"
-            emit(verb, {"changed": 0, **_content(runtime, plan)}, as_json=as_json, text=text)
+            emit(verb, {"changed": 0, **_content(runtime, plan)}, as_json=as_json, lines=[text])
             return
         if not yes:
             if not (sys.stdin.isatty() and sys.stderr.isatty()):
                 raise RollbackRefused("nobody can be asked here: look with -n, then give -y")
-            say(_text(runtime, plan))
+            say(*_lines(runtime, plan))
             typer.confirm(f"{verb.capitalize()}?", abort=True, err=True)
         done = roll_back(runtime, plan, "undo" if verb == "undo" else "asked for on the command line")
     finally:
         runtime.close()
-    emit(verb, done, as_json=as_json, text=_done(verb, done))
+    emit(verb, done, as_json=as_json, lines=_done(verb, done))
 
 
-def _done(verb: str, done: RolledBack) -> str:
+def _done(verb: str, done: RolledBack) -> list[str]:
     what = {"rollback": "rolled back", "undo": f"took back the rollback of event {done.undoes}: all"}.get(
         verb, "restored"
     )
@@ -60,7 +60,7 @@ def _done(verb: str, done: RolledBack) -> str:
         lines.append(
             f"  {done.displaced} files had changed meanwhile; their bytes are kept: `instar show {done.finished}`"
         )
-    return "\n".join(lines)
+    return lines
 
 
 def _left_alone(runtime: Runtime, plan: RollbackPlan) -> dict[str, str]:
@@ -105,7 +105,7 @@ def _content(runtime: Runtime, plan: RollbackPlan) -> dict[str, Any]:
     }
 
 
-def _text(runtime: Runtime, plan: RollbackPlan) -> str:
+def _lines(runtime: Runtime, plan: RollbackPlan) -> list[str]:
     lines = [f"  {_SIGNS[step.action]} {step.path}" for step in plan.plan.steps]
     lines += [f"  + {folder}/" for folder in plan.plan.make]
     lines += [f"  - {folder}/, if it is empty then" for folder in plan.plan.unmake]
@@ -120,7 +120,7 @@ def _text(runtime: Runtime, plan: RollbackPlan) -> str:
     body += [f"  ? {path}  left alone: {reason}" for path, reason in _left_alone(runtime, plan).items()]
     alone = f", {', '.join(plan.asked.paths or plan.asked.parts)} alone" if plan.asked.parts != _all() else ""
     head = f"to event {plan.target}{alone}, tree {plan.tree[:12]}:"
-    return "\n".join([head, *body, f"plan {plan.digest[:12]}"])
+    return [head, *body, f"plan {plan.digest[:12]}"]
 
 
 def _all() -> tuple[str, ...]:

@@ -23,4 +23,4 @@ def show(reader: LogReader, anchored: list[Anchored], *, a: str, b: str, as_json
     blobs = BlobStore(reader.path.with_name("blobs"), reader)
     found = compare_states(reader, blobs, resolve(reader, a), resolve(reader, b))
     content = {"same": found.same, "diff": found, "anchors": len(anchored)}
-    emit("replay", content, as_json=as_json, text="\n".join([*lines_of(found), *anchor_lines(anchored)]))
+    emit("replay", content, as_json=as_json, lines=[*lines_of(found), *anchor_lines(anchored)])

@@ -41,8 +41,8 @@ def show(
     last = resolve(reader, to) if to is not None else None
     with Live() as live:
         found = reexecute(reader, effects, first=begin, to=last, progress=live.report)
-    text = "\n".join([_text(found), *anchor_lines(anchored)])
-    emit("replay", _content(found) | {"anchors": len(anchored)}, as_json=as_json, text=text)
+    lines = [*_lines(found), *anchor_lines(anchored)]
+    emit("replay", _content(found) | {"anchors": len(anchored)}, as_json=as_json, lines=lines)
     if found.count("differs"):
         raise typer.Exit(4)
 
@@ -61,7 +61,7 @@ def _content(found: Reexecution) -> dict[str, Any]:
     }
 
 
-def _text(found: Reexecution) -> str:
+def _lines(found: Reexecution) -> list[str]:
     same, differs, cannot = (found.count(verdict) for verdict in VERDICTS)
     lines = [
         f"{len(found.findings)} outcomes{_range(found)} made again: "
@@ -77,7 +77,7 @@ def _text(found: Reexecution) -> str:
         lines += _told(one)
     if len(notable) > _SHOWN_MAX:
         lines.append(f"… and {len(notable) - _SHOWN_MAX} more; --json lists all")
-    return "\n".join(lines)
+    return lines
 
 
 def _range(found: Reexecution) -> str:

@@ -43,8 +43,8 @@ def verify(
     compared = Level.DECISIONS if with_effects else level
     replayed = replay(reader, to=last, first=begin, level=compared, jobs=jobs)
     if not (with_effects and as_json):  # the envelope is then that of the effects: there is one a command
-        text = "\n".join([*_text(replayed), *anchor_lines(anchored)])
-        emit("replay", _content(replayed, len(anchored)), as_json=as_json, text=text)
+        lines = [*_lines(replayed), *anchor_lines(anchored)]
+        emit("replay", _content(replayed, len(anchored)), as_json=as_json, lines=lines)
     if with_effects:
         from .replay_reexecute import show
 
@@ -61,7 +61,7 @@ def fold(reader: LogReader, anchored: list[Anchored], *, to: str | None, as_json
     content = {"verified": False, "events": state.head, "state": state.machine, "state_digest": state_digest(state)}
     content |= {"tree": state.tree, "checkpoint": state.checkpoint, "anchors": len(anchored)}
     text = f"folded to event {state.head}, not verified: {state.machine}, state digest {content['state_digest']}"
-    emit("replay", content, as_json=as_json, text="\n".join([text, *anchor_lines(anchored)]))
+    emit("replay", content, as_json=as_json, lines=[text, *anchor_lines(anchored)])
 
 
 def _content(replayed: Replayed, anchored: int) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def _content(replayed: Replayed, anchored: int) -> dict[str, Any]:
     }
 
 
-def _text(replayed: Replayed) -> list[str]:
+def _lines(replayed: Replayed) -> list[str]:
     state, rate = replayed.state, replayed.events / max(replayed.duration_s, 1e-9)
     counted = [f"{replayed.events} events"]
     if replayed.state_digest:

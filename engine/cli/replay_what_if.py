@@ -24,8 +24,8 @@ def show(reader: LogReader, anchored: list[Anchored], *, policy: dict[str, Any],
     from instar.engine.what_if import what_if
 
     found = what_if(reader, policy, to=resolve(reader, to) if to is not None else None)
-    text = "" if as_json else "\n".join([*_text(found), *anchor_lines(anchored)])
-    emit("replay", _content(found) | {"anchors": len(anchored)}, as_json=as_json, text=text)
+    lines = () if as_json else [*_lines(found), *anchor_lines(anchored)]
+    emit("replay", _content(found) | {"anchors": len(anchored)}, as_json=as_json, lines=lines)
 
 
 def _content(found: WhatIf) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def _content(found: WhatIf) -> dict[str, Any]:
     return content | {"otherwise": [plain(one) for one in found.otherwise], "affected": list(found.affected)}
 
 
-def _text(found: WhatIf) -> Iterator[str]:
+def _lines(found: WhatIf) -> Iterator[str]:
     if found.otherwise:
         yield _line("event", "decision", "was", "would have been") + "events that rest on it"
         for one in found.otherwise:

@@ -75,7 +75,7 @@ def _copy(
             assert at is not None
             captured_at(runtime, path, at)
         runtime.close()
-        emit("restore", {"dry_run": True, "path": path, "place": str(place)}, as_json=as_json, text=f"  + {place}")
+        emit("restore", {"dry_run": True, "path": path, "place": str(place)}, as_json=as_json, lines=[f"  + {place}"])
         return
     done: Copied
     if displaced is not None:
@@ -85,4 +85,4 @@ def _copy(
         done = copy_to(runtime, path, at, place)
     runtime.close()
     text = f"{done.path or 'the whole tree'} copied to {done.place}: {done.files} files, {done.bytes} bytes"
-    emit("restore", done, as_json=as_json, text=text)
+    emit("restore", done, as_json=as_json, lines=[text])

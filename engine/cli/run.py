@@ -48,7 +48,7 @@ def command(
     if once:
         counts = run_once(workspace, quiet=json)
         text = f"{counts['events']} events in {counts['cycles']} cycles; the log is at event {counts['head']}"
-        emit("run", counts, as_json=json, text=text)
+        emit("run", counts, as_json=json, lines=[text])
         return
     from instar.engine.runtime import Runtime
     from instar.engine.worker import Worker
@@ -67,4 +67,4 @@ def command(
         worker.run_forever()
     head = runtime.reader.head()
     runtime.close()
-    emit("run", {"head": head}, as_json=json, text=f"stopped at event {head}")
+    emit("run", {"head": head}, as_json=json, lines=[f"stopped at event {head}"])

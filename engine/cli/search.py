@@ -46,10 +46,10 @@ def command(
         if answer:
             count = k or VOTERS
             given = client.answer(text, count, wanted) if client else answer_here(runtime, text, count, wanted)
-            emit("answer", given, as_json=json, text=_answer(given))
+            emit("answer", given, as_json=json, lines=_answer(given))
         else:
             rows = client.search(text, k or 10, wanted) if client else search(runtime, text, k or 10, wanted)
-            emit("search", rows, as_json=json, text="\n".join(map(_line, rows)) or "nothing in memory fits")
+            emit("search", rows, as_json=json, lines=[*map(_line, rows)] or ["nothing in memory fits"])
     finally:
         runtime.close()
 
@@ -61,9 +61,10 @@ def _line(row: Found) -> str:
     )
 
 
-def _answer(given: Answer) -> str:
+def _answer(given: Answer) -> list[str]:
     if given.output is None:
-        return "no row near it knows a right answer"
+        return ["no row near it knows a right answer"]
     fitted = "" if given.fitted else " (the temperature was not fitted for this checkpoint)"
-    head = f"{given.output}\nconfidence {given.confidence:.2f}{fitted}, by {len(given.support)} of {given.voters} rows"
-    return "\n".join([head, *map(_line, given.support[:5])])
+    sure = f"confidence {given.confidence:.2f}{fitted}, by {len(given.support)} of {given.voters} rows"
+    first, *more = given.output.split("\n")
+    return [first, *(f"  {line}" for line in more), sure, *map(_line, given.support[:5])]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 import msgspec
 import typer
+
+from instar.engine.visible import visible
 
 from .output import Json, Root, emit, plain, reader_at
 
@@ -33,18 +36,21 @@ def command(
         f"  cause   {record.cause if record.cause is not None else 'none: a signal from outside'}",
         f"  hash    {record.hash}",
         f"  before  {record.prev_hash}",
-        payload,
+        *payload.split("\n"),
     ]
     lines += _displaced_lines(record.seq, record.event)
     if record.seq > 0 and (text := _diff_text(reader, record.event)):
-        lines += ["", text]
-    emit("show", content, as_json=json, text="\n".join(lines))
+        lines += ["", *text.removesuffix("\n").split("\n")]
+    emit("show", content, as_json=json, lines=lines)
 
 
 def _displaced_lines(seq: int, event: object) -> list[str]:
     """Says how to get at the bytes that a restore set aside."""
     kept = getattr(event, "displaced", ())
-    return [f"set aside: {one.path}  `instar restore {one.path} --displaced {seq}` gives it back" for one in kept]
+    return [
+        f"set aside: {one.path}  `instar restore {shlex.quote(one.path)} --displaced {seq}` gives it back"
+        for one in kept
+    ]
 
 
 def _diff_text(reader: object, event: object) -> str:
@@ -60,4 +66,4 @@ def _diff_text(reader: object, event: object) -> str:
     blobs = BlobStore(reader.path.with_name("blobs"), reader)
     before = blobs.get(event.before) if event.before else None
     after = blobs.get(event.after) if event.after else None
-    return diff_change(Seq(0), event.path, before, after)[1]
+    return diff_change(Seq(0), visible(event.path), before, after)[1]

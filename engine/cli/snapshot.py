@@ -29,5 +29,5 @@ def command(
         "snapshot",
         {"seq": record.seq, "name": name, "tree": event.tree, "checkpoint": event.checkpoint},
         as_json=json,
-        text=text,
+        lines=[text],
     )

@@ -33,4 +33,4 @@ def command(workspace: Root = None, json: Json = False) -> None:
         lines.append("  A restore was cut off; `instar run --once` finishes it.")
     if status.retrains_suppressed:
         lines.append(f"  {status.retrains_suppressed} retrains were wanted while their hourly budget was used up.")
-    emit("status", status, as_json=json, text="\n".join(lines))
+    emit("status", status, as_json=json, lines=lines)

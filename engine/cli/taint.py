@@ -25,4 +25,4 @@ def command(
     from instar.engine.provenance.taint import taint
 
     found = taint(reader_at(workspace), reference)
-    emit("taint", found, as_json=json, text="" if json else "\n".join(render(found, everything=everything)))
+    emit("taint", found, as_json=json, lines=() if json else render(found, everything=everything))

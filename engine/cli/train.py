@@ -42,7 +42,7 @@ def command(
     if queue or worker_runs(runtime.workspace):
         runtime.close()
         text = f"queued as event {executed.event}; the worker takes it up"
-        emit("train", {"event": executed.event, "ran": False}, as_json=json, text=text)
+        emit("train", {"event": executed.event, "ran": False}, as_json=json, lines=[text])
         return
     run_once(workspace, quiet=json)
     kinds = (DatasetGenerated, CheckpointTrained, OutcomeRewarded, EffectFailed)
@@ -50,7 +50,7 @@ def command(
     runtime.close()
     content = {"event": executed.event, "ran": True, "outcome": [record.event for record in records]}
     lines = [f"{type(record.event).__name__:<18} {describe(record.event)}" for record in records]
-    emit("train", content, as_json=json, text="\n".join(lines))
+    emit("train", content, as_json=json, lines=lines)
 
 
 def _cancel(workspace: Path | None, *, json: bool) -> None:
@@ -59,4 +59,4 @@ def _cancel(workspace: Path | None, *, json: bool) -> None:
     reader = reader_at(workspace)
     asked = ask_to_cancel(workspace_at(workspace), reader.state_at())
     text = f"the training that answers event {asked} ends at its next step; the log will say so"
-    emit("train", {"event": asked, "cancelling": True}, as_json=json, text=text)
+    emit("train", {"event": asked, "cancelling": True}, as_json=json, lines=[text])

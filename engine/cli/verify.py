@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from instar.engine.visible import visible
+
 from .anchors import given_anchors
 from .output import Json, Root, emit, plain, reader_at
 
@@ -43,11 +45,11 @@ def command(
     found = check(reader, with_blobs=blobs)
     reader.close()
     if found.problems:
-        listed = "\n  ".join(found.problems[:20])
+        problems = found.problems[:20]
+        listed = "\n  ".join(problems if json else map(visible, problems))
         raise LogCorrupt(f"{len(found.problems)} problems:\n  {listed}\nRestore what is damaged from a backup.")
     content = {**plain(found), "anchors": [_content(one) for one in held]}
-    text = "\n".join([_text(found, with_blobs=blobs), *map(_anchor_text, held)])
-    emit("verify", content, as_json=json, text=text)
+    emit("verify", content, as_json=json, lines=[_text(found, with_blobs=blobs), *map(_anchor_text, held)])
 
 
 def _text(found: Integrity, *, with_blobs: bool) -> str:

@@ -30,4 +30,4 @@ def command(
         emit("why", why(reader, reference), as_json=True)
         return
     lines = render(trace(reader, reference), depth=depth, everything=everything)
-    emit("why", None, as_json=False, text="\n".join(lines))
+    emit("why", None, as_json=False, lines=lines)

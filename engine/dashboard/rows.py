@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from instar.engine.describe import describe
+from instar.engine.visible import visible
 from instar.fsm.codec import TYPES
 from instar.fsm.errors import InstarError
 from instar.store.clock import iso
@@ -108,9 +109,9 @@ def _summary(row: Row) -> str:
     if payload_of(row) is None:
         return "the payload was erased"
     try:
-        return describe(decode_row(row).event)[:400]
+        return visible(describe(decode_row(row).event)[:400])
     except InstarError as error:
-        return str(error)[:400]
+        return visible(str(error)[:400])
 
 
 def types_of(choice: str) -> tuple[str, ...] | None:
