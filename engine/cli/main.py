@@ -1,155 +1,22 @@
-"""The command ``instar``."""
+"""The command ``instar``: its entry, which imports next to nothing, so that Ctrl-C finds it ready from the start."""
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
-import traceback
-from pathlib import Path
 
-import typer
-from typer.main import get_command
-
-from instar.engine.visible import VisibleFormatter
-from instar.fsm.errors import GateFailed, InstarError, LogCorrupt
-
-from . import (
-    anchor,
-    dashboard,
-    dataset,
-    diff,
-    doctor,
-    drift,
-    erase,
-    eval,
-    export,
-    feedback,
-    gc,
-    init,
-    lineage,
-    log,
-    mutate,
-    replay,
-    restore,
-    rollback,
-    run,
-    search,
-    show,
-    snapshot,
-    status,
-    taint,
-    train,
-    undo,
-    verify,
-    why,
-)
-from .output import fail
-
-CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
-"""``ClickException``: of the package click with an older typer, of typer's own copy with a newer one."""
-assert CommandLineError.__name__ == "ClickException"
-
-app = typer.Typer(
-    name="instar",
-    help="An event-sourced state machine engine for agents that change themselves.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-for verb in (
-    init,
-    run,
-    status,
-    log,
-    show,
-    why,
-    taint,
-    feedback,
-    train,
-    dataset,
-    mutate,
-    snapshot,
-    diff,
-    rollback,
-    undo,
-    restore,
-    replay,
-    verify,
-    anchor,
-    export,
-    erase,
-    search,
-    lineage,
-    eval,
-    gc,
-    drift,
-    doctor,
-    dashboard,
-):
-    app.command(name=verb.__name__.rpartition(".")[2])(verb.command)
-
-
-@app.callback(invoke_without_command=True)
-def _version(
-    context: typer.Context,
-    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
-) -> None:
-    """Exit codes: 0 ok, 1 error, 2 usage, 3 integrity, 4 refused or diverged, 5 gate failed."""
-    if version:
-        from instar.engine.version import VERSION
-
-        typer.echo(f"instar {VERSION}")
-        raise typer.Exit
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+from . import INTERRUPTED
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command and returns its exit code; no error reaches the user as a traceback."""
-    given = sys.argv[1:] if arguments is None else arguments
-    if logging.lastResort is not None:  # what our modules warn of goes to standard error, and names an agent's files
-        logging.lastResort.setFormatter(VisibleFormatter())
-    as_json = "--json" in given
+    """Runs one command and returns its exit code; no error reaches the user as a traceback.
+
+    The verbs are imported here: interrupted meanwhile, when there is nothing to say yet, it says nothing.
+    """
     try:
-        code = get_command(app).main(args=given, prog_name="instar", standalone_mode=False)
-        sys.stdout.flush()
-    except InstarError as error:
-        name, by_lines = type(error).__name__, isinstance(error, GateFailed | LogCorrupt)
-        return fail(name, str(error), error.exit_code, as_json=as_json, details=error.details, by_lines=by_lines)
-    except CommandLineError as error:
-        message = getattr(error, "format_message", error.__str__)()
-        return fail("UsageError", f"{message} See `instar -h`.", 2, as_json=as_json)
-    except (KeyboardInterrupt, typer.Abort):
-        return fail("Interrupted", "interrupted; what was recorded stays recorded", 130, as_json=as_json)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:  # a disk or a right of this machine: no bug, and nothing that a log can mend
-        return fail(
-            type(error).__name__,
-            f"{error}. What was recorded stays recorded: mend this, then go on.",
-            1,
-            as_json=as_json,
-        )
-    except Exception as error:  # a bug of ours: the user gets a sentence, the file gets the traceback
-        return fail(type(error).__name__, f"{error}{_keep_traceback()}", 1, as_json=as_json)
-    return int(code or 0)
-
-
-def _keep_traceback() -> str:
-    from instar.engine.workspace import HOME, find_workspace
-
-    try:
-        path = find_workspace(Path.cwd()) / HOME / "errors.log"
-        with path.open("a", encoding="utf-8") as file:
-            file.write(traceback.format_exc() + "\n")
-    except (InstarError, OSError):
-        return ". This should not happen; please report it."
-    return f". This should not happen; details are in {path}."
+        from .app import invoke
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return invoke(sys.argv[1:] if arguments is None else arguments)
 
 
 if __name__ == "__main__":

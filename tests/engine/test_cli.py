@@ -229,6 +229,24 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", script], cwd=PROJECT, timeout=60).returncode == 0
 
 
+def test_interrupt_while_the_verbs_are_imported_is_silent(agent: Path, tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)\n")
+    paths = f"{tmp_path}{os.pathsep}{PROJECT}"
+    # What runs the tests in the background may ignore SIGINT, and so would its children.
+    script = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    script += "from instar.engine.cli.main import main; sys.exit(main(['status']))"
+    for words in (["-c", script], ["-m", "instar.engine.cli.main", "status"]):
+        done = subprocess.run(
+            [sys.executable, *words],
+            cwd=agent,
+            capture_output=True,
+            env={**os.environ, "PYTHONPATH": paths},
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+            timeout=60,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
 def test_two_workers_are_one_too_many(tmp_path: Path) -> None:
     import fcntl
 
