@@ -163,12 +163,7 @@ class SqliteJournal:
                 f"the event log {self._path} was opened before this process was forked off: open it again here, "
                 "a connection of SQLite cannot be shared"
             )
-        try:
-            self._lock.acquire()
-        except LogUnavailable as error:
-            raise LogUnavailable(
-                f"the lock beside {self._path} cannot be taken: {error}. To append, the folder must be writable."
-            ) from error
+        self._lock.acquire()
 
     @contextmanager
     def _held(self) -> Iterator[None]:

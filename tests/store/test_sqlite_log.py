@@ -110,6 +110,18 @@ def test_full_disk_records_nothing_and_loses_nothing(log: EventLog) -> None:
     assert log.append(feedback(2)).seq == 3
 
 
+def test_lock_that_cannot_be_taken_says_once_what_is_needed(log: EventLog) -> None:
+    log.close()
+    lock = log.path.with_name("log.lock")
+    lock.unlink(missing_ok=True)
+    lock.mkdir()
+    with pytest.raises(LogUnavailable) as refused:
+        EventLog(log.path).append(feedback(1))
+    assert str(refused.value).startswith(f"the lock {lock} cannot be taken: ")
+    assert str(refused.value).endswith("'. Nothing was done; the folder must be writable.")
+    assert str(refused.value).count("writable") == 1
+
+
 def test_migrated_schema_is_the_declared_one(log: EventLog) -> None:
     found = inspect(create_engine(f"sqlite:///{log.path}"))
     for table in metadata.sorted_tables:
