@@ -46,7 +46,7 @@ from . import (
     verify,
     why,
 )
-from .output import fail
+from .output import Given, fail
 
 CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 """``ClickException``: of the package click with an older typer, of typer's own copy with a newer one."""
@@ -117,10 +117,11 @@ _command = cache(lambda: get_command(app))
 def invoke(arguments: list[str]) -> int:
     """Runs one command and returns its exit code; no error reaches the user as a traceback."""
     as_json = "--json" in arguments
+    given = Given()
     try:
         if logging.lastResort is not None:  # our modules warn on standard error, and name files of the agent
             logging.lastResort.setFormatter(VisibleFormatter())
-        code = _command().main(args=arguments, prog_name="instar", standalone_mode=False)
+        code = _command().main(args=arguments, prog_name="instar", standalone_mode=False, obj=given)
         sys.stdout.flush()
     except InstarError as error:
         name, by_lines = type(error).__name__, isinstance(error, GateFailed | LogCorrupt)
@@ -141,15 +142,16 @@ def invoke(arguments: list[str]) -> int:
             as_json=as_json,
         )
     except Exception as error:  # a bug of ours: the user gets a sentence, the file gets the traceback
-        return fail(type(error).__name__, f"{error}{_keep_traceback()}", 1, as_json=as_json)
+        return fail(type(error).__name__, f"{error}{_keep_traceback(given.workspace)}", 1, as_json=as_json)
     return int(code or 0)
 
 
-def _keep_traceback() -> str:
+def _keep_traceback(root: Path | None) -> str:
+    """Writes the traceback into the workspace that was meant; says where it is."""
     from instar.engine.workspace import HOME, find_workspace
 
     try:
-        path = find_workspace(Path.cwd()) / HOME / "errors.log"
+        path = find_workspace(root or Path.cwd()) / HOME / "errors.log"
         with path.open("a", encoding="utf-8") as file:
             file.write(traceback.format_exc() + "\n")
     except (InstarError, OSError):

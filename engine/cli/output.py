@@ -23,9 +23,28 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object in place of text.")]
+
+
+class Given:
+    """What the command line named, for when a command ends by a bug."""
+
+    workspace: Path | None = None
+
+
+def _note(context: typer.Context, folder: Path | None) -> Path | None:
+    if isinstance(context.obj, Given):
+        context.obj.workspace = folder
+    return folder
+
+
 Root = Annotated[
     Path | None,
-    typer.Option("-C", "--workspace", help="The folder of the agent; by default the nearest one that has a log."),
+    typer.Option(
+        "-C",
+        "--workspace",
+        help="The folder of the agent; by default the nearest one that has a log.",
+        callback=_note,
+    ),
 ]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do it without asking.")]
 DryRun = Annotated[bool, typer.Option("-n", "--dry-run", help="Show what would be done, and do nothing.")]

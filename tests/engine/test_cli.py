@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from instar.engine.cli.main import main
+from instar.store.reader import LogReader
 from tests.engine.agents import PROJECT, agent_folder, contents, instar
 
 
@@ -245,6 +247,32 @@ def test_interrupt_while_the_verbs_are_imported_is_silent(agent: Path, tmp_path:
             timeout=60,
         )
         assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
+@pytest.mark.parametrize("words", [["status", "-C"], ["log", "--workspace"]])
+def test_traceback_of_a_bug_is_kept_in_the_workspace_that_was_named(
+    agent: Path,
+    tmp_path: Path,
+    words: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    elsewhere, named = (agent_folder(tmp_path / name) for name in ("elsewhere", "named"))
+    for folder in (elsewhere, named):
+        assert instar("init", "--no-model", cwd=folder).returncode == 0
+    monkeypatch.chdir(elsewhere)
+
+    def bug(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(LogReader, "__init__", bug)
+    assert main([*words, str(named)]) == 1
+    kept = named / ".instar" / "errors.log"
+    assert f"instar: a bug. This should not happen; details are in {kept}.\n" == capsys.readouterr().err
+    assert "RuntimeError: a bug" in kept.read_text()
+    assert main([words[0]]) == 1
+    assert (elsewhere / ".instar" / "errors.log").read_text().count("Traceback") == 1
+    assert kept.read_text().count("Traceback") == 1
 
 
 def test_two_workers_are_one_too_many(tmp_path: Path) -> None:
