@@ -12,6 +12,7 @@ from instar.fsm.record import Recorded
 from instar.store.durable import make_folder, write_durably
 from instar.store.locate import locate_model
 from instar.store.log import Pending, create_log
+from instar.store.lost_log import refuse_lost
 
 from .last_settings import keep_settings
 from .runtime import Runtime
@@ -34,6 +35,7 @@ def initialize(root: Path, *, settings: Settings | None = None, with_model: bool
     Raises:
         ConfigError: there is no such folder, or the weights cannot be found.
         LogForeign: a file stands in the log's place that is no log of ours.
+        LogLost: the log that was here is gone or was emptied.
         LogUnavailable: the disk is full or read-only.
     """
     if not root.is_dir():
@@ -43,6 +45,8 @@ def initialize(root: Path, *, settings: Settings | None = None, with_model: bool
         locate_model(settings.model)  # before anything is written
     workspace = Workspace(root, settings.paths, settings.log_url)
     try:
+        if not workspace.stream.exists():
+            refuse_lost(workspace.log)
         make_folder(workspace.home)
         workspace.home.chmod(0o700)
         (workspace.home / ".gitignore").write_text("*\n", encoding="utf-8")

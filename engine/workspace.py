@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from instar.fsm.errors import ConfigError, LogMissing, LogUnavailable
+from instar.store.lost_log import lost, traces_of
 from instar.store.place import Place
 
 from .last_settings import load_to_read
@@ -120,13 +121,18 @@ def find_workspace(start: Path) -> Path:
 
     Raises:
         LogMissing: there is none.
+        LogLost: there was one, and its log is gone.
         LogUnavailable: one may be there, in a folder that cannot be entered.
     """
     here = start.resolve()
     for folder in (here, *here.parents):
+        log = folder / HOME / "log.db"
         try:
-            if (folder / HOME / "log.db").exists() or (folder / HOME / STREAM).exists():
+            traces = traces_of(log)  # before the log, which whoever sets the folder up meanwhile makes first
+            if log.exists() or (folder / HOME / STREAM).exists():
                 return folder
         except OSError as error:
             raise LogUnavailable(f"the folder {folder / HOME} cannot be entered: {error}. Give permission.") from error
+        if traces:
+            raise lost(Place(log), traces)
     raise LogMissing(f"no workspace at {here} or above it: run `instar init` in the folder of the agent first")

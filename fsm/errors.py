@@ -9,6 +9,7 @@
     ├── PositionConflict       the log moved on since the writer decided
     ├── LogError
     │   ├── LogMissing         no workspace here
+    │   │   └── LogLost        there was one, and its log is gone
     │   ├── LogForeign         a file that is no log of ours, or from a newer version
     │   ├── LogUnavailable     the disk is full, read-only or locked
     │   └── LogCorrupt         a row that does not fit its hash, its order or its neighbours
@@ -74,6 +75,12 @@ class LogError(InstarError):
 
 class LogMissing(LogError):
     """There is no workspace here."""
+
+
+class LogLost(LogMissing):
+    """There is a workspace here, and its log is gone or was emptied; a new one would hide that."""
+
+    exit_code = 3
 
 
 class LogForeign(LogError):

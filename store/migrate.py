@@ -19,6 +19,7 @@ from instar.fsm.errors import LogForeign, LogUnavailable
 from .durable import make_folder, sync_folder
 from .failpoints import failpoint
 from .lock import FileLock
+from .lost_log import lost, refuse_lost, stands, traces_of
 from .place import Place, place_of
 from .reader import LogReader
 from .sqlite_source import APPLICATION_ID, SCHEMA_HEAD, check_schema
@@ -34,6 +35,7 @@ def create_log(where: Path | Place) -> None:
 
     Raises:
         LogForeign: something is there that is no log of ours, or is from a newer version.
+        LogLost: nothing is there, or an empty file, and traces of an earlier log lie beside it.
         LogUnavailable: it cannot be written or reached.
     """
     place = place_of(where)
@@ -54,19 +56,14 @@ def create_log(where: Path | Place) -> None:
 
 
 def _create_file(path: Path) -> None:
-    if path.exists() and path.stat().st_size:
+    if stands(path):
         _recover(path)
         reader = LogReader(path)
         reader.close()
         if reader.schema != SCHEMA_HEAD:
             _upgrade_file(path)
         return
-    wal = path.with_name(f"{path.name}-wal")
-    if wal.exists() and wal.stat().st_size:
-        raise LogForeign(
-            f"{path} is missing, but {wal.name} is there and holds events of it: a new log would swallow them. "
-            "Put the log back, or move the other file away, then try again."
-        )
+    refuse_lost(path)
     _make_beside(path)
 
 
@@ -162,6 +159,8 @@ def _create_stream(place: Place) -> None:
                 return
             if version:
                 check_schema(place.name, str(version))
+            elif traces := traces_of(place.path):
+                raise lost(place, traces)
             _migrate(connection, SCHEMA_HEAD)
             _give_rights(connection, place.stream)
     except DBAPIError as error:

@@ -6,8 +6,9 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from instar.fsm.errors import ConfigError, LogMissing, LogUnavailable
+from instar.fsm.errors import ConfigError, LogUnavailable
 
+from .lost_log import absent
 from .place import Place
 from .ports import Row
 from .sqlite_source import check_schema
@@ -21,7 +22,7 @@ class PostgresSource:
 
     Raises:
         ConfigError: the driver is not installed.
-        LogMissing: there is no such stream.
+        LogMissing: there is no such stream; LogLost where traces of an earlier log lie in the workspace.
         LogForeign: it is of a newer version.
         LogUnavailable: the server cannot be reached.
     """
@@ -41,7 +42,7 @@ class PostgresSource:
 
     def _look_up_schema(self) -> str:
         if not self.all("SELECT 1 FROM pg_namespace WHERE nspname = ?", (self._place.stream,)):
-            raise LogMissing(f"there is no {self._place.name}: run `instar init` in the folder of the agent first")
+            raise absent(self._place)
         schema = str(self.all("SELECT version_num FROM alembic_version")[0][0])
         check_schema(self._place.name, schema)
         return schema

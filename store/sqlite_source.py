@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from instar.fsm.errors import LogCorrupt, LogForeign, LogMissing, LogUnavailable
+from instar.fsm.errors import LogCorrupt, LogForeign, LogUnavailable
 
+from .lost_log import absent
+from .place import Place
 from .ports import Row
 
 APPLICATION_ID = 0x494E5354
@@ -32,7 +34,7 @@ class SqliteSource:
     """Reads one file; never blocks a writer.
 
     Raises:
-        LogMissing: there is no such file.
+        LogMissing: there is no such file, or an empty one; LogLost where traces of an earlier log lie beside it.
         LogForeign: it is no log of ours, or of a newer schema.
     """
 
@@ -51,17 +53,17 @@ class SqliteSource:
 
     def _connect(self) -> sqlite3.Connection:
         try:
-            mode = self.path.stat().st_mode
+            status = self.path.stat()
         except FileNotFoundError:
-            raise LogMissing(
-                f"no event log at {self.path}: run `instar init` in the folder of the agent first"
-            ) from None
+            raise absent(Place(self.path)) from None
         except OSError as error:
             raise LogUnavailable(f"the event log {self.path} cannot be reached: {error}. Give permission.") from error
-        if not stat.S_ISREG(mode):
+        if not stat.S_ISREG(status.st_mode):
             raise LogForeign(
                 f"{self.path} is a folder or a device, not a file, so no event log of Instar: move it away, then init."
             )
+        if not status.st_size:
+            raise absent(Place(self.path))
         try:
             return self._connected("mode=ro")
         except sqlite3.OperationalError as error:

@@ -10,7 +10,7 @@ import pytest
 
 from instar.engine.bundles.anchor import check_anchor, make_anchor
 from instar.engine.replay import replay
-from instar.fsm.errors import LogCorrupt, LogForeign
+from instar.fsm.errors import LogCorrupt, LogLost
 from instar.store.log import EventLog, create_log
 from instar.store.reader import LogReader
 from tests.crash import faulty_disk, syscalls
@@ -200,7 +200,7 @@ def test_lost_database_with_events_in_the_write_ahead_log_is_never_begun_anew(cl
     log.close()
     closed_log.unlink()
     closed_log.with_name("log.db-wal").write_bytes(kept["-wal"])
-    with pytest.raises(LogForeign, match="holds events"):
+    with pytest.raises(LogLost, match=r"Keep log\.db-wal: it holds the latest events"):
         create_log(closed_log)
     for ending, content in kept.items():
         closed_log.with_name(f"log.db{ending}").write_bytes(content)

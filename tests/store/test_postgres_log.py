@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from instar.fsm.errors import ConfigError, LogForeign, LogMissing, LogUnavailable
+from instar.fsm.errors import ConfigError, LogForeign, LogLost, LogMissing, LogUnavailable
 from instar.store.log import EventLog, create_log
 from instar.store.place import Place
 from instar.store.postgres_source import connect
@@ -126,6 +126,17 @@ def test_lost_connection_is_opened_again(log: EventLog) -> None:
         log.reader.head()
     assert log.reader.head() == 3
     assert log.append(feedback(3)).seq == 4
+
+
+def test_stream_that_is_gone_is_not_made_anew(log: EventLog) -> None:
+    (log.path.parent / "files.lock").touch()
+    with connect(log.place) as owner:
+        owner.execute(f"DROP SCHEMA {log.place.stream} CASCADE".encode())
+    for open_it in (LogReader, EventLog, create_log):
+        with pytest.raises(LogLost, match=r"is gone, and what .+files\.lock.+from a backup \(the stream\)"):
+            open_it(log.place)
+    with connect(log.place) as owner:
+        assert owner.execute(b"SELECT 1 FROM pg_namespace WHERE nspname = %s", (log.place.stream,)).fetchall() == []
 
 
 def test_missing_stream_server_and_driver_scheme_are_named(stream: Place) -> None:
