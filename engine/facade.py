@@ -170,7 +170,7 @@ class Engine(Asking, Auditing, Points, Upkeep):
             task: ``{"type": "self_train"}``, ``{"type": "mutate", "patch": …}`` or ``{"type": "shell", "command": …}``.
 
         Raises:
-            InputRefused: the task is malformed.
+            InputRefused: the task is malformed, or a text in it is no UTF-8; nothing was recorded.
             ConfigError: there is no such program, or the patch is no unified diff.
         """
         from .tool_executor import execute

@@ -16,13 +16,14 @@ from .redact import redact
 
 TEXT_CHARS_MAX = 100_000
 
-_Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")]
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")]
+"""What a kind of task, or a source, may be called."""
 
 
 class FeedbackRow(Struct, forbid_unknown_fields=True):
     """One row as ``instar feedback --jsonl`` takes it. ``confidence`` and ``reward`` lie in 0..1."""
 
-    task_type: _Name
+    task_type: Name
     input: str
     output: str = ""
     reference: str | None = None
@@ -30,7 +31,7 @@ class FeedbackRow(Struct, forbid_unknown_fields=True):
     confidence: float | None = None
     reward: float | None = None
     group: str | None = None
-    source: _Name = "agent"
+    source: Name = "agent"
 
 
 def check_feedback(row: dict[str, Any] | FeedbackRow) -> FeedbackReceived:

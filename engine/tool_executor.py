@@ -14,6 +14,7 @@ from instar.fsm.errors import InputRefused
 from instar.fsm.events import FeedbackReceived, TaskQueued
 from instar.fsm.record import Recorded
 
+from .feedback_rows import Name
 from .kernel import patch_digest
 from .redact import redact
 from .runtime import Runtime
@@ -43,7 +44,7 @@ class Shell(Struct, tag="shell", forbid_unknown_fields=True):
 
     command: str | list[str]
     timeout_s: float = 600.0
-    task_type: str = "shell"
+    task_type: Name = "shell"
 
 
 Task = SelfTrain | Mutate | Shell
@@ -62,14 +63,35 @@ def parse_task(task: Mapping[str, Any]) -> Task:
     """Reads a task.
 
     Raises:
-        InputRefused: its type is not known, or a field is missing, unknown or of another type.
+        InputRefused: its type is not known, a field is missing, unknown or of another type, or a text is no UTF-8.
     """
+    _check_text("the task", task)
     try:
         return msgspec.convert(dict(task), Task)  # type: ignore[no-any-return]
     except (msgspec.ValidationError, TypeError, ValueError) as error:
         raise InputRefused(
             f"task refused: {error}. Known types: self_train, mutate (patch, gate), shell (command, timeout_s)."
         ) from error
+
+
+def _check_text(name: str, value: object) -> None:
+    """Refuses a text that can neither be recorded nor run, before anything is done with the others."""
+    match value:
+        case str():
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                raise InputRefused(
+                    f"task refused: {name} holds {value[error.start]!a}, half a character, which no UTF-8 can "
+                    'hold. Decode bytes with errors="replace" or "backslashreplace", and give that.'
+                ) from error
+        case Mapping():
+            for key, inner in value.items():
+                _check_text(name, key)
+                _check_text(str(key), inner)
+        case list() | tuple():
+            for inner in value:
+                _check_text(name, inner)
 
 
 def words(command: str | list[str] | None) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from .errors import UnknownEvent
+from .errors import InputRefused, UnknownEvent
 from .events import AnyEvent, Event
 from .upcasters import UPCASTERS
 
@@ -21,8 +21,19 @@ DECODERS: dict[tuple[str, int], msgspec.json.Decoder[Any]] = {
 
 
 def encode_event(event: AnyEvent) -> bytes:
-    """Gives the canonical JSON of an event: sorted keys, no white space, UTF-8, its type under ``type``."""
-    return _ENCODER.encode(event)
+    """Gives the canonical JSON of an event: sorted keys, no white space, UTF-8, its type under ``type``.
+
+    Raises:
+        InputRefused: a text in it is no UTF-8.
+    """
+    try:
+        return _ENCODER.encode(event)
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start : error.end])
+        raise InputRefused(
+            f"a text of {type(event).__name__} holds {half}, half a character, which no UTF-8 can hold: nothing was "
+            'recorded. Decode bytes with errors="replace" or "backslashreplace", and give that.'
+        ) from error
 
 
 def decode_event(kind: str, version: int, payload: bytes) -> AnyEvent:

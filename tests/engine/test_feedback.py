@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from instar.engine.feedback_loop import foreign_trigger, remove_trigger, render_trigger, take_trigger, write_beside
 from instar.engine.feedback_rows import TEXT_CHARS_MAX, check_feedback, read_jsonl
@@ -16,6 +17,7 @@ from instar.fsm.codec import encode_event
 from instar.fsm.errors import InputRefused
 from instar.fsm.events import FeedbackReceived, InputSkipped, TaskQueued, Trigger
 from instar.fsm.words import Seq
+from instar.store.log import Pending
 from tests.engine.agents import code_only
 
 
@@ -144,6 +146,57 @@ def test_malformed_task_is_refused(runtime: Runtime, task: dict[str, object]) ->
     with pytest.raises(InputRefused, match="task refused"):
         execute(runtime, task, source="test")
     assert runtime.reader.head() == head
+
+
+HALF = "\udcff"
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        {"type": HALF},
+        {"type": "shell", "command": f"echo {HALF}"},
+        {"type": "shell", "command": ["echo", HALF]},
+        {"type": "shell", "command": "true", "task_type": HALF},
+        {"type": "self_train", "note": HALF},
+        {"type": "self_train", "recipe": {HALF: 1}},
+        {"type": "self_train", "recipe": {"loss": HALF}},
+        {"type": "mutate", "patch": f"--- a\n+++ b\n{HALF}"},
+        {"type": "mutate", "patch": "--- a\n+++ b\n", "gate": f"true {HALF}"},
+        {"type": "mutate", "patch": "--- a\n+++ b\n", "gate": ["true", HALF]},
+        {"type": "mutate", "patch": "--- a\n+++ b\n", "note": HALF},
+    ],
+)
+def test_task_with_half_a_character_is_refused_before_anything_is_done(
+    runtime: Runtime, task: dict[str, object]
+) -> None:
+    from instar.engine.tool_executor import execute
+
+    head = runtime.reader.head()
+    with pytest.raises(InputRefused, match=r"task refused: .* holds '\\udcff', half a character.* errors=.replace."):
+        execute(runtime, task, source="test")
+    assert runtime.reader.head() == head
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "x" * 201])
+def test_shell_task_is_named_as_feedback_may_be(runtime: Runtime, name: str) -> None:
+    from instar.engine.tool_executor import execute
+
+    with pytest.raises(InputRefused, match="task refused"):
+        execute(runtime, {"type": "shell", "command": "true", "task_type": name}, source="test")
+
+
+@pytest.mark.parametrize("field", ["task_type", "source"])
+def test_event_with_half_a_character_is_refused_by_the_log(runtime: Runtime, field: str) -> None:
+    good = check_feedback({"task_type": "a", "input": "b"})
+    bad = replace(good, **{field: HALF})
+    head = runtime.reader.head()
+    with pytest.raises(InputRefused, match=r"FeedbackReceived holds '\\udcff'"):
+        runtime.log.append(bad)
+    with pytest.raises(InputRefused):
+        runtime.log.transact(lambda _: [Pending(good), Pending(bad)])
+    assert runtime.reader.head() == head
+    assert runtime.log.append(good).seq == head + 1
 
 
 def test_trigger_that_is_still_being_written_is_waited_for(runtime: Runtime) -> None:
