@@ -168,6 +168,8 @@ class Engine(Asking, Auditing, Points, Upkeep):
 
         Args:
             task: ``{"type": "self_train"}``, ``{"type": "mutate", "patch": …}`` or ``{"type": "shell", "command": …}``.
+                A command that is a string is a line for ``/bin/sh``; one that is a list is a program and its
+                arguments, run without a shell: give that where a part comes from elsewhere.
 
         Raises:
             InputRefused: the task is malformed, or a text in it is no UTF-8; nothing was recorded.

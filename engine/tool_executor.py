@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -22,6 +23,9 @@ from .shell_executor import Captured, Limits, run_captured
 from .training.recipe import Recipe
 
 OUTPUT_CHARS = 4000
+_QUOTED = re.compile(r"\\.|'[^']*'|" r'"(?:\\.|[^"\\])*"', re.S)
+"""Where an operator is none: after a backslash, and within quotation marks."""
+_OPERATOR = re.compile(r"&&|\|\||\$\(|[|&;<>()`\n]")
 
 
 class SelfTrain(Struct, tag="self_train", forbid_unknown_fields=True):
@@ -43,6 +47,7 @@ class Shell(Struct, tag="shell", forbid_unknown_fields=True):
     """Runs a command in the workspace; a failure is feedback."""
 
     command: str | list[str]
+    """A line for ``/bin/sh``, or words that are run as they stand, without a shell."""
     timeout_s: float = 600.0
     task_type: Name = "shell"
 
@@ -94,14 +99,42 @@ def _check_text(name: str, value: object) -> None:
                 _check_text(name, inner)
 
 
-def words(command: str | list[str] | None) -> tuple[str, ...]:
-    """Splits a command line as a POSIX shell would."""
-    if command is None:
+def gate_words(gate: str | list[str] | None) -> tuple[str, ...]:
+    """Splits a gate's command line into words, as a shell would; no shell runs it.
+
+    Raises:
+        InputRefused: it cannot be split, or holds what only a shell obeys: run without one, ``true && false`` passes.
+    """
+    if gate is None:
         return ()
+    if not isinstance(gate, str):
+        return tuple(gate)
+    if found := _OPERATOR.search(_QUOTED.sub("", gate.strip())):
+        raise InputRefused(
+            f"the gate holds {found[0]!r}, which only a shell obeys, and a gate runs without one: quote it if it is "
+            "meant as it stands, or name the shell: sh -c '…'"
+        )
     try:
-        return tuple(shlex.split(command)) if isinstance(command, str) else tuple(command)
+        return tuple(shlex.split(gate))
     except ValueError as error:
-        raise InputRefused(f"the command cannot be split into words: {error}") from error
+        raise InputRefused(f"the gate cannot be split into words: {error}. Close the quotation.") from error
+
+
+def _shell_words(shell: Shell) -> tuple[str, ...]:
+    """Gives the program and its arguments that a shell task means.
+
+    Raises:
+        InputRefused: there is nothing to run, or it cannot be run.
+    """
+    line = shell.command if isinstance(shell.command, str) else None
+    words = tuple(shell.command) if line is None else ("/bin/sh", "-c", line)
+    if not (line if line is not None else "".join(words[:1])).strip():
+        raise InputRefused("task refused: the command is empty; give a line for /bin/sh, or a program and arguments")
+    if any("\0" in word for word in words):
+        raise InputRefused("task refused: the command holds a NUL, which no command can; leave it out")
+    if not shell.timeout_s > 0:
+        raise InputRefused(f"task refused: timeout_s is {shell.timeout_s}; give a number of seconds over 0")
+    return words
 
 
 def execute(runtime: Runtime, task: Mapping[str, Any], *, source: str) -> Executed:
@@ -113,16 +146,17 @@ def execute(runtime: Runtime, task: Mapping[str, Any], *, source: str) -> Execut
         source: who asks.
 
     Raises:
-        InputRefused: the task is malformed, or its recipe cannot be trained with.
-        ConfigError: there is no such program, or the patch is no unified diff.
+        InputRefused: the task is malformed, its recipe cannot be trained with, or its gate needs a shell.
+        ConfigError: there is no program of that name, or the patch is no unified diff.
     """
     match parse_task(task):
         case SelfTrain(note=note, recipe=recipe):
             record = runtime.log.append(training_task(source=source, note=note, recipe=recipe))
             return Executed(type="self_train", event=record.seq)
         case Mutate() as mutation:
+            gate = gate_words(mutation.gate)
             patch = patch_digest(runtime, mutation.patch.encode())
-            event = TaskQueued(task="mutate", source=source, note=mutation.note, patch=patch, gate=words(mutation.gate))
+            event = TaskQueued(task="mutate", source=source, note=mutation.note, patch=patch, gate=gate)
             return Executed(type="mutate", event=runtime.log.append(event).seq)
         case Shell() as shell:
             return _run_shell(runtime, shell, source)
@@ -142,19 +176,18 @@ def training_task(*, source: str, note: str, recipe: Mapping[str, float | int | 
 
 
 def _run_shell(runtime: Runtime, shell: Shell, source: str) -> Executed:
-    command = words(shell.command)
+    command = _shell_words(shell)
     queued = runtime.log.append(TaskQueued(task="shell", source=source, command=command))
     captured = run_captured(command, cwd=runtime.workspace.root, limits=Limits(timeout_s=shell.timeout_s))
-    feedback = _record_outcome(runtime, queued, shell, command, captured)
+    feedback = _record_outcome(runtime, queued, shell, captured)
     return Executed(type="shell", event=queued.seq, feedback=feedback.seq, captured=captured)
 
 
-def _record_outcome(
-    runtime: Runtime, queued: Recorded, shell: Shell, command: tuple[str, ...], captured: Captured
-) -> Recorded:
+def _record_outcome(runtime: Runtime, queued: Recorded, shell: Shell, captured: Captured) -> Recorded:
+    asked = shell.command if isinstance(shell.command, str) else shlex.join(shell.command)
     event = FeedbackReceived(
         task_type=shell.task_type,
-        input=redact(shlex.join(command)),
+        input=redact(asked),
         output=redact(captured.tail(OUTPUT_CHARS)),
         outcome="pass" if captured.passed else "fail",
         source="shell",

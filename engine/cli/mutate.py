@@ -15,7 +15,8 @@ from .run import run_once
 def command(
     patch: Annotated[str, typer.Option(help="A unified diff; - reads stdin.")],
     gate: Annotated[
-        str | None, typer.Option(help="The command that must pass in the copy, such as 'python -m pytest -q'.")
+        str | None,
+        typer.Option(help="The command that must pass in the copy, such as 'python -m pytest -q'; no shell runs it."),
     ] = None,
     queue: Annotated[bool, typer.Option("--queue", help="Only queue the task; a worker takes it up.")] = False,
     workspace: Root = None,
