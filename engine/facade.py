@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from instar.fsm.errors import EffectFailedError, InstarError
+from instar.fsm.errors import EffectFailedError, InstarError, WorkerBusy
 from instar.fsm.react import react
 from instar.fsm.record import Recorded
 
@@ -22,7 +22,7 @@ from .face.upkeep import Upkeep
 from .feedback_rows import check_feedback
 from .last_settings import load_for_work
 from .settings import Settings
-from .status import Status, read_status
+from .status import Status, read_status, worker_runs
 from .workspace import Workspace
 
 if TYPE_CHECKING:
@@ -198,26 +198,37 @@ class Engine(Asking, Auditing, Points, Upkeep):
             task_type: what the pairs count for.
             source: who says that they are right.
             note: why, for whoever reads the log later.
-            timeout_s: how long to wait.
+            timeout_s: how long to wait for a worker; without one this process trains, and that is not cut off.
 
         Returns:
             The candidate with the gate's verdict: it is active only if ``promoted``.
 
         Raises:
             InputRefused: there is no pair, or one or the recipe cannot be used; nothing was recorded.
-            EffectFailedError: the worker ended meanwhile.
+            EffectFailedError: the engine was to have a worker, and neither it nor another one runs any more.
             TimeoutError: the time is up; the training goes on.
         """
         from .face.learning import outcome_of, tell
 
         told = tell(self.runtime, pairs, recipe or {}, task_type=task_type, source=source, note=note)
         if self._process is None:
-            from .worker import Worker
-
-            Worker(self.runtime).run_once()
+            self._work_or_wait(timeout_s)
         else:
             self.wait(timeout_s)
         return outcome_of(self.runtime.reader, told.task)
+
+    def _work_or_wait(self, timeout_s: float | None) -> None:
+        """Does what is owed in this process, or waits for the worker that holds the workspace."""
+        from .worker import Worker
+
+        until = _deadline(timeout_s)
+        while True:
+            try:
+                Worker(self.runtime).run_once()
+                return
+            except WorkerBusy:
+                if self._settled(until, timeout_s):
+                    return
 
     # ---- where it stands -------------------------------------------------------------------------------------------
 
@@ -230,17 +241,32 @@ class Engine(Asking, Auditing, Points, Upkeep):
         return list(self.runtime.reader.read(first))
 
     def wait(self, timeout_s: float | None = None, *, poll_s: float = 0.05) -> Status:
-        """Waits until nothing is owed and nothing waits.
+        """Waits until nothing is owed and nothing waits, whichever process runs the worker.
 
         Raises:
-            EffectFailedError: the worker ended before that; its log says why.
-            TimeoutError: the time is up.
+            EffectFailedError: no worker runs, the engine's own or another; the log of workers says why one ended.
+            TimeoutError: the time is up; what is owed stays in the log.
         """
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while react(self.runtime.state) is not None:
-            if self._process is None or self._process.poll() is not None:
-                raise EffectFailedError(f"there is no worker to wait for; see {self.runtime.workspace.worker_log}")
-            if deadline is not None and time.monotonic() > deadline:
+        if not self._settled(_deadline(timeout_s), timeout_s, poll_s):
+            raise EffectFailedError(f"there is no worker to wait for; see {self.runtime.workspace.worker_log}")
+        return self.status()
+
+    def _settled(self, until: float | None, timeout_s: float | None, poll_s: float = 0.05) -> bool:
+        """Waits as long as a worker runs; says whether nothing is owed any more."""
+        while True:
+            runs = self._worker_runs()  # looked at first: one that ends after its last effect has recorded it
+            if react(self.runtime.state) is None:
+                return True
+            if not runs:
+                return False
+            if until is not None and time.monotonic() > until:
                 raise TimeoutError(f"the engine is still busy after {timeout_s} s; what is owed stays in the log")
             time.sleep(poll_s)
-        return self.status()
+
+    def _worker_runs(self) -> bool:
+        own = self._process is not None and self._process.poll() is None
+        return own or worker_runs(self.runtime.workspace)
+
+
+def _deadline(timeout_s: float | None) -> float | None:
+    return None if timeout_s is None else time.monotonic() + timeout_s
