@@ -53,15 +53,14 @@ def check_feedback(row: dict[str, Any] | FeedbackRow) -> FeedbackReceived:
     if not checked.input.strip():
         raise InputRefused("feedback refused: input is empty; say what was asked of the agent")
     fields = msgspec.structs.asdict(checked)
-    for name in ("input", "output", "reference", "group"):
-        fields[name] = _clean(fields[name])
+    for name in ("task_type", "input", "output", "reference", "group", "source"):
+        if fields[name] is not None:
+            fields[name] = recordable(fields[name])
     return FeedbackReceived(**fields)
 
 
-def _clean(text: str | None) -> str | None:
+def recordable(text: str) -> str:
     """Keeps a text recordable: a secret, lone surrogates (no UTF-8) and a huge text have no place in an event."""
-    if text is None:
-        return None
     text = redact(text.encode("utf-8", "replace").decode())
     if len(text) > TEXT_CHARS_MAX:
         return f"{text[:TEXT_CHARS_MAX]}… [{len(text) - TEXT_CHARS_MAX} characters left out]"
@@ -70,6 +69,7 @@ def _clean(text: str | None) -> str | None:
 
 def read_jsonl(lines: Iterable[bytes], source: str) -> Iterator[FeedbackReceived | InputSkipped]:
     """Reads rows, one a line; a malformed one becomes a recorded, skipped item with its line number and reason."""
+    named = recordable(source)
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -80,4 +80,6 @@ def read_jsonl(lines: Iterable[bytes], source: str) -> Iterator[FeedbackReceived
             yield check_feedback(content)
         except (msgspec.MsgspecError, UnicodeDecodeError, InputRefused) as error:
             excerpt = redact(line.decode("utf-8", "replace"))[:200].strip()
-            yield InputSkipped(source="feedback", subject=f"{source}:{number}", reason=str(error), excerpt=excerpt)
+            yield InputSkipped(
+                source="feedback", subject=f"{named}:{number}", reason=recordable(str(error)), excerpt=excerpt
+            )

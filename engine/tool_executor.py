@@ -15,7 +15,7 @@ from instar.fsm.errors import InputRefused
 from instar.fsm.events import FeedbackReceived, TaskQueued
 from instar.fsm.record import Recorded
 
-from .feedback_rows import Name
+from .feedback_rows import Name, recordable
 from .kernel import patch_digest
 from .redact import redact
 from .runtime import Runtime
@@ -156,7 +156,7 @@ def execute(runtime: Runtime, task: Mapping[str, Any], *, source: str) -> Execut
         case Mutate() as mutation:
             gate = gate_words(mutation.gate)
             patch = patch_digest(runtime, mutation.patch.encode())
-            event = TaskQueued(task="mutate", source=source, note=mutation.note, patch=patch, gate=gate)
+            event = TaskQueued(task="mutate", source=source, note=recordable(mutation.note), patch=patch, gate=gate)
             return Executed(type="mutate", event=runtime.log.append(event).seq)
         case Shell() as shell:
             return _run_shell(runtime, shell, source)
@@ -172,7 +172,7 @@ def training_task(*, source: str, note: str, recipe: Mapping[str, float | int | 
         Recipe.from_dict(recipe)
     except ValueError as error:
         raise InputRefused(f"the recipe cannot be used: {error}. docs/training.md lists its parts.") from error
-    return TaskQueued(task="self_train", source=source, note=note, recipe=dict(recipe))
+    return TaskQueued(task="self_train", source=recordable(source), note=recordable(note), recipe=dict(recipe))
 
 
 def _run_shell(runtime: Runtime, shell: Shell, source: str) -> Executed:

@@ -315,3 +315,9 @@ def test_followed_log_shows_new_events_and_remembers_the_cursor(tmp_path: Path) 
     assert seen[-2:] == [3, 4]
     assert len(seen) <= 3  # the last one shown may come again: it is remembered after it was shown
     assert instar("log", "--cursor", "index", cwd=folder).returncode == 2
+
+
+def test_name_that_is_no_utf8_is_told_as_json(agent: Path) -> None:
+    ran = instar("feedback", "--jsonl", "rows\udcff", "--json", cwd=agent)
+    error = json.loads(ran.stdout)["error"]
+    assert (error["kind"], "rows? cannot be read" in error["message"]) == ("InputRefused", True)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from instar import Engine
 from instar.engine.feedback_loop import foreign_trigger, remove_trigger, render_trigger, take_trigger, write_beside
 from instar.engine.feedback_rows import TEXT_CHARS_MAX, check_feedback, read_jsonl
 from instar.engine.runtime import Runtime
@@ -51,6 +52,35 @@ def test_unknown_task_type_is_taken_as_a_new_one() -> None:
 def test_any_text_can_be_recorded(text: str, output: str) -> None:
     if text.strip():
         encode_event(check_feedback({"task_type": "t", "input": text, "output": output + "\ud800"}))
+
+
+def test_no_field_keeps_what_is_no_utf8_or_a_secret() -> None:
+    odd = "so\ud800 password=hunter2"
+    row = dict.fromkeys(("task_type", "input", "output", "reference", "group", "source"), odd)
+    event = check_feedback(row)
+    encode_event(event)
+    assert {getattr(event, name) for name in row} == {"so? password=[redacted:password]"}
+
+
+def test_skipped_row_of_a_file_whose_name_is_no_utf8_is_recorded() -> None:
+    (skipped,) = read_jsonl([b"{}"], "rows\udcff.jsonl")
+    encode_event(skipped)
+
+
+def test_note_and_source_of_an_order_are_recorded_as_utf8(tmp_path: Path) -> None:
+    code_only(tmp_path / "agent").close()
+    with Engine(tmp_path / "agent", worker=False) as engine:
+        ordered = engine.execute({"type": "self_train", "note": "why\udcff"}).event
+        found = engine.learn([("a", "b")], task_type="t\udcff", source="me\udcff", note="n\udcff")
+        diff = "--- a/notes.txt\n+++ b/notes.txt\n@@ -1 +1 @@\n-first line\n+line\n"
+        mutation = engine.execute({"type": "mutate", "patch": diff, "note": "so\udcff"}).event
+        shell = engine.execute({"type": "shell", "command": "true", "task_type": "sh\udcff"})
+        with pytest.raises(InputRefused, match="UTF-8"):
+            engine.execute({"type": "mutate", "patch": diff + "\udcff"})
+        told = {one.seq: one.event for one in engine.events()}
+    assert [getattr(told[Seq(seq)], "note", "") for seq in (ordered, found.task, mutation)] == ["why?", "n?", "so?"]
+    assert getattr(told[found.task], "source", "") == "me?"
+    assert (getattr(told[Seq(found.task + 1)], "task_type", ""), shell.feedback is not None) == ("t?", True)
 
 
 def test_huge_text_is_cut_with_a_note() -> None:
