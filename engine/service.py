@@ -184,10 +184,17 @@ class Service:
 
 
 def embed_texts(runtime: Runtime, texts: Sequence[str], space: str | None = None) -> tuple[Digest, NDArray[np.float32]]:
-    """Embeds texts in this process; a text that cannot be embedded is refused by its place."""
+    """Embeds texts in this process; a text that cannot be embedded is refused by its place.
+
+    Raises:
+        ConfigError: no checkpoint is called as ``space`` says, or the workspace has no model.
+        ServiceError: a text cannot be embedded.
+    """
+    from .embedding.checkpoint_names import checkpoint_called
     from .embedding.models import active_space
 
-    chosen = Digest(space) if space else active_space(runtime.state)
+    state = runtime.state
+    chosen = active_space(state) if space is None else checkpoint_called(runtime.reader, state, space)
     vectors, failures = runtime.models.embed_each(chosen, texts)
     bad = [number for number, failure in enumerate(failures) if failure is not None]
     if bad:

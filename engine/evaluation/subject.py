@@ -10,8 +10,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from instar.engine.embedding.checkpoint_names import checkpoint_called
 from instar.engine.memory.calibration import TEMPERATURE
-from instar.fsm.errors import ConfigError, InputRefused
+from instar.fsm.errors import InputRefused
 from instar.fsm.words import Digest
 
 if TYPE_CHECKING:
@@ -48,30 +49,13 @@ def of_log(runtime: Runtime, name: str) -> Subject:
     Raises:
         ConfigError: it names none, or several.
     """
-    from instar.fsm.events import CheckpointTrained, WorkspaceInitialized
-
-    known: dict[Digest, None] = {}
-    for record in runtime.reader.read(types=[WorkspaceInitialized, CheckpointTrained]):
-        checkpoint = getattr(record.event, "checkpoint", None)
-        if checkpoint:
-            known[checkpoint] = None
-    state = runtime.state
-    prefix = name.removeprefix("checkpoint:")
-    if prefix == "active":
-        found = [state.checkpoint] if state.checkpoint else []
-    elif prefix == "base":
-        found = list(known)[:1]
-    else:
-        found = [checkpoint for checkpoint in known if prefix and checkpoint.startswith(prefix)]
-    if len(found) != 1:
-        what = "no checkpoint is" if not found else f"{len(found)} checkpoints are"
-        raise ConfigError(f"{what} called {name!r} in this log. `instar lineage` lists them.")
-    temperature = state.calibrations.get(found[0])
+    found = checkpoint_called(runtime.reader, runtime.state, name)
+    temperature = runtime.state.calibrations.get(found)
     return Subject(
-        name=found[0],
+        name=found,
         temperature=TEMPERATURE if temperature is None else temperature,
         calibrated=temperature is not None,
-        embedder=runtime.models.embedder(found[0]),
+        embedder=runtime.models.embedder(found),
     )
 
 

@@ -37,14 +37,22 @@ class Asking:
     def embed(self, texts: Sequence[str], *, space: str | None = None) -> NDArray[np.float32]:
         """Embeds texts with the active checkpoint, in the worker where there is one.
 
+        Args:
+            texts: what to embed.
+            space: the checkpoint to embed with in the active one's place: ``base``, or the beginning of its digest.
+
         Returns:
             float32 of shape (texts, dim), rows of unit length.
 
         Raises:
+            ConfigError: no checkpoint is called so, several are, or the workspace has no model.
             ServiceError: the worker is gone, or a text cannot be embedded.
         """
+        from instar.engine.embedding.checkpoint_names import checkpoint_called
         from instar.engine.service import Client, embed_texts
 
+        if space is not None:
+            space = checkpoint_called(self.runtime.reader, self.runtime.state, space)
         if self._serving():
             return Client(self.runtime.workspace.socket).embed(texts, space)[1]
         return embed_texts(self.runtime, texts, space)[1]

@@ -66,6 +66,22 @@ def test_vectors_come_from_the_worker_and_have_length_one(engine: instar.Engine)
 
 
 @pytest.mark.model
+def test_space_is_called_as_checkpoints_are_elsewhere(engine: instar.Engine) -> None:
+    assert engine.space is not None
+    wanted = engine.embed(["open a file"])
+    for name in ("active", "base", engine.space[:8], f"checkpoint:{engine.space}"):
+        assert np.array_equal(engine.embed(["open a file"], space=name), wanted), name
+    with instar.Engine(engine.root, worker=False) as alone:
+        assert np.allclose(alone.embed(["open a file"], space=engine.space[:8]), wanted, atol=1e-3)
+        for asked in (engine, alone):
+            for wrong in ("f" * 64, engine.space[:-1] + "x", "actve", ""):
+                with pytest.raises(ConfigError, match="no checkpoint is called"):
+                    asked.embed(["open a file"], space=wrong)
+    with pytest.raises(ServiceError, match="no checkpoint is called 'actve'"):
+        Client(engine.runtime.workspace.socket).embed(["x"], "actve")
+
+
+@pytest.mark.model
 def test_edit_is_seen_by_itself_and_flagged(engine: instar.Engine) -> None:
     (engine.root / "heuristics.py").write_text("def score(a, b):\n    return [a] * len(b)\n")
 
