@@ -198,8 +198,12 @@ def embed_texts(runtime: Runtime, texts: Sequence[str], space: str | None = None
     vectors, failures = runtime.models.embed_each(chosen, texts)
     bad = [number for number, failure in enumerate(failures) if failure is not None]
     if bad:
-        raise ServiceError(f"text {bad[0]} cannot be embedded: {failures[bad[0]]}. Leave it out and ask again.")
+        raise _unfit(bad[0], failures[bad[0]])
     return chosen, vectors
+
+
+def _unfit(number: int, reason: str | None) -> ServiceError:
+    return ServiceError(f"text {number} cannot be embedded: {reason}. Leave it out and ask again.")
 
 
 class Client:
@@ -227,7 +231,14 @@ class Client:
         return reply
 
     def embed(self, texts: Sequence[str], space: str | None = None) -> tuple[Digest, NDArray[np.float32]]:
-        """Gives the space and the vectors, float32 of shape (texts, dim) with unit rows."""
+        """Gives the space and the vectors, float32 of shape (texts, dim) with unit rows.
+
+        Raises:
+            ServiceError: the worker does not answer, or refuses; a text that cannot be sent is refused by its place.
+        """
+        for number, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise _unfit(number, "it is no text")
         reply = self._ask(EmbedRequest([_sendable(text) for text in texts], space))
         assert isinstance(reply, Embedded)
         flat = np.frombuffer(reply.vectors, dtype="<f4")

@@ -82,6 +82,14 @@ def test_space_is_called_as_checkpoints_are_elsewhere(engine: instar.Engine) -> 
 
 
 @pytest.mark.model
+def test_what_is_no_text_is_refused_by_its_place(engine: instar.Engine) -> None:
+    with instar.Engine(engine.root, worker=False) as alone:
+        for asked in (engine, alone):
+            with pytest.raises(ServiceError, match="text 1 cannot be embedded: it is no text"):
+                asked.embed(["ok", 5])  # type: ignore[list-item]
+
+
+@pytest.mark.model
 def test_edit_is_seen_by_itself_and_flagged(engine: instar.Engine) -> None:
     (engine.root / "heuristics.py").write_text("def score(a, b):\n    return [a] * len(b)\n")
 
