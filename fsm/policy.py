@@ -37,8 +37,8 @@ class RetrainPolicy(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     rows_min: int = 16
-    heldout_share: float = 0.07
-    validation_share: float = 0.03
+    heldout_share: float = 0.1
+    validation_share: float = 0.05
     per_hour_max: int = 12
 
 
