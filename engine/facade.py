@@ -19,7 +19,7 @@ from .face.asking import Asking
 from .face.auditing import Auditing
 from .face.points import Points
 from .face.upkeep import Upkeep
-from .feedback_rows import check_feedback
+from .feedback_rows import check_feedback, check_rows
 from .last_settings import load_for_work
 from .settings import Settings
 from .status import Status, read_status, worker_runs
@@ -156,11 +156,11 @@ class Engine(Asking, Auditing, Points, Upkeep):
         """Records many outcomes in one durable append: all of them or, if one is malformed, none.
 
         Raises:
-            InputRefused: a row is malformed; nothing was recorded.
+            InputRefused: a row is malformed, or none at all; the message names it, and nothing was recorded.
         """
         from instar.store.log import Pending
 
-        events = [Pending(check_feedback(dict(row))) for row in rows]
+        events = [Pending(event) for event in check_rows(rows)]
         return [record.seq for record in self.runtime.log.transact(lambda _: events)] if events else []
 
     def execute(self, task: Mapping[str, Any]) -> Executed:

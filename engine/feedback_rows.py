@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -57,6 +57,25 @@ def check_feedback(row: dict[str, Any] | FeedbackRow) -> FeedbackReceived:
         if fields[name] is not None:
             fields[name] = recordable(fields[name])
     return FeedbackReceived(**fields)
+
+
+def check_rows(rows: Iterable[Mapping[str, Any]]) -> list[FeedbackReceived]:
+    """Turns rows into events, or says which one is wrong; the first is row 0.
+
+    Raises:
+        InputRefused: one is no mapping, or cannot be feedback.
+    """
+    if not isinstance(rows, Iterable):
+        raise InputRefused(f"feedback refused: {type(rows).__name__} is no rows; give an iterable of mappings")
+    events = []
+    for number, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise InputRefused(f"row {number}: feedback refused: {type(row).__name__} is no mapping of a row's fields")
+        try:
+            events.append(check_feedback(dict(row)))
+        except InputRefused as error:
+            raise InputRefused(f"row {number}: {error}") from error
+    return events
 
 
 def recordable(text: str) -> str:

@@ -62,6 +62,20 @@ def test_no_field_keeps_what_is_no_utf8_or_a_secret() -> None:
     assert {getattr(event, name) for name in row} == {"so? password=[redacted:password]"}
 
 
+def test_rows_are_refused_by_their_place(tmp_path: Path) -> None:
+    code_only(tmp_path / "agent").close()
+    row = {"task_type": "find", "input": "x"}
+    with Engine(tmp_path / "agent", worker=False) as engine:
+        head = engine.status().head
+        for wrong in (3, "ab", None, ["ab"], {**row, "confidence": 2}, {"input": "x"}, {1: 2}):
+            with pytest.raises(InputRefused, match="row 1: feedback refused"):
+                engine.feedback_many([row, wrong])  # type: ignore[list-item]
+        with pytest.raises(InputRefused, match="no rows"):
+            engine.feedback_many(3)  # type: ignore[arg-type]
+        assert engine.feedback_many([]) == []
+        assert engine.status().head == head
+
+
 def test_skipped_row_of_a_file_whose_name_is_no_utf8_is_recorded() -> None:
     (skipped,) = read_jsonl([b"{}"], "rows\udcff.jsonl")
     encode_event(skipped)
