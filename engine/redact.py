@@ -67,7 +67,8 @@ _DENSE_BITS_MIN = 4.2
 """Shannon entropy a character; 32 random ones of base64 have 4.6 on average, hexadecimal has 4 at most."""
 _BEARER: Final = re.compile(r"(?i)\b(authorization\b[\"']?\s*[:=]\s*[\"']?(?:bearer|basic|token)\s+)([\w.~+/=-]{6,})")
 _BARE_BEARER: Final = re.compile(r"(?i)\b(bearer\s+)((?=[\w.~+/-]*\d)[\w.~+/-]{16,}=*)")
-_URL_LOGIN: Final = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,20}://[^\s/:@\"'<>]{0,100}:)([^\s/@\"'<>]{1,200})(?=@)")
+_URL_LOGIN: Final = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,20}://[^\s/:\"'<>]{0,100}:)([^\s/\"'<>]{1,200})(?=@)")
+"""A password ends at the last ``@`` before the host: one of its own need not be written as ``%40``."""
 _KEY: Final = (
     r"(?P<key>passwords?|passwd|passphrase|pwd|tokens?|secret|secret[_-]?key|api[_-]?key|apikey|access[_-]?key|"
     r"secret[_-]?access[_-]?key|auth[_-]?token|client[_-]?secret|private[_-]?key|account[_-]?key|signing[_-]?key|"
@@ -75,8 +76,13 @@ _KEY: Final = (
 )
 _QUOTED: Final = re.compile(
     rf"(?i)(?P<lead>(?<![A-Za-z0-9]){_KEY}\\?[\"']?\s{{0,4}}(?::\s{{0,4}}str\s{{0,4}}=|:=|[:=])\s{{0,4}}"
-    r"[bru]?\\?(?P<quote>[\"']))(?P<value>(?:(?!\\?(?P=quote))[^\r\n]){4,400})(?=\\?(?P=quote))"
+    r"[bru]?(?P<nested>\\)?(?P<quote>[\"']))(?P<value>"
+    r"(?(nested)(?:\\\\(?:\\[^\r\n]|[^\\\r\n])|\\(?!(?P=quote))[^\\\r\n]|(?!(?P=quote))[^\\\r\n]){4,400}+(?=\\(?P=quote))"
+    r"|(?:\\[^\r\n]|(?!(?P=quote))[^\\\r\n]){4,400}+(?=(?P=quote)))"
+    r"|(?:(?!\\?(?P=quote))[^\r\n]){4,400}(?=\\?(?P=quote)))"
 )
+"""A value ends at a quote like its first one that no backslash escapes, in JSON within JSON (``\\"``) one level deeper;
+or, where no such quote follows (a path in an INI file ends in a backslash), at the next one."""
 _BARE: Final = re.compile(
     rf"(?i)(?P<lead>(?<![A-Za-z0-9]){_KEY}[\"']?\s{{0,4}}(?P<sign>[:=])\s{{0,4}})"
     r"(?P<value>[^\s\"'`(),;<>{}&|\[\]]{4,400})(?P<after>[(\[]?)"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import string
+import time
 
 import pytest
 
@@ -88,6 +90,46 @@ def test_secret_of_an_issuer_is_gone_in_every_draw(issuer: str) -> None:
 )
 def test_what_only_looks_like_a_secret_stays(text: str) -> None:
     assert redact(text) == text
+
+
+@pytest.mark.parametrize("password", ['a"b12345', '"""" x', "ends in \\\\", 'all " of \\ and \n it', "it's mine"])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_password_in_json_goes_whole_whatever_is_escaped_in_it(password: str, depth: int) -> None:
+    content: object = {"password": password, "user": "joe"}
+    for _ in range(depth):
+        content = json.dumps(content)
+    found: object = redact(str(content))
+    assert redact(str(found)) == found
+    for _ in range(depth):
+        found = json.loads(str(found))
+    assert found == {"password": "[redacted:password]", "user": "joe"}
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("postgres://u:p@ss@host/db", "postgres://u:[redacted:password]@host/db"),
+        ("redis://:a@b@c@host:6379", "redis://:[redacted:password]@host:6379"),
+        ("smtp://me@example.org:pw12@mail", "smtp://me@example.org:[redacted:password]@mail"),
+        ("mongodb://u:p@h1:27017,h2:27017/db", "mongodb://u:[redacted:password]@h1:27017,h2:27017/db"),
+        ("http://localhost:8080/a@b", "http://localhost:8080/a@b"),
+        ("ssh://git@host:22/path", "ssh://git@host:22/path"),
+        ('password = "C:\\dir12\\" # no JSON', 'password = "[redacted:password]\\" # no JSON'),
+        ("password='it\\'s me'", "password='[redacted:password]'"),
+    ],
+)
+def test_password_ends_where_it_does(text: str, wanted: str) -> None:
+    assert redact(text) == wanted == redact(wanted)
+
+
+@pytest.mark.parametrize(
+    "part", ['password="a', 'password=\\"\\\\', "password='\\\\", "ab://u:p@", "password='" + "\\" * 900]
+)
+def test_text_made_to_be_slow_takes_no_more_than_its_length(part: str) -> None:
+    text = part * (400_000 // len(part))
+    begun = time.process_time()
+    redact(text)
+    assert time.process_time() - begun < 10  # half a second; a regular expression that tries all ways takes for ever
 
 
 def test_secret_is_not_recorded_with_what_the_agent_tells() -> None:
