@@ -16,6 +16,7 @@ import os, sys
 from contextlib import closing
 from pathlib import Path
 import pytest
+from instar.engine.cli import app  # with all verbs, as below
 from instar.engine.cli.main import main
 from instar.fsm.errors import InstarError, LogUnavailable
 from instar.store import sqlite_journal  # all of it, before the user changes: nobody may read the libraries of root
