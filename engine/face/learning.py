@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 from msgspec import Struct
 
+from instar.engine.dataset.report import MERGED
 from instar.engine.feedback_rows import check_feedback
 from instar.engine.runtime import Runtime
 from instar.engine.tool_executor import training_task
@@ -147,7 +148,11 @@ def _further(found: Checkpoint, seq: Seq, event: Any, reader: LogReader) -> Chec
     change = msgspec.structs.replace
     match event:
         case DatasetGenerated():
-            return change(found, verdict="not trained", reason=enough_rows(reader.state_at(seq - 1), event))
+            before = reader.state_at(seq - 1)
+            reason = enough_rows(before, event)
+            if before.checkpoint is not None:
+                reason = f"{reason}. {_of_pairs(event)}"
+            return change(found, verdict="not trained", reason=reason)
         case CheckpointTrained():
             return change(
                 found,
@@ -164,3 +169,16 @@ def _further(found: Checkpoint, seq: Seq, event: Any, reader: LogReader) -> Chec
             return change(found, verdict="failed", reason=event.reason)
         case _:
             return found
+
+
+def _of_pairs(event: DatasetGenerated) -> str:
+    """Says what became of the pairs that the log holds."""
+    rows = f"{event.train} to learn, {event.heldout} held out to judge by, {event.validation} to validate by"
+    merged = [f"{event.left_out[reason]} {reason}" for reason in MERGED if event.left_out.get(reason)]
+    lost = [f"{count} {reason}" for reason, count in event.left_out.items() if count and reason not in MERGED]
+    parts = [
+        f"Of all pairs so far the data set has {rows}, {event.memory} that went well",
+        f"merged with others: {', '.join(merged)}" if merged else "",
+        f"left out: {', '.join(lost)}" if lost else "",
+    ]
+    return f"{'; '.join(filter(None, parts))}. `instar dataset show` lists them."

@@ -23,6 +23,7 @@ from instar.fsm.events import CheckpointTrained, EffectFailed, TaskQueued, Works
 from instar.fsm.words import Seq, State
 from tests.crash.lessons import rows
 from tests.engine.agents import agent_folder, code_only, instar
+from tests.engine.tiny_model import tiny_model
 
 SETTINGS = """
 [policy]
@@ -127,6 +128,24 @@ def test_general_texts_stay_where_the_first_checkpoint_has_them(
     connection.close()
     assert origin_of(runtime, event.checkpoint) == event.checkpoint
     assert f"checkpoint {first.checkpoint[:12]} is gone" in caplog.text
+
+
+@pytest.mark.model
+def test_why_nothing_was_learnt_is_told_with_what_became_of_the_pairs(tmp_path: Path) -> None:
+    tiny_model(tmp_path / "model")
+    root = agent_folder(tmp_path / "agent")
+    (root / "instar.toml").write_text(
+        f'model = "{tmp_path / "model"}"\n[policy]\nretrain = {{ heldout_share = 0.9, validation_share = 0.05 }}\n'
+    )
+    with Engine(root, worker=False) as engine:
+        found = engine.learn([("open a file", "c")])
+        assert (found.verdict, found.reason) == (
+            "not trained",
+            "there is no row to learn. Of all pairs so far the data set has 0 to learn, 1 held out to judge by, "
+            "0 to validate by, 0 that went well. `instar dataset show` lists them.",
+        )
+        found = engine.learn([("open a file", "c"), ("same", "same")])
+        assert "merged with others: 1 duplicate; left out: 1 input equals output." in found.reason
 
 
 def test_order_that_cannot_be_followed_is_refused_and_nothing_recorded(tmp_path: Path) -> None:
