@@ -16,6 +16,8 @@ from .settings import PathSettings
 logger = logging.getLogger("instar.engine")
 
 HOME = ".instar"
+CHECKPOINTS = "checkpoints"
+"""The folder in ``.instar/`` into which checkpoints are written from the store."""
 STREAM = "stream"
 """The file in ``.instar/`` that names the stream of a log in PostgreSQL."""
 
@@ -37,7 +39,7 @@ class Workspace:
         self.log = self.home / "log.db"
         self.stream = self.home / STREAM
         self.memory = self.home / "memory"
-        self.checkpoints = self.home / "checkpoints"
+        self.checkpoints = self.home / CHECKPOINTS
         self.staging = self.home / "staging"
         self.scratch = self.home / "scratch"
         self.stat_cache = self.home / "stat-cache"

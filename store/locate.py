@@ -25,10 +25,14 @@ def locate_model(name: str) -> Path:
     """
     if name == PACKAGED:
         return _packaged()
+    if not name.strip():  # as a path it would be the folder one stands in
+        raise ConfigError(
+            f"no model is called {name!r}: give a package of weights, a folder or the name of a hub model"
+        )
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder.resolve()
-    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or not name.strip():
+    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise ConfigError(f"there is no model folder at {name!r}: give a folder that holds modules.json or config.json")
     return _from_hub(name)
 

@@ -34,6 +34,8 @@ def command(
     from instar.engine.workspace import find_workspace
     from instar.fsm.errors import ConfigError, LogMissing
 
+    if not checkpoint.strip():
+        raise ConfigError(f"no checkpoint is called {checkpoint!r}: give active, base, a digest's beginning or a model")
     runtime = None
     try:
         find_workspace(workspace or Path.cwd())

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from instar.engine.workspace import CHECKPOINTS, HOME
 from instar.fsm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ def load_sentence_model(folder: Path) -> SentenceTransformer:
                 str(folder), device="cpu", local_files_only=True, model_kwargs={"use_safetensors": True}
             ).float()
     except Exception as error:  # whatever the libraries raise for a damaged or foreign folder
-        raise ConfigError(f"the model in {folder} cannot be loaded: {error}. Check it with `instar verify`.") from error
+        known = folder.parent.parts[-2:] == (HOME, CHECKPOINTS)
+        advice = "Check it with `instar verify`." if known else "Give a folder that sentence-transformers can load."
+        raise ConfigError(f"the model in {folder} cannot be loaded: {error}. {advice}") from error
 
 
 def multiplies_bfloat16() -> bool:

@@ -11,10 +11,13 @@ import pytest
 from numpy.typing import NDArray
 
 from instar.engine.cli.main import main
+from instar.engine.embedding.sentence_model import load_sentence_model
 from instar.engine.evaluation.answering import answer, draw, wilson
 from instar.engine.evaluation.rows import Compared, Labelled, read_rows
 from instar.engine.evaluation.similarity import compare, spearman
-from instar.fsm.errors import InputRefused
+from instar.engine.workspace import CHECKPOINTS, HOME
+from instar.fsm.errors import ConfigError, InputRefused
+from instar.store.locate import locate_model
 
 WORDS = ("red", "green", "blue", "cat", "dog", "sun")
 
@@ -128,3 +131,25 @@ def test_eval_verb_measures_weights_outside_any_workspace(
     assert found["calibrated"] is False
     assert main(["eval", "active", "--on", str(path)]) == 1
     assert "instar init" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["", "  "])
+def test_eval_verb_takes_no_empty_name_for_the_folder_it_stands_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_text('{"text": "a", "intent": "b"}\n')
+    assert main(["eval", name, "--on", "rows.jsonl"]) == 2
+    assert f"no checkpoint is called {name!r}" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="no model is called"):
+        locate_model(name)
+
+
+def test_verify_is_advised_for_checkpoints_of_a_log_alone(tmp_path: Path) -> None:
+    pytest.importorskip("sentence_transformers", reason="the model's packages are not installed")
+    for folder, advised in ((tmp_path / "model", False), (tmp_path / HOME / CHECKPOINTS / ("a" * 64), True)):
+        folder.mkdir(parents=True)
+        (folder / "modules.json").write_text("{broken")
+        with pytest.raises(ConfigError, match="cannot be loaded") as told:
+            load_sentence_model(folder)
+        assert ("instar verify" in str(told.value)) is advised
