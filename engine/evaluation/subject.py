@@ -63,12 +63,13 @@ def of_weights(name: str) -> Subject:
     """Takes weights by a folder, a package of weights or a hub name; nothing was fitted for them.
 
     Raises:
-        ConfigError: there are none.
+        ConfigError: there are none, or a module's are a pickle alone; nothing was loaded.
     """
     from instar.engine.embedder import MiniLMEmbedder
-    from instar.store.checkpoints import locate_model
+    from instar.store.checkpoints import locate_model, model_files
 
     folder = locate_model(name)
+    model_files(folder)  # refuses, before anything is loaded, what could not become a checkpoint either
     return Subject(
         name=str(Path(name)) if folder == Path(name) else name,
         temperature=TEMPERATURE,

@@ -18,6 +18,7 @@ from instar.engine.evaluation.similarity import compare, spearman
 from instar.engine.workspace import CHECKPOINTS, HOME
 from instar.fsm.errors import ConfigError, InputRefused
 from instar.store.locate import locate_model
+from tests.engine.tiny_model import tiny_model
 
 WORDS = ("red", "green", "blue", "cat", "dog", "sun")
 
@@ -153,3 +154,18 @@ def test_verify_is_advised_for_checkpoints_of_a_log_alone(tmp_path: Path) -> Non
         with pytest.raises(ConfigError, match="cannot be loaded") as told:
             load_sentence_model(folder)
         assert ("instar verify" in str(told.value)) is advised
+
+
+@pytest.mark.model
+def test_eval_verb_loads_no_pickle_of_a_further_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_text('{"text": "a", "intent": "b"}\n{"text": "c", "intent": "b"}\n')
+    folder = tiny_model(tmp_path / "model")
+    assert main(["eval", str(folder), "--on", "rows.jsonl", "-k", "1"]) == 0
+    dense = folder / "3_Dense"
+    dense.mkdir()
+    (dense / "pytorch_model.bin").write_bytes(b"\x80\x02.")
+    assert main(["eval", str(folder), "--on", "rows.jsonl", "-k", "1"]) == 2
+    assert "holds weights as a pickle" in capsys.readouterr().err
