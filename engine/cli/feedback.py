@@ -18,9 +18,9 @@ def command(
     ] = None,
     task_type: Annotated[str | None, typer.Option(help="What kind of task it was.")] = None,
     input: Annotated[str | None, typer.Option(help="What was asked.")] = None,
-    output: Annotated[str, typer.Option(help="What the agent gave.")] = "",
+    output: Annotated[str | None, typer.Option(help="What the agent gave.")] = None,
     reference: Annotated[str | None, typer.Option(help="What would have been right.")] = None,
-    outcome: Annotated[str, typer.Option(help="pass, fail or skip.")] = "pass",
+    outcome: Annotated[str | None, typer.Option(help="pass, fail or skip; by default pass.")] = None,
     confidence: Annotated[float | None, typer.Option(help="How sure the agent was, 0..1.")] = None,
     reward: Annotated[float | None, typer.Option(help="A score of your own, 0..1.")] = None,
     group: Annotated[str | None, typer.Option(help="What the held-out split must not cut in two.")] = None,
@@ -31,10 +31,11 @@ def command(
     from instar.engine.feedback_rows import check_feedback
     from instar.fsm.errors import InputRefused
 
+    row: dict[str, Any] = {"task_type": task_type, "input": input, "output": output, "reference": reference}
+    row |= {"outcome": outcome, "confidence": confidence, "reward": reward, "group": group}
+    given = {name: value for name, value in row.items() if value is not None}
     if jsonl is None:
-        row: dict[str, Any] = {"task_type": task_type, "input": input, "output": output, "reference": reference}
-        row |= {"outcome": outcome, "confidence": confidence, "reward": reward, "group": group, "source": "cli"}
-        event = check_feedback(row)
+        event = check_feedback({**given, "source": "cli"})
         runtime = runtime_at(workspace)
         record = runtime.log.append(event)
         runtime.close()
@@ -45,8 +46,9 @@ def command(
             lines=[f"recorded as event {record.seq}"],
         )
         return
-    if task_type or input:
-        raise InputRefused("give rows by --jsonl or one row by options, not both")
+    if given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise InputRefused(f"give rows by --jsonl or one row by options, not both: leave out {options}")
     taken, skipped = _take_rows(jsonl, workspace)
     if skipped and not json:
         say(f"{skipped} rows were skipped; `instar log --type InputSkipped` says why")

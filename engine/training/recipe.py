@@ -97,21 +97,24 @@ def parse_recipe(text: str) -> dict[str, float | int | str]:
     """Reads parts of a recipe from a file (``*.toml``, ``*.json``) or from ``NAME=VALUE,NAME=VALUE``.
 
     Raises:
-        ValueError: the file cannot be read, or the text is neither.
+        ValueError: the file cannot be read, the text is neither, or names a part twice.
     """
     if text.endswith((".toml", ".json")):
         try:
             content = Path(text).read_bytes()
             decode = msgspec.toml.decode if text.endswith(".toml") else msgspec.json.decode
             return decode(content, type=dict[str, float | int | str])
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
             raise ValueError(f"{text} cannot be read: {error}") from error
     parts: dict[str, float | int | str] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, equals, value = part.partition("=")
         if not equals:
             raise ValueError(f"{part!r} is no NAME=VALUE, and no file named *.toml or *.json")
-        parts[name.strip()] = _number(value.strip())
+        name = name.strip()
+        if name in parts:
+            raise ValueError(f"{name} is given twice")
+        parts[name] = _number(value.strip())
     return parts
 
 

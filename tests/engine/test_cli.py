@@ -98,6 +98,8 @@ def test_edit_log_show_rollback_verify_as_a_user_does(tmp_path: Path) -> None:
         (["feedback", "--task-type", "a", "--input", "b", "--confidence", "2"], 2, "in 0..1"),
         (["feedback", "--task-type", "a", "--input", "b", "--confidence", "nan"], 2, "in 0..1"),
         (["feedback", "--jsonl", "absent.jsonl"], 2, "cannot be read"),
+        (["feedback", "--jsonl", "-", "--reference", "x"], 2, "leave out --reference"),
+        (["feedback", "--jsonl", "-", "--outcome", "pass", "--group", ""], 2, "leave out --outcome, --group"),
         (["mutate", "--patch", "absent.patch"], 2, "cannot be read"),
         (["search", "x"], 2, "has no model"),
         (["init", "-C", "absent"], 2, "no folder"),

@@ -181,6 +181,13 @@ def test_recipe_is_read_from_text_and_files(tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text('{"epochs": 3, "rate": 1e-4, "loss": "pairs"}')
     assert parse_recipe(str(tmp_path / "r.json")) == expected
     assert parse_recipe("") == {}
+    (tmp_path / "latin.toml").write_bytes(b'loss = "\xff"\n')
+    (tmp_path / "latin.json").write_bytes(b'{"loss": "\xff"}')
+    for wrong in ("latin.toml", "latin.json"):
+        with pytest.raises(ValueError, match=rf"{wrong} cannot be read"):
+            parse_recipe(str(tmp_path / wrong))
+    with pytest.raises(ValueError, match="epochs is given twice"):
+        parse_recipe("epochs=1, rate=1, epochs = 1")
     for wrong in ("epochs", str(tmp_path / "none.toml")):
         with pytest.raises(ValueError, match=r"epochs|cannot be read"):
             parse_recipe(wrong)
