@@ -37,7 +37,7 @@ class RetrainPolicy(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     rows_min: int = 16
-    heldout_share: float = 0.1
+    heldout_share: float = 0.15
     validation_share: float = 0.05
     per_hour_max: int = 12
 
