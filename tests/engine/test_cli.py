@@ -322,4 +322,4 @@ def test_followed_log_shows_new_events_and_remembers_the_cursor(tmp_path: Path) 
 def test_name_that_is_no_utf8_is_told_as_json(agent: Path) -> None:
     ran = instar("feedback", "--jsonl", "rows\udcff", "--json", cwd=agent)
     error = json.loads(ran.stdout)["error"]
-    assert (error["kind"], "rows? cannot be read" in error["message"]) == ("InputRefused", True)
+    assert (error["kind"], r"rows\udcff cannot be read" in error["message"]) == ("InputRefused", True)

@@ -285,7 +285,7 @@ def test_name_with_a_line_feed_begins_no_line_after_a_patch(runtime: Runtime) ->
     found = compare_states(runtime.reader, runtime.blobs, Seq(1), runtime.reader.head())
     named = StandingChange(task_type="t\ndiff --git a/x b/x\r", before=None, after=None)
     lines = list(lines_of(replace(found, rewards=(named,))))
-    assert "rewards     t\\x0adiff --git a/x b/x\\x0d: none → none" in lines
+    assert "rewards     t\\ndiff --git a/x b/x\\r: none → none" in lines
     assert all(line.isprintable() for line in lines)
 
 

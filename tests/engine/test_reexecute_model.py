@@ -46,8 +46,9 @@ general = 0.0
 
 _AUDIT = (
     "import sys\nfrom pathlib import Path\n"
+    "from instar.engine.cli.output import reader_at\n"
     "from instar.engine.cli.replay_reexecute import show\n"
-    "show(Path(sys.argv[1]), ['all'], as_json=True)\n"
+    "show(reader_at(Path(sys.argv[1])), [], effects=['all'], as_json=True)\n"
 )
 
 

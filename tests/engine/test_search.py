@@ -170,7 +170,7 @@ def test_search_waits_for_no_embedding_in_another_space(runtime: Runtime, monkey
     other = digest_of(b"the space that is to follow")
     shelf.embed_each(space, ["warm"])
     folder = shelf.folder(space)
-    monkeypatch.setattr(shelf, "folder", lambda _: folder)
+    monkeypatch.setattr(shelf, "folder", lambda _, **__: folder)
     runs = threading.Thread(target=lambda: shelf.embed_each(other, [f"{n} word " * 60 for n in range(200)]))
     runs.start()
     for _ in range(3):

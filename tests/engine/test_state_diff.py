@@ -214,15 +214,14 @@ def test_spans_without_others_cover_the_rest(one: tuple[Span, ...], other: tuple
 
 
 def test_difference_is_printed_for_people_and_for_programs(edited: Runtime, capsys: pytest.CaptureFixture[str]) -> None:
-    root = edited.workspace.root
-    show(root, "snapshot:before", "latest", as_json=False)
+    show(edited.reader, [], a="snapshot:before", b="latest", as_json=False)
     text = capsys.readouterr().out
     assert "M heuristics.py  +4 −4  score, +rank" in text
     assert "D notes.txt  +0 −1" in text
     assert text.splitlines()[-1].startswith("the same")
-    show(root, "1", "1", as_json=False)
+    show(edited.reader, [], a="1", b="1", as_json=False)
     assert "the same    everything" in capsys.readouterr().out
-    show(root, "1", "latest", as_json=True)
+    show(edited.reader, [], a="1", b="latest", as_json=True)
     told = json.loads(capsys.readouterr().out)["data"]
     assert told["same"] is False
     assert [one["path"] for one in told["diff"]["code"]["paths"]] == ["heuristics.py", "notes.txt", "picture", "run.sh"]
@@ -233,8 +232,9 @@ def test_difference_needs_no_model_and_no_statement_builder(edited: Runtime) -> 
     edited.close()
     script = (
         "import sys\nfrom pathlib import Path\n"
+        "from instar.engine.cli.output import reader_at\n"
         "from instar.engine.cli.replay_diff import show\n"
-        "show(Path(sys.argv[1]), '1', 'latest', as_json=False)\n"
+        "show(reader_at(Path(sys.argv[1])), [], a='1', b='latest', as_json=False)\n"
         "heavy = {'torch', 'numpy', 'sqlalchemy', 'usearch', 'sentence_transformers'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

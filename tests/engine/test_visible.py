@@ -112,6 +112,7 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         runtime.log.append(event)
     runtime.close()
+    assert instar("run", "--once", cwd=root).returncode == 0
     return root
 
 
