@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec.structs import replace
 
+from instar.engine.visible import visible
+
 from .output import Json, Root, emit
 
 if TYPE_CHECKING:
@@ -48,7 +50,8 @@ def command(
 
     rest = list(more or ())
     b = rest.pop(0) if rest and is_reference(rest[0]) else None
-    text: str | bytes = ""
+    lines: list[str] = []
+    patch = b""
     with opened(workspace, a, b) as sides:
         start = Path.cwd() if workspace is None else None
         paths = [tree_path(sides.root, path, start) for path in rest]
@@ -56,14 +59,14 @@ def command(
         _require_known(sides, found.code, paths)
         found = _within(found, paths)
         if name_only:
-            text = "\n".join(shown(one.path) for one in found.code.paths)
+            lines = [shown(one.path) for one in found.code.paths]
         elif stat:
             code = code_lines(found.code)
-            text = "\n".join(code if paths else lines_of(found, code))
+            lines = code if paths else [*lines_of(found, code)]
         elif not json:
-            told = [] if paths else lines_of(found)
-            text = b"".join(line + b"\n" for line in (*_patch(sides, found.code, paths), *map(str.encode, told)))
-    emit("diff", {"same": found.same, "diff": found}, as_json=json, text=text)
+            told = [] if paths else [visible(line).encode() for line in lines_of(found)]  # none begins another patch
+            patch = b"".join(line + b"\n" for line in (*_patch(sides, found.code, paths), *told))
+    emit("diff", {"same": found.same, "diff": found}, as_json=json, lines=lines, patch=patch)
 
 
 def _require_known(sides: Sides, code: CodeDiff, paths: list[str]) -> None:

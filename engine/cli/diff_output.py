@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-
-from instar.engine.visible import visible
 
 if TYPE_CHECKING:
     from instar.engine.differences.checkpoint_diff import CheckpointDiff
@@ -19,23 +16,16 @@ if TYPE_CHECKING:
 _PATHS_MAX = 40
 _UNITS_MAX = 6
 _STEPS_MAX = 8
-_CONTROL = re.compile("[\0-\x1f\x7f-\x9f]")
 MARKS = {"added": "A", "modified": "M", "deleted": "D", "mode": "m", "unmanaged": "?"}
 
 
 def lines_of(found: StateDiff, code: list[str] | None = None) -> Iterator[str]:
     """Says what differs, by subject, and at last what does not.
 
-    What somebody named stays within its line: after a patch, a line feed in it could begin another one.
-
     Args:
         found: the difference.
         code: lines on the code in place of one for each path.
     """
-    return (_CONTROL.sub(lambda one: f"\\x{ord(one[0]):02x}", line) for line in _lines_of(found, code))
-
-
-def _lines_of(found: StateDiff, code: list[str] | None) -> Iterator[str]:
     from instar.store.clock import iso
 
     a, b = found.a, found.b
@@ -57,7 +47,7 @@ def _lines_of(found: StateDiff, code: list[str] | None) -> Iterator[str]:
     }
     for name, lines in sections.items():
         for number, line in enumerate(lines):
-            yield visible(f"{name if number == 0 else '':<12}{line}".rstrip())
+            yield f"{name if number == 0 else '':<12}{line}".rstrip()
     equal = [name for name, lines in sections.items() if not lines]
     if equal:
         yield f"{'the same':<12}{'everything' if len(equal) == len(sections) else ', '.join(equal)}"
@@ -76,7 +66,7 @@ def code_lines(code: CodeDiff) -> list[str]:
     lines += [_path(one) for one in code.paths[:_PATHS_MAX]]
     if len(code.paths) > _PATHS_MAX:
         lines.append(f"  … and {len(code.paths) - _PATHS_MAX} more; --json lists all")
-    return [*map(visible, lines)]
+    return lines
 
 
 def _path(one: PathChange) -> str:

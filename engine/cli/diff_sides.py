@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from .output import reader_at, runtime_at, say, workspace_at
+from .output import runtime_at, say, workspace_at
 
 if TYPE_CHECKING:
     from instar.engine.workspace import Workspace
@@ -48,19 +48,21 @@ def opened(workspace: Path | None, a: str, b: str | None) -> Iterator[Sides]:
     """
     place = workspace_at(workspace)
     if b is not None:
-        with _reading(workspace) as reader:
+        with _reading(place) as reader:
             yield _recorded(place, reader, a, b)
     elif _may_write(place):
         with _working(workspace, a) as sides:
             yield sides
     else:
-        with _reading(workspace) as reader:
+        with _reading(place) as reader:
             yield _unwritten(place, reader, a)
 
 
 @contextmanager
-def _reading(workspace: Path | None) -> Iterator[LogReader]:
-    reader = reader_at(workspace)
+def _reading(place: Workspace) -> Iterator[LogReader]:
+    from instar.store.reader import LogReader
+
+    reader = LogReader(place.place)
     try:
         yield reader
     finally:
@@ -86,7 +88,7 @@ def _recorded(place: Workspace, reader: LogReader, a: str, b: str) -> Sides:
 def _working(workspace: Path | None, a: str) -> Iterator[Sides]:
     from instar.engine.references import resolve
 
-    runtime = runtime_at(workspace)
+    runtime = runtime_at(workspace, puts_back=True, warns=False)  # it was said already
     try:
         reader, nodes = runtime.reader, runtime.capture.nodes
         first = resolve(reader, a)
@@ -100,8 +102,9 @@ def _working(workspace: Path | None, a: str) -> Iterator[Sides]:
 
 def _unwritten(place: Workspace, reader: LogReader, a: str) -> Sides:
     """Looks at the folder without a lock and without a trace: what the store lacks of it stays in RAM."""
+    from instar.engine.last_settings import load_to_read
     from instar.engine.references import resolve
-    from instar.engine.settings import load_settings, with_rules
+    from instar.engine.settings import with_rules
     from instar.engine.trees.capture import Capture
     from instar.engine.trees.ignore import Ignore
     from instar.engine.trees.stat_cache import StatCache
@@ -112,7 +115,8 @@ def _unwritten(place: Workspace, reader: LogReader, a: str) -> Sides:
     if state.restoring is not None:
         say("instar: a restore was cut off, or is at work: the folder is shown as it stands in the midst of it")
     blobs = ScratchIntake(BlobStore(reader.path.with_name("blobs"), reader))
-    rules = with_rules(load_settings(place.root, os.environ)).policy.capture
+    settings, fault = load_to_read(place.root, os.environ)
+    rules = state.policy.capture if fault else with_rules(settings).policy.capture
     seen = StatCache(place.stat_cache, writes=False)
     capture = Capture(place.root, blobs, Ignore(recorded=rules), cap_bytes=rules.cap_bytes, cache=seen)
     tree = capture.look(known=state.tree)

@@ -55,7 +55,7 @@ def plain(value: Any) -> Any:
     return msgspec.to_builtins(value, enc_hook=str)
 
 
-def emit(verb: str, content: Any, *, as_json: bool, lines: Iterable[str] = (), text: str | bytes = "") -> None:
+def emit(verb: str, content: Any, *, as_json: bool, lines: Iterable[str] = (), patch: bytes = b"") -> None:
     """Prints a result on standard output: the envelope, or text for people.
 
     Args:
@@ -64,19 +64,17 @@ def emit(verb: str, content: Any, *, as_json: bool, lines: Iterable[str] = (), t
         as_json: whether the envelope is wanted.
         lines: what people read. Each is printed as one line, whatever it holds: the words of an agent neither forge a
             line nor reach the terminal as commands.
-        text: in place of lines, what goes out as it is; bytes whatever encoding is set: a patch.
+        patch: in place of lines, what goes out byte for byte, whatever encoding is set.
     """
     if as_json:
         envelope = {"schema_version": SCHEMA_VERSION, "ok": True, "verb": verb, "data": plain(content)}
         sys.stdout.write(msgspec.json.encode(envelope).decode() + "\n")
         return
-    if isinstance(text, bytes):
+    if patch:
         sys.stdout.flush()
-        sys.stdout.buffer.write(text)
+        sys.stdout.buffer.write(patch)
         return
-    text = text or "\n".join(map(visible, lines))
-    if text:
-        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    sys.stdout.write("".join(f"{visible(line)}\n" for line in lines))
 
 
 def fail(
@@ -144,7 +142,7 @@ def _warn(message: str) -> None:
     say(f"instar: {message}")
 
 
-def runtime_at(root: Path | None, *, puts_back: bool = False) -> Runtime:
+def runtime_at(root: Path | None, *, puts_back: bool = False, warns: bool = True) -> Runtime:
     """Opens the workspace for work; a restore that was cut off is rolled forward before anything else.
 
     What only reads the log (``status``, ``show``, ``dashboard``, …) shows such a restore, and leaves it to the next
@@ -153,6 +151,7 @@ def runtime_at(root: Path | None, *, puts_back: bool = False) -> Runtime:
     Args:
         root: the folder of the agent, or one below it.
         puts_back: go on where the settings broke, by those that last worked and the policy that the log records.
+        warns: say so.
     """
     import os
 
@@ -165,7 +164,8 @@ def runtime_at(root: Path | None, *, puts_back: bool = False) -> Runtime:
     runtime = Runtime(found, actor="cli", settings=settings)
     runtime.require_initialized()
     if fault:
-        _warn(fault)
+        if warns:
+            _warn(fault)
         runtime.settings = replace(runtime.settings, policy=runtime.state.policy)
     if runtime.state.restoring is not None:
         from instar.engine.restoring.rollback import finish_begun

@@ -17,16 +17,13 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
-from instar.engine.cli.diff_output import lines_of
 from instar.engine.cli.main import main
 from instar.engine.differences import git_names
-from instar.engine.differences.state_diff import StandingChange, compare_states
 from instar.engine.differences.unified import unified
 from instar.engine.runtime import Runtime
 from instar.engine.snapshot import take_snapshot
-from instar.fsm.words import Seq, digest_of
+from instar.fsm.words import digest_of
 from instar.store.paths import decode_path
 from instar.store.tree_nodes import Entry
 from instar.store.trees import Change
@@ -279,14 +276,6 @@ def test_printed_names_are_those_of_the_real_files(runtime: Runtime) -> None:
     assert all(f"A {written}  +1 −0" in counted for written in NAMES.values())
     listed = msgspec.json.decode(told(root, first, second, "--json"))["data"]["diff"]["code"]["paths"]
     assert {decode_path(one["path"]) for one in listed} == set(NAMES)
-
-
-def test_name_with_a_line_feed_begins_no_line_after_a_patch(runtime: Runtime) -> None:
-    found = compare_states(runtime.reader, runtime.blobs, Seq(1), runtime.reader.head())
-    named = StandingChange(task_type="t\ndiff --git a/x b/x\r", before=None, after=None)
-    lines = list(lines_of(replace(found, rewards=(named,))))
-    assert "rewards     t\\ndiff --git a/x b/x\\r: none → none" in lines
-    assert all(line.isprintable() for line in lines)
 
 
 def test_word_that_names_nothing_is_refused(runtime: Runtime) -> None:

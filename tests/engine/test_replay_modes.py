@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import pytest
@@ -123,11 +123,15 @@ def test_every_combination_is_taken_whole_or_refused() -> None:
                 mode_of(given)
 
 
-@pytest.mark.parametrize("asking", ["", *ASKING])
-@pytest.mark.parametrize("option", [*GO_WITH, *ASKING])
+@pytest.mark.parametrize(
+    ("asking", "option"),
+    [
+        (asking, option)
+        for asking, option in product(("", *ASKING), (*GO_WITH, *ASKING))
+        if asking != option and {asking, option} != {"--verify", "--no-verify"}  # one option of typer's: the last holds
+    ],
+)
 def test_option_is_heeded_or_refused_on_the_command_line(run: Run, asking: str, option: str) -> None:
-    if {asking, option} == {"--verify", "--no-verify"} or asking == option:
-        pytest.skip("one option of typer's: the last one holds")
     anchor = run("anchor", "--to", "5")[1]
     given = tuple(name for name in (asking, option) if name)
     arguments = [word for name in given for word in (name, *VALUES.get(name, ()))]

@@ -55,7 +55,11 @@ def test_ordinary_text_stays_as_it_is(text: str) -> None:
 
 def verbs(reader: LogReader) -> Iterator[list[str]]:
     yield from (["log", "-c", "1000"], ["status"], ["lineage"], ["replay"], ["verify"])
-    yield from (["replay", "--diff", "1", "latest"], ["replay", "--what-if", "drift.threshold=0.01"])
+    yield from (
+        ["diff", "1", "latest"],
+        ["replay", "--diff", "1", "latest"],
+        ["replay", "--what-if", "drift.threshold=0.01"],
+    )
     yield from (["dataset"], ["dataset", "show"])
     for seq in {type(record.event): str(record.seq) for record in reader.read()}.values():
         yield from (["show", seq], ["why", seq, "--all"], ["taint", seq, "--all"])
