@@ -38,7 +38,7 @@ pytestmark = [pytest.mark.skipif(bool(why_not()), reason=why_not()), pytest.mark
 SETTINGS = """
 [policy]
 retrain = { rows_min = 8 }
-gate = { gain_min = -2.0, heldout_min = 1, forgetting_max = 1.0 }
+gate = { gain_min = -100.0, heldout_min = 1, forgetting_max = 1.0 }
 [embedding]
 precision = "float32"
 [training]

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.model, pytest.mark.torture]
 SETTINGS = """
 [policy]
 retrain = { rows_min = 8 }
-gate = { gain_min = -1.0, heldout_min = 2, forgetting_max = 1.0 }
+gate = { gain_min = -100.0, heldout_min = 2, forgetting_max = 1.0 }
 [training]
 threads = 1
 keep_every_s = 0

@@ -28,7 +28,7 @@ from tests.engine.tiny_model import tiny_model
 SETTINGS = """
 [policy]
 retrain = { rows_min = 8 }
-gate = { gain_min = -1.0, heldout_min = 2, forgetting_max = 1.0 }
+gate = { gain_min = -100.0, heldout_min = 2, forgetting_max = 1.0 }
 [training]
 threads = 1
 probes = "probes.jsonl"

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.model
 SETTINGS = """
 [policy]
 retrain = { rows_min = 8 }
-gate = { gain_min = -1.0, heldout_min = 2, forgetting_max = 1.0 }
+gate = { gain_min = -100.0, heldout_min = 2, forgetting_max = 1.0 }
 [training]
 threads = 1
 [training.recipe]
