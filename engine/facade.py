@@ -173,7 +173,7 @@ class Engine(Asking, Auditing, Points, Upkeep):
 
         Raises:
             InputRefused: the task is malformed, or a text in it is no UTF-8; nothing was recorded.
-            ConfigError: there is no such program, or the patch is no unified diff.
+            ConfigError: the patch is no unified diff.
         """
         from .tool_executor import execute
 

@@ -67,15 +67,29 @@ _DENSE_BITS_MIN = 4.2
 """Shannon entropy a character; 32 random ones of base64 have 4.6 on average, hexadecimal has 4 at most."""
 _BEARER: Final = re.compile(r"(?i)\b(authorization\b[\"']?\s*[:=]\s*[\"']?(?:bearer|basic|token)\s+)([\w.~+/=-]{6,})")
 _BARE_BEARER: Final = re.compile(r"(?i)\b(bearer\s+)((?=[\w.~+/-]*\d)[\w.~+/-]{16,}=*)")
-_URL_LOGIN: Final = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,20}://[^\s/:\"'<>]{0,100}:)([^\s/\"'<>]{1,200})(?=@)")
-"""A password ends at the last ``@`` before the host: one of its own need not be written as ``%40``."""
+_URL_LOGIN: Final = re.compile(
+    r"(?i)\b([a-z][a-z0-9+.-]{1,20}://[^\s/:\"'<>]{0,100}:)"
+    r"([^\s/\"'<>]{1,200}|(?!\d{1,5}(?![^/?#]))[^\s\"'<>@]{1,200})(?=@)"
+)
+"""A password ends at the last ``@`` before the host, or holds a slash (and is no port): neither need be escaped."""
 _KEY: Final = (
     r"(?P<key>passwords?|passwd|passphrase|pwd|tokens?|secret|secret[_-]?key|api[_-]?key|apikey|access[_-]?key|"
     r"secret[_-]?access[_-]?key|auth[_-]?token|client[_-]?secret|private[_-]?key|account[_-]?key|signing[_-]?key|"
     r"encryption[_-]?key|shared[_-]?access[_-]?signature|x[_-]amz[_-]signature|sas[_-]?token|session[_-]?token|credentials?)"
 )
+_BEGIN: Final = r"(?<![A-Za-z0-9])(?:(?-i:[A-Z]{2,8}(?=PASS|PWD)))?"
+"""A name begins, or goes on after capitals without a dash, as in ``PGPASSWORD``."""
+_OPTION: Final = re.compile(
+    rf"(?i)(?P<lead>(?<![\w-])--(?:[a-z0-9]{{1,20}}-){{0,3}}{_KEY}(?P<sign>\s{{1,4}})(?P<quote>[\"'])?)"
+    r"(?P<value>(?(quote)(?:(?!(?P=quote))[^\r\n]){4,400}|(?!-)[^\s\"'`(),;<>{}&|\[\]]{4,400}))(?P<after>)"
+)
+"""A command's option and its value as words of their own: ``--password 0pen``."""
+_USER_OPTION: Final = re.compile(
+    r"(?<![\w-])((?:curl|wget|http|https|xh)\s(?:[^\n]{0,400}?\s)?(?:-u|--user)[\s=]{0,4}[\"']?[^\s:\"'<>]{1,100}:)"
+    r"([^\s\"'<>]{1,200})"
+)
 _QUOTED: Final = re.compile(
-    rf"(?i)(?P<lead>(?<![A-Za-z0-9]){_KEY}\\?[\"']?\s{{0,4}}(?::\s{{0,4}}str\s{{0,4}}=|:=|[:=])\s{{0,4}}"
+    rf"(?i)(?P<lead>{_BEGIN}{_KEY}\\?[\"']?\s{{0,4}}(?::\s{{0,4}}str\s{{0,4}}=|:=|[:=])\s{{0,4}}"
     r"[bru]?(?P<nested>\\)?(?P<quote>[\"']))(?P<value>"
     r"(?(nested)(?:\\\\(?:\\[^\r\n]|[^\\\r\n])|\\(?!(?P=quote))[^\\\r\n]|(?!(?P=quote))[^\\\r\n]){4,400}+(?=\\(?P=quote))"
     r"|(?:\\[^\r\n]|(?!(?P=quote))[^\\\r\n]){4,400}+(?=(?P=quote)))"
@@ -84,7 +98,7 @@ _QUOTED: Final = re.compile(
 """A value ends at a quote like its first one that no backslash escapes, in JSON within JSON (``\\"``) one level deeper;
 or, where no such quote follows (a path in an INI file ends in a backslash), at the next one."""
 _BARE: Final = re.compile(
-    rf"(?i)(?P<lead>(?<![A-Za-z0-9]){_KEY}[\"']?\s{{0,4}}(?P<sign>[:=])\s{{0,4}})"
+    rf"(?i)(?P<lead>{_BEGIN}{_KEY}[\"']?\s{{0,4}}(?P<sign>[:=])\s{{0,4}})"
     r"(?P<value>[^\s\"'`(),;<>{}&|\[\]]{4,400})(?P<after>[(\[]?)"
 )
 _KEY_HINTS: Final = ("pass", "pwd", "token", "secret", "key", "credential", "signature")
@@ -106,6 +120,8 @@ def redact(text: str) -> str:
             text = shape.sub(f"[redacted:{kind}]", text)
     if "://" in text:
         text = _URL_LOGIN.sub(_keep_lead("password"), text)
+    if "-u" in text:
+        text = _USER_OPTION.sub(_keep_lead("password"), text)
     lowered = text.lower()
     if "bearer" in lowered or "authorization" in lowered:
         text = _BEARER.sub(_keep_lead("bearer"), text)
@@ -118,7 +134,7 @@ def redact(text: str) -> str:
 def _redact_line(line: str) -> str:
     lowered = line.lower()
     if any(hint in lowered for hint in _KEY_HINTS):
-        return _BARE.sub(_bare, _QUOTED.sub(_quoted, line))
+        return _OPTION.sub(_bare, _BARE.sub(_bare, _QUOTED.sub(_quoted, line)))
     return line
 
 
@@ -159,7 +175,7 @@ def _bare(found: re.Match[str]) -> str:
     code = bool(found["after"]) or bool(re.fullmatch(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+", value))
     word = re.fullmatch(r"[A-Za-z_.:-]*|\d{1,5}", value) is not None
     assigned = word and " = " in found["lead"] and _kind(key) in {"token", "tokens", "key"}
-    if code or assigned or _is_harmless(value, key) or (word and (found["sign"] == ":" or value.isdigit())):
+    if code or assigned or _is_harmless(value, key) or (word and (found["sign"] != "=" or value.isdigit())):
         return found[0]
     return f"{found['lead']}[redacted:{_kind(key)}]{found['after']}"
 

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from instar.fsm.decisions import shell_key
-from instar.fsm.errors import InputRefused
+from instar.fsm.errors import ConfigError, InputRefused
 from instar.fsm.events import FeedbackReceived, TaskQueued
 from instar.fsm.record import Recorded
 
@@ -23,6 +23,8 @@ from .shell_executor import Captured, Limits, run_captured
 from .training.recipe import Recipe
 
 OUTPUT_CHARS = 4000
+NOT_RUN = 127
+"""How a shell says that there is no such program, or that it cannot be run."""
 _QUOTED = re.compile(r"\\.|'[^']*'|" r'"(?:\\.|[^"\\])*"', re.S)
 """Where an operator is none: after a backslash, and within quotation marks."""
 _OPERATOR = re.compile(r"&&|\|\||\$\(|[|&;<>()`\n]")
@@ -147,7 +149,7 @@ def execute(runtime: Runtime, task: Mapping[str, Any], *, source: str) -> Execut
 
     Raises:
         InputRefused: the task is malformed, its recipe cannot be trained with, or its gate needs a shell.
-        ConfigError: there is no program of that name, or the patch is no unified diff.
+        ConfigError: the patch is no unified diff.
     """
     match parse_task(task):
         case SelfTrain(note=note, recipe=recipe):
@@ -177,10 +179,30 @@ def training_task(*, source: str, note: str, recipe: Mapping[str, float | int | 
 
 def _run_shell(runtime: Runtime, shell: Shell, source: str) -> Executed:
     command = _shell_words(shell)
-    queued = runtime.log.append(TaskQueued(task="shell", source=source, command=command))
-    captured = run_captured(command, cwd=runtime.workspace.root, limits=Limits(timeout_s=shell.timeout_s))
+    queued = runtime.log.append(TaskQueued(task="shell", source=recordable(source), command=_written(command)))
+    try:
+        captured = run_captured(command, cwd=runtime.workspace.root, limits=Limits(timeout_s=shell.timeout_s))
+    except ConfigError as error:
+        captured = Captured(
+            command=command, exit_code=NOT_RUN, output=str(error).encode(), timed_out=False, duration_s=0.0
+        )
     feedback = _record_outcome(runtime, queued, shell, captured)
     return Executed(type="shell", event=queued.seq, feedback=feedback.seq, captured=captured)
+
+
+def _written(command: tuple[str, ...]) -> tuple[str, ...]:
+    """Gives the words of a command as they may be recorded: a secret may span two (``--token …``)."""
+    line = shlex.join(command)
+    told = redact(line)
+    if told == line:
+        return command
+    alone = tuple(redact(word) for word in command)
+    if redact(shlex.join(alone)) == shlex.join(alone):
+        return alone
+    try:
+        return tuple(shlex.split(told))
+    except ValueError:  # a quotation mark went with the secret
+        return (told,)
 
 
 def _record_outcome(runtime: Runtime, queued: Recorded, shell: Shell, captured: Captured) -> Recorded:

@@ -91,6 +91,13 @@ def tell(
     Raises:
         InputRefused: there is no pair, one is malformed, or the recipe cannot be used; nothing was recorded.
     """
+    for name, value in (("task_type", task_type), ("source", source), ("note", note)):
+        if not isinstance(value, str):
+            raise InputRefused(f"{name} is {value!r}, {type(value).__name__}: give a text")
+    if not isinstance(recipe, Mapping):
+        raise InputRefused(f"the recipe is {type(recipe).__name__}: give a mapping of its parts, such as {{'epochs': 2}}")
+    if isinstance(pairs, str | bytes | Mapping) or not isinstance(pairs, Iterable):
+        raise InputRefused(f"the pairs are {type(pairs).__name__}: give a list of (input, output) pairs or of mappings")
     rows = [_checked(pair, number) for number, pair in enumerate(pairs)]
     if not rows:
         raise InputRefused("there is no pair to learn: give (input, output) pairs")
@@ -109,6 +116,8 @@ def _checked(pair: tuple[str, str] | Mapping[str, Any], number: int) -> _Row:
     try:
         if isinstance(pair, Mapping):
             row = msgspec.convert(dict(pair), _Row)
+        elif isinstance(pair, str | bytes):
+            raise TypeError(f"{type(pair).__name__} is no pair")  # of two characters one could be made
         else:
             asked, answer = pair
             row = msgspec.convert({"input": asked, "output": answer}, _Row)

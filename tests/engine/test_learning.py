@@ -173,6 +173,29 @@ def test_order_that_cannot_be_followed_is_refused_and_nothing_recorded(tmp_path:
     runtime.close()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"pairs": 5}, "the pairs are int"),
+        ({"pairs": {"a": "b"}}, "the pairs are dict"),
+        ({"pairs": "ab"}, "the pairs are str"),
+        ({"pairs": ["ab", "cd"]}, "pair 0 refused: str is no pair"),
+        ({"note": 5}, "note is 5, int: give a text"),
+        ({"source": None}, "source is None, NoneType: give a text"),
+        ({"recipe": "epochs=2"}, "the recipe is str"),
+    ],
+)
+def test_arguments_of_other_types_are_refused_in_words(
+    tmp_path: Path, arguments: dict[str, object], said: str
+) -> None:
+    code_only(tmp_path / "agent").close()
+    with Engine(tmp_path / "agent", worker=False) as engine:
+        head = engine.status().head
+        with pytest.raises(InputRefused, match=said):
+            engine.learn(**{"pairs": [("a", "b")], **arguments})  # type: ignore[arg-type]
+        assert engine.status().head == head
+
+
 def test_recipe_is_read_from_text_and_files(tmp_path: Path) -> None:
     expected = {"epochs": 3, "rate": 1e-4, "loss": "pairs"}
     assert parse_recipe("epochs=3, rate=1e-4,loss=pairs") == expected

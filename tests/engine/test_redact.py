@@ -114,6 +114,14 @@ def test_password_in_json_goes_whole_whatever_is_escaped_in_it(password: str, de
         ("mongodb://u:p@h1:27017,h2:27017/db", "mongodb://u:[redacted:password]@h1:27017,h2:27017/db"),
         ("http://localhost:8080/a@b", "http://localhost:8080/a@b"),
         ("ssh://git@host:22/path", "ssh://git@host:22/path"),
+        ("http://host:8080/@scope/pkg", "http://host:8080/@scope/pkg"),
+        ("postgres://me:pa/ss@host/db", "postgres://me:[redacted:password]@host/db"),
+        ("curl --token hunter2secret x", "curl --token [redacted:token] x"),
+        ("tool --db-password 'my pass 1' -v", "tool --db-password '[redacted:password]' -v"),
+        ("call --max-tokens 4096 and --token to pass", "call --max-tokens 4096 and --token to pass"),
+        ("curl -s -X GET -u me:passw0rd http://x", "curl -s -X GET -u me:[redacted:password] http://x"),
+        ("docker run -u 1000:1000 image", "docker run -u 1000:1000 image"),
+        ("PGPASSWORD=hunter22 psql -l", "PGPASSWORD=[redacted:password] psql -l"),
         ('password = "C:\\dir12\\" # no JSON', 'password = "[redacted:password]\\" # no JSON'),
         ("password='it\\'s me'", "password='[redacted:password]'"),
     ],
@@ -123,7 +131,11 @@ def test_password_ends_where_it_does(text: str, wanted: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ['password="a', 'password=\\"\\\\', "password='\\\\", "ab://u:p@", "password='" + "\\" * 900]
+    "part",
+    [
+        *('password="a', 'password=\\"\\\\', "password='\\\\", "ab://u:p@", "password='" + "\\" * 900),
+        *("ab://u:p/", "curl -u ", "curl -ua:b", "--token ", "--a-b-token '"),
+    ],
 )
 def test_text_made_to_be_slow_takes_no_more_than_its_length(part: str) -> None:
     text = part * (400_000 // len(part))

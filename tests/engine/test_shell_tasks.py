@@ -57,6 +57,37 @@ def test_program_that_a_line_names_and_is_not_there_is_a_failure(runtime: Runtim
     assert done.captured.exit_code == 127
 
 
+@pytest.mark.parametrize("command", [["no-such-program", "--now"], ["./no-such-file"], ["./no-program"], ["."]])
+def test_program_that_is_not_there_is_a_failure_without_a_shell_too(runtime: Runtime, command: list[str]) -> None:
+    (runtime.workspace.root / "no-program").write_text("not executable")
+    done = execute(runtime, {"type": "shell", "command": command}, source="test")
+    assert done.captured is not None
+    assert done.captured.exit_code == 127
+    assert b"cannot be run" in done.captured.output
+    event = runtime.reader.get(Seq(done.feedback or 0)).event
+    assert isinstance(event, FeedbackReceived)
+    assert (event.outcome, event.exit_code) == ("fail", 127)
+
+
+@pytest.mark.parametrize(
+    ("command", "recorded"),
+    [
+        (["echo", "--token", "hunter2secret"], ("echo", "--token", "[redacted:token]")),
+        (["echo", "password=hunter22", "a b"], ("echo", "password=[redacted:password]", "a b")),
+        ("PGPASSWORD=hunter22 true", ("/bin/sh", "-c", "PGPASSWORD=[redacted:password] true")),
+    ],
+)
+def test_secret_in_a_command_is_not_recorded(
+    runtime: Runtime, command: str | list[str], recorded: tuple[str, ...]
+) -> None:
+    done = execute(runtime, {"type": "shell", "command": command}, source="test")
+    queued = runtime.reader.get(Seq(done.event)).event
+    assert isinstance(queued, TaskQueued)
+    assert queued.command == recorded
+    for record in runtime.reader.read():
+        assert "hunter2" not in str(record)
+
+
 def test_line_that_runs_too_long_is_killed_with_all_it_started(runtime: Runtime) -> None:
     task = {"type": "shell", "command": "sleep 60 & echo begun; wait", "timeout_s": 0.5}
     done = execute(runtime, task, source="test")
