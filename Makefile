@@ -48,7 +48,7 @@ $(VENV)/.bench: $(VENV)/.ready
 	touch $@
 
 torture: setup
-	tools/with_postgres $(BIN)/python -m pytest -m torture -v --timeout 3600
+	tools/with_postgres $(BIN)/python -m pytest -m "torture or hypothesis" --hypothesis-profile search -v --timeout 3600
 
 docs: setup
 	$(BIN)/python tools/generate_docs.py

@@ -1,9 +1,17 @@
-"""Ends a torture run with what was done in it: each test's own counts, and how long it took."""
+"""Which cases properties are tried on; and what was done in a torture run, each test's counts and how long it took.
+
+The suite tries the same cases each time, so that it passes or fails by what was changed; a torture run tries new ones.
+"""
 
 from __future__ import annotations
 
 import pytest
 from _pytest.terminal import TerminalReporter
+from hypothesis import settings
+
+settings.register_profile("suite", derandomize=True, deadline=None, database=None)
+settings.register_profile("search", deadline=None, max_examples=500, print_blob=True)
+settings.load_profile("suite")
 
 _TOLD: dict[str, tuple[str, float, str]] = {}
 """By test: how it ended, the seconds it took, and what it printed."""

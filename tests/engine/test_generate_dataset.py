@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -452,6 +452,8 @@ def test_every_poor_outcome_is_in_a_row_or_counted(events: list[FeedbackReceived
 @given(st.lists(feedbacks, max_size=10), feedbacks)
 def test_row_stays_where_it_is_when_the_log_grows(events: list[FeedbackReceived], later: FeedbackReceived) -> None:
     before, after = built(*events, policy=THIRDS), built(*events, later, policy=THIRDS)
+    # Until a checkpoint was trained from it, one more question may change what a task type is grouped by.
+    assume(before.grouping == {kind: after.grouping[kind] for kind in before.grouping})
     split = {folded(row.input): row.split for row in before.rows}
     for row in after.rows:
         was = split.get(folded(row.input), row.split)
