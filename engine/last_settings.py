@@ -35,11 +35,15 @@ def load_for_work(root: Path, environ: Mapping[str, str]) -> Settings:
 
 
 def keep_settings(root: Path) -> None:
-    """Keeps what the file of a workspace says, now that it was found to fit; what cannot be read or kept is left."""
+    """Keeps what the file of a workspace says, if it fits by itself; what does not, or cannot be kept, is left.
+
+    Whoever opened the workspace may work with settings of its own, or with a variable in the place of what is wrong.
+    """
     path = root / KEPT
     with suppress(OSError, ConfigError):
         content = {key: value for key, value in settings_in(root).items() if key not in _NOT_KEPT}
         said = msgspec.json.encode(content, order="sorted")
+        settings_of(content)
         if not path.is_file() or path.read_bytes() != said:
             write_durably(path, said)
 
@@ -57,9 +61,10 @@ def load_to_read(root: Path, environ: Mapping[str, str]) -> tuple[Settings, str]
         return load_settings(root, environ), ""
     except ConfigError as error:
         kept = _kept(root)
-        settings = settings_of(kept or {}, environ)
-        instead = "those that last worked are used" if kept is not None else "the defaults are used"
-        return settings, f"{error} Meanwhile {instead}."
+        if kept is not None:
+            with suppress(ConfigError):
+                return settings_of(kept, environ), f"{error} Meanwhile those that last worked are used."
+        return settings_of({}, environ), f"{error} Meanwhile the defaults are used."
 
 
 def _kept(root: Path) -> dict[str, Any] | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, get_args
 
 import msgspec
+from msgspec import Struct
 
 from .errors import InputRefused, UnknownEvent
 from .events import AnyEvent, Event
@@ -24,16 +26,73 @@ def encode_event(event: AnyEvent) -> bytes:
     """Gives the canonical JSON of an event: sorted keys, no white space, UTF-8, its type under ``type``.
 
     Raises:
-        InputRefused: a text in it is no UTF-8.
+        InputRefused: a text in it is no UTF-8, or a number in it is none, or infinite.
     """
     try:
-        return _ENCODER.encode(event)
+        payload = _ENCODER.encode(event)
     except UnicodeEncodeError as error:
         half = ascii(error.object[error.start : error.end])
         raise InputRefused(
             f"a text of {type(event).__name__} holds {half}, half a character, which no UTF-8 can hold: nothing was "
             'recorded. Decode bytes with errors="replace" or "backslashreplace", and give that.'
         ) from error
+
+
+    for name in _NUMBERED[type(event)]:
+        value = getattr(event, name)
+        if value is not None and (path := _no_number(value)):
+            raise InputRefused(
+                f"{name}{path.rstrip(':')} of {type(event).__name__} is no finite number, which JSON cannot hold: "
+                "nothing was recorded. Give a number."
+            )
+    return payload
+
+
+def _no_number(value: object) -> str:
+    """Gives the path of the first number that is none, or infinite; empty if there is none."""
+    match value:
+        case float():
+            return "" if math.isfinite(value) else ":"
+        case Struct():
+            parts: Any = ((name, getattr(value, name)) for name in _NUMBERED[type(value)])
+        case tuple() | list():
+            parts = enumerate(value)
+        case dict():
+            parts = value.items()
+        case _:
+            return ""
+    return next((f".{name}{found}".rstrip(":") for name, part in parts if (found := _no_number(part))), "")
+
+
+def _numbered(struct: type[Struct]) -> tuple[str, ...]:
+    """Names the fields of a struct in which a number that is not whole may stand."""
+    info = msgspec.inspect.type_info(struct)
+    assert isinstance(info, msgspec.inspect.StructType)
+    return tuple(field.name for field in info.fields if _holds_number(field.type))
+
+
+def _holds_number(kind: object) -> bool:
+    match kind:
+        case msgspec.inspect.FloatType() | msgspec.inspect.AnyType():
+            return True
+        case msgspec.inspect.UnionType(types=types):
+            return any(map(_holds_number, types))
+        case msgspec.inspect.VarTupleType(item_type=inner) | msgspec.inspect.ListType(item_type=inner):
+            return _holds_number(inner)
+        case msgspec.inspect.TupleType(item_types=types):
+            return any(map(_holds_number, types))
+        case msgspec.inspect.DictType(value_type=inner):
+            return _holds_number(inner)
+        case msgspec.inspect.StructType(cls=struct):
+            return bool(_NUMBERED.get(struct) or _NUMBERED.setdefault(struct, _numbered(struct)))
+        case _:
+            return False
+
+
+_NUMBERED: dict[type, tuple[str, ...]] = {}
+"""Of each event and what it holds: the fields in which a number may stand that JSON cannot hold."""
+for _struct in TYPES.values():
+    _NUMBERED[_struct] = _numbered(_struct)
 
 
 def decode_event(kind: str, version: int, payload: bytes) -> AnyEvent:

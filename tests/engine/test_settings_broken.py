@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from instar import Engine
 from instar.engine.last_settings import KEPT, load_for_work, load_to_read
-from instar.engine.settings import Settings
+from instar.engine.settings import Settings, as_environ
 from instar.fsm.errors import ConfigError
 from tests.engine.agents import agent_folder, contents, instar
 
@@ -102,6 +103,33 @@ def test_what_a_file_said_is_kept_without_passwords_and_the_environment(tmp_path
     assert "those that last worked are used" in fault
     with pytest.raises(ConfigError):
         load_to_read(tmp_path, {"INSTAR_POLICY__DRIFT__THRESHOLD": "5"})
+    for broken in ("{", '{"nmae": 1}'):
+        (tmp_path / KEPT).write_text(broken)
+        settings, fault = load_to_read(tmp_path, {})
+        assert settings == Settings()
+        assert "the defaults are used" in fault
+
+
+@pytest.mark.parametrize("text", [BROKEN["bounds"], BROKEN["key"]], ids=["bounds", "key"])
+def test_file_that_does_not_fit_is_never_kept(agent: Path, text: str) -> None:
+    before = (agent / KEPT).read_bytes()
+    (agent / "instar.toml").write_text(text)
+    environ = {"INSTAR_POLICY__DRIFT__THRESHOLD": "0.6"}
+    if text == BROKEN["bounds"]:  # which the variable hides
+        assert load_for_work(agent, environ).policy.drift.threshold == 0.6
+    whole = as_environ(Settings(name="given in code"))
+    assert load_for_work(agent, whole).name == "given in code"
+    with Engine(agent, worker=False, settings=Settings()) as engine:
+        engine.feedback(task_type="t", input="a", outcome="pass")
+    assert (agent / KEPT).read_bytes() == before
+    assert instar("status", cwd=agent).returncode == 0
+    assert instar("rollback", "1", "-y", cwd=agent).returncode == 0
+    assert (agent / "instar.toml").read_text() == GOOD
+
+
+def test_kept_file_that_no_longer_fits_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / ".instar").mkdir()
+    (tmp_path / "instar.toml").write_text("{")
     (tmp_path / KEPT).write_text("{")
     settings, fault = load_to_read(tmp_path, {})
     assert settings == Settings()
