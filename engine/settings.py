@@ -7,9 +7,9 @@ machine does its work.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct, field
@@ -19,6 +19,7 @@ from instar.fsm.errors import ConfigError
 from instar.fsm.policy import Policy
 from instar.fsm.retention import Retention
 
+from .training.recipe import Recipe, number_or_text
 from .trees.left_out import in_force
 
 PREFIX = "INSTAR_"
@@ -134,10 +135,18 @@ def settings_of(content: dict[str, Any], environ: Mapping[str, str] | None = Non
         ConfigError: a key or value does not fit.
     """
     whole = (environ or {}).get(WHOLE)
-    named = {key[len(PREFIX) :].lower(): value for key, value in (environ or {}).items() if key.startswith(PREFIX)}
-    named = {key: value for key, value in named.items() if PREFIX + key.upper() not in _NOT_SETTINGS}
-    for name, value in [*named.items(), *((key, value) for key, value in flags.items() if value is not None)]:
-        _put(content, name.split("__"), value)
+    for variable, value in (environ or {}).items():
+        if variable.startswith(PREFIX) and variable not in _NOT_SETTINGS:
+            path = variable[len(PREFIX) :].lower().split("__")
+            if path[0] not in Settings.__struct_fields__:
+                raise ConfigError(
+                    f"{variable} is set in the environment, and Instar has no such setting: unset it, or mend its "
+                    "name. See docs/operations.md for the keys."
+                )
+            _put(content, path, value)
+    for name, value in flags.items():
+        if value is not None:
+            _put(content, name.split("__"), value)
     if not whole and "capture" in (content.get("policy") or {}):
         raise ConfigError("policy.capture cannot be set: it follows from watch.ignore, watch.cap_bytes and [paths]")
     try:
@@ -182,7 +191,26 @@ def settings_in(root: Path) -> dict[str, Any]:
     return {}
 
 
+def listed(text: str) -> list[Any]:
+    """Reads a list that was given as text: JSON, or words with commas between them.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if text.startswith("["):
+        try:
+            return msgspec.json.decode(text.encode(), type=list[Any])
+        except msgspec.MsgspecError as error:
+            raise ConfigError(f"{text!r} is no list: {error}") from error
+    return [word for word in text.split(",") if word]
+
+
 def _put(content: dict[str, Any], path: list[str], value: Any) -> None:
+    if isinstance(value, str):
+        if isinstance(_at(Settings(), path), tuple):
+            value = listed(value)
+        elif path[:2] == ["training", "recipe"]:
+            value = number_or_text(value)
     for part in path[:-1]:
         inner = content.setdefault(part, {})
         if not isinstance(inner, dict):
@@ -191,43 +219,69 @@ def _put(content: dict[str, Any], path: list[str], value: Any) -> None:
     content[path[-1]] = value
 
 
+_BOUNDS: Final[dict[str, tuple[float, float]]] = {
+    "policy.drift.threshold": (0.0, 1.0),
+    "policy.drift.window": (8, 4096),
+    "policy.drift.p_max": (0.0, 1.0),
+    "policy.reward.threshold": (0.0, 1.0),
+    "policy.reward.smoothing": (1e-6, 1.0),
+    "policy.reward.count_min": (1, 1_000_000),
+    "policy.retrain.rows_min": (0, 1_000_000),
+    "policy.retrain.heldout_share": (0.0, 0.9),
+    "policy.retrain.validation_share": (0.0, 0.5),
+    "policy.retrain.per_hour_max": (0, 1_000_000),
+    "policy.mutation.per_hour_max": (0, 1_000_000),
+    "policy.cycle.signals_max": (1, 4096),
+    "policy.cycle.failures_max": (1, 1000),
+    "policy.cycle.judged_max": (1, 100_000),
+    "policy.gate.gain_min": (-1e6, 1e6),
+    "policy.gate.heldout_min": (0, 1_000_000),
+    "policy.gate.forgetting_max": (0.0, 1.0),
+    "policy.gate.forgetting_min": (1, 1_000_000),
+    "policy.capture.cap_bytes": (0, 2**40),
+    "retention.days": (0.0, 36_500.0),
+    "retention.promotions_max": (0, 1_000_000),
+    "retention.safety_max": (0, 1_000_000),
+    "watch.cap_bytes": (0, 2**40),
+    "watch.debounce_ms": (0, 60_000),
+    "watch.rescan_s": (0.1, 86_400.0),
+    "watch.poll_s": (0.1, 86_400.0),
+    "training.threads": (0, 4096),
+    "training.keep_every_s": (0.0, 86_400.0),
+    "embedding.cache_mb": (0, 1 << 20),
+    "mutation.timeout_s": (0.1, 86_400.0),
+    "mutation.memory_bytes": (64 * 1024**2, 2**50),
+}
+"""The lowest and the highest value of every number that can be set."""
+
+
 def check_bounds(settings: Settings) -> None:
     """Makes sure that every value lies where it can be used.
 
     Raises:
         ConfigError: one does not; the message names it and its bounds.
     """
-    bounds = {
-        "policy.drift.threshold": (settings.policy.drift.threshold, 0.0, 1.0),
-        "policy.drift.window": (settings.policy.drift.window, 8, 4096),
-        "policy.drift.p_max": (settings.policy.drift.p_max, 0.0, 1.0),
-        "policy.reward.threshold": (settings.policy.reward.threshold, 0.0, 1.0),
-        "policy.reward.smoothing": (settings.policy.reward.smoothing, 1e-6, 1.0),
-        "policy.retrain.heldout_share": (settings.policy.retrain.heldout_share, 0.0, 0.9),
-        "policy.retrain.validation_share": (settings.policy.retrain.validation_share, 0.0, 0.5),
-        "policy.cycle.signals_max": (settings.policy.cycle.signals_max, 1, 4096),
-        "policy.cycle.failures_max": (settings.policy.cycle.failures_max, 1, 1000),
-        "policy.cycle.judged_max": (settings.policy.cycle.judged_max, 1, 100_000),
-        "retention.days": (settings.retention.days, 0.0, 36_500.0),
-        "retention.promotions_max": (settings.retention.promotions_max, 0, 1_000_000),
-        "retention.safety_max": (settings.retention.safety_max, 0, 1_000_000),
-        "embedding.cache_mb": (settings.embedding.cache_mb, 0, 1 << 20),
-        "watch.rescan_s": (settings.watch.rescan_s, 0.1, 86_400.0),
-        "watch.poll_s": (settings.watch.poll_s, 0.1, 86_400.0),
-        "watch.cap_bytes": (settings.watch.cap_bytes, 0, 2**40),
-        "watch.debounce_ms": (settings.watch.debounce_ms, 0, 60_000),
-        "policy.gate.forgetting_max": (settings.policy.gate.forgetting_max, 0.0, 1.0),
-        "policy.gate.forgetting_min": (settings.policy.gate.forgetting_min, 1, 1_000_000),
-        "training.keep_every_s": (settings.training.keep_every_s, 0.0, 86_400.0),
-    }
-    for name, (value, low, high) in bounds.items():
-        if not low <= value <= high:
+    for name, (low, high) in _BOUNDS.items():
+        value = _at(settings, name.split("."))
+        if not low <= value <= high:  # also refuses what is no number
             raise ConfigError(f"{name} is {value}; it must lie in {low:g} … {high:g}")
     if settings.training.device not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"training.device is {settings.training.device!r}; it must be auto, cpu or cuda")
+    try:
+        Recipe.from_dict(settings.training.recipe)
+    except ValueError as error:
+        raise ConfigError(f"training.recipe cannot be used: {error}. docs/training.md lists its parts.") from error
     for name, relative in msgspec.structs.asdict(settings.paths).items():
         if Path(relative).is_absolute() or ".." in Path(relative).parts or not relative:
             raise ConfigError(f"paths.{name} is {relative!r}; it must be a path inside the workspace")
+
+
+def _at(settings: Settings, path: Iterable[str]) -> Any:
+    """Gives the value under a dotted name, or None where there is none."""
+    value: Any = settings
+    for part in path:
+        value = getattr(value, part, None)
+    return value
 
 
 def as_environ(settings: Settings) -> dict[str, str]:

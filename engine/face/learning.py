@@ -95,7 +95,9 @@ def tell(
         if not isinstance(value, str):
             raise InputRefused(f"{name} is {value!r}, {type(value).__name__}: give a text")
     if not isinstance(recipe, Mapping):
-        raise InputRefused(f"the recipe is {type(recipe).__name__}: give a mapping of its parts, such as {{'epochs': 2}}")
+        raise InputRefused(
+            f"the recipe is {type(recipe).__name__}: give a mapping of its parts, such as {{'epochs': 2}}"
+        )
     if isinstance(pairs, str | bytes | Mapping) or not isinstance(pairs, Iterable):
         raise InputRefused(f"the pairs are {type(pairs).__name__}: give a list of (input, output) pairs or of mappings")
     rows = [_checked(pair, number) for number, pair in enumerate(pairs)]

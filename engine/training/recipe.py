@@ -114,11 +114,12 @@ def parse_recipe(text: str) -> dict[str, float | int | str]:
         name = name.strip()
         if name in parts:
             raise ValueError(f"{name} is given twice")
-        parts[name] = _number(value.strip())
+        parts[name] = number_or_text(value.strip())
     return parts
 
 
-def _number(text: str) -> float | int | str:
+def number_or_text(text: str) -> float | int | str:
+    """Reads a part's value as a command line or the environment has it."""
     for kind in (int, float):
         try:
             return kind(text)

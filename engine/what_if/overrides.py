@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
-from instar.engine.settings import Settings, check_bounds
+from instar.engine.settings import Settings, check_bounds, listed
 from instar.fsm.errors import ConfigError
 from instar.fsm.policy import Policy
 
@@ -40,9 +39,6 @@ class Overrides:
         except msgspec.ValidationError as error:
             raise ConfigError(f"this policy cannot be: {error}. {_known()}") from error
         check_bounds(Settings(policy=other))
-        for key, value in self.values(other).items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ConfigError(f"{key} is {value}; it must be a number")
         return other
 
     def values(self, policy: Policy) -> dict[str, Any]:
@@ -87,18 +83,8 @@ def _put(content: dict[str, Any], key: str, value: Any) -> None:
     for table in tables:
         content = content[table]
     if isinstance(known[key], list | tuple) and isinstance(value, str):
-        value = _listed(value)
+        value = listed(value)
     content[name] = value
-
-
-def _listed(text: str) -> list[Any]:
-    """Reads a list: JSON, or words with commas between them."""
-    if text.startswith("["):
-        try:
-            return msgspec.json.decode(text.encode(), type=list[Any])
-        except msgspec.MsgspecError as error:
-            raise ConfigError(f"{text!r} is no list: {error}") from error
-    return [word for word in text.split(",") if word]
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from instar.engine.settings import Settings, as_environ, load_settings
@@ -47,6 +50,10 @@ def test_settings_travel_to_a_worker_whole(tmp_path: Path) -> None:
         ("[paths]\nlogs = '/etc'", "must be a path inside the workspace"),
         ("[paths]\nlogs = '../x'", "must be a path inside the workspace"),
         ("[watch]\nrescan_s = 0", "must lie in"),
+        ("[policy]\ngate = { gain_min = nan }", "policy.gate.gain_min is nan; it must lie in"),
+        ("[mutation]\ntimeout_s = -1", "mutation.timeout_s is -1.0; it must lie in"),
+        ("[training.recipe]\nepochz = 3", "training.recipe cannot be used.*epochz"),
+        ("[training.recipe]\nrate = nan", "training.recipe cannot be used: rate is nan"),
     ],
 )
 def test_bad_settings_are_refused_by_name(tmp_path: Path, text: str, said: str) -> None:
@@ -54,3 +61,46 @@ def test_bad_settings_are_refused_by_name(tmp_path: Path, text: str, said: str) 
     with pytest.raises(ConfigError, match=said) as caught:
         load_settings(tmp_path)
     assert caught.value.exit_code == 2
+
+
+def test_every_number_has_bounds_that_no_wild_value_passes(tmp_path: Path) -> None:
+    paths = list(_numbers(Settings()))
+    assert {"policy.gate.gain_min", "mutation.memory_bytes", "retention.days"} <= set(paths)
+    for path in paths:
+        for value in ("nan", "inf", "-1e30", "1e30"):
+            *tables, name = path.split(".")
+            (tmp_path / "instar.toml").write_text(f"[{'.'.join(tables)}]\n{name} = {value}\n")
+            with pytest.raises(ConfigError, match=r"must lie in|Expected `int`|capture cannot be set"):
+                load_settings(tmp_path)
+
+
+def _numbers(value: Any, path: str = "") -> Iterator[str]:
+    if isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            yield from _numbers(getattr(value, name), f"{path}.{name}".lstrip("."))
+    elif isinstance(value, int | float):
+        yield path
+
+
+def test_environment_gives_lists_numbers_and_parts_of_the_recipe(tmp_path: Path) -> None:
+    environ = {
+        "INSTAR_WATCH__IGNORE": "*.log,build/",
+        "INSTAR_POLICY__MONITORED": '["a b.py", "c,d.py"]',
+        "INSTAR_TRAINING__RECIPE__EPOCHS": "3",
+        "INSTAR_TRAINING__RECIPE__LOSS": "pairs",
+        "INSTAR_POLICY__GATE__HELDOUT_MIN": "4",
+    }
+    settings = load_settings(tmp_path, environ)
+    assert settings.watch.ignore == ("*.log", "build/")
+    assert settings.policy.monitored == ("a b.py", "c,d.py")
+    assert settings.training.recipe == {"epochs": 3, "loss": "pairs"}
+    assert settings.policy.gate.heldout_min == 4
+    with pytest.raises(ConfigError, match="is no list"):
+        load_settings(tmp_path, {"INSTAR_WATCH__IGNORE": "[*.log"})
+
+
+def test_variable_that_is_no_setting_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"INSTAR_HOME is set in the environment.*unset it"):
+        load_settings(tmp_path, {"INSTAR_HOME": "/x"})
+    with pytest.raises(ConfigError, match="unknown field `threshhold`"):
+        load_settings(tmp_path, {"INSTAR_POLICY__DRIFT__THRESHHOLD": "0.5"})

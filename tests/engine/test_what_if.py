@@ -245,7 +245,7 @@ def test_other_policy_is_laid_over_each_recorded_one() -> None:
         (["nonsense=1"], "Known keys: monitored, drift.threshold"),
         (["drift.threshold=much"], "cannot be"),
         (["drift.threshold=2"], "must lie in 0 … 1"),
-        (["gate.gain_min=nan"], "must be a number"),
+        (["gate.gain_min=nan"], "gain_min is nan; it must lie in"),
         (["cycle.signals_max=1.5"], "cannot be"),
         (["monitored=[1]"], "cannot be"),
         (["monitored=[nonsense"], "is no list"),
