@@ -76,13 +76,17 @@ class Engine(Asking, Auditing, Points, Upkeep):
 
             initialize(self.root, settings=settings)
         self._runtime = Runtime(self.root, actor="agent", settings=settings)
-        self._runtime.require_initialized()
-        if self._runtime.state.restoring is not None:
-            from .restoring.rollback import finish_begun
+        try:
+            self._runtime.require_initialized()
+            if self._runtime.state.restoring is not None:
+                from .restoring.rollback import finish_begun
 
-            finish_begun(self._runtime)
-        if self._with_worker:
-            self._start_worker(workspace)
+                finish_begun(self._runtime)
+            if self._with_worker:
+                self._start_worker(workspace)
+        except BaseException:
+            self.stop()  # or a second start would find it open, with half of what it needs
+            raise
         return self
 
     def stop(self, timeout_s: float = 60.0) -> None:

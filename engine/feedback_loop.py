@@ -21,6 +21,7 @@ from instar.store.clock import iso
 from instar.store.durable import write_durably
 from instar.store.log import Pending
 
+from .redact import redact
 from .runtime import Runtime
 
 BYTES_MAX = 64 * 1024
@@ -83,9 +84,10 @@ def take_trigger(content: bytes) -> TaskQueued | InputSkipped:
         read = msgspec.json.decode(content, type=TriggerFile)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         reason = f"no trigger: {error}. It must be a JSON object with the key trigger, of at most 64 KiB."
-        excerpt = content[:200].decode("utf-8", "replace")
+        excerpt = redact(content.decode("utf-8", "replace"))[:200]
         return InputSkipped(source="trigger_file", subject="retrain_trigger.json", reason=reason, excerpt=excerpt)
-    return TaskQueued(task="self_train", source=f"trigger_file:{read.trigger}"[:200], note=read.note[:2000])
+    source, note = redact(f"trigger_file:{read.trigger}"), redact(read.note)
+    return TaskQueued(task="self_train", source=source[:200], note=note[:2000])
 
 
 def foreign_trigger(runtime: Runtime, own: bytes | None = None) -> Pending | None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
+from instar.fsm.codec import encode_event
 from instar.fsm.errors import (
     EffectCancelled,
     EffectSuspended,
@@ -112,6 +113,8 @@ class Loop:
     def _perform(self, state: AgentState, effect: Effect) -> None:
         try:
             pending = performer(effect.name)(self._runtime, state, effect)
+            for one in pending:
+                encode_event(one.event)  # what cannot be recorded is a failure of the effect that brought it
         except (LogUnavailable, LogCorrupt, EffectSuspended):
             raise
         except Exception as error:

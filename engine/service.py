@@ -30,6 +30,8 @@ from .runtime import Runtime
 logger = logging.getLogger("instar.engine")
 
 BYTES_MAX = 256 * 1024 * 1024
+PART_TEXTS, PART_CHARS = 16_384, 1 << 24
+"""Of one request to embed: so many vectors, and four bytes a character, lie well under ``BYTES_MAX``."""
 _LENGTH = struct.Struct(">I")
 
 
@@ -38,6 +40,8 @@ class EmbedRequest(Struct, tag="embed"):
 
     texts: list[str]
     space: str | None = None
+    first: int = 0
+    """The number of the first of them, where they are a part of more."""
 
 
 class SearchRequest(Struct, tag="search"):
@@ -100,6 +104,17 @@ def _address(path: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{fd}/{path.name}"
     finally:
         os.close(fd)
+
+
+def listens(path: Path) -> bool:
+    """Says whether somebody answers on a socket: one that a killed worker left refuses."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        try:
+            with _address(path) as name:
+                connection.connect(name)
+        except OSError:
+            return False
+    return True
 
 
 def _send(connection: socket.socket, message: Any) -> None:
@@ -167,8 +182,8 @@ class Service:
     def _answer(self, content: bytes) -> Reply:
         try:
             match _REQUESTS.decode(content):
-                case EmbedRequest(texts=texts, space=space):
-                    chosen, vectors = embed_texts(self._runtime, texts, space)
+                case EmbedRequest(texts=texts, space=space, first=first):
+                    chosen, vectors = embed_texts(self._runtime, texts, space, first)
                     return Embedded(chosen, int(vectors.shape[1]), vectors.astype("<f4").tobytes())
                 case SearchRequest(text=text, k=k, wanted=wanted):
                     return FoundRows(search(self._runtime, text, k, wanted))
@@ -183,8 +198,10 @@ class Service:
             return Refused(f"{type(error).__name__}: {error}")
 
 
-def embed_texts(runtime: Runtime, texts: Sequence[str], space: str | None = None) -> tuple[Digest, NDArray[np.float32]]:
-    """Embeds texts in this process; a text that cannot be embedded is refused by its place.
+def embed_texts(
+    runtime: Runtime, texts: Sequence[str], space: str | None = None, first: int = 0
+) -> tuple[Digest, NDArray[np.float32]]:
+    """Embeds texts in this process; a text that cannot be embedded is refused by its place, counted from ``first``.
 
     Raises:
         ConfigError: no checkpoint is called as ``space`` says, or the workspace has no model.
@@ -198,8 +215,21 @@ def embed_texts(runtime: Runtime, texts: Sequence[str], space: str | None = None
     vectors, failures = runtime.models.embed_each(chosen, texts)
     bad = [number for number, failure in enumerate(failures) if failure is not None]
     if bad:
-        raise _unfit(bad[0], failures[bad[0]])
+        raise _unfit(first + bad[0], failures[bad[0]])
     return chosen, vectors
+
+
+def _parts(texts: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """Parts texts into what one message bears, each with the number of its first; nothing is one empty part."""
+    part: list[str] = []
+    size = 0
+    for number, text in enumerate(texts):
+        if part and (len(part) == PART_TEXTS or size + len(text) > PART_CHARS):
+            yield number - len(part), part
+            part, size = [], 0
+        part.append(text)
+        size += len(text)
+    yield len(texts) - len(part), part
 
 
 def _unfit(number: int, reason: str | None) -> ServiceError:
@@ -233,16 +263,23 @@ class Client:
     def embed(self, texts: Sequence[str], space: str | None = None) -> tuple[Digest, NDArray[np.float32]]:
         """Gives the space and the vectors, float32 of shape (texts, dim) with unit rows.
 
+        Many texts are asked for in parts, all of them in the space of the first.
+
         Raises:
             ServiceError: the worker does not answer, or refuses; a text that cannot be sent is refused by its place.
         """
         for number, text in enumerate(texts):
             if not isinstance(text, str):
                 raise _unfit(number, "it is no text")
-        reply = self._ask(EmbedRequest([_sendable(text) for text in texts], space))
-        assert isinstance(reply, Embedded)
-        flat = np.frombuffer(reply.vectors, dtype="<f4")
-        return Digest(reply.space), flat.reshape(-1, reply.dim).astype(np.float32)
+        found: list[NDArray[np.float32]] = []
+        for first, part in _parts([_sendable(text) for text in texts]):
+            reply = self._ask(EmbedRequest(part, space, first))
+            assert isinstance(reply, Embedded)
+            space = reply.space
+            flat = np.frombuffer(reply.vectors, dtype="<f4")
+            found.append(flat.reshape(-1, reply.dim).astype(np.float32))
+        assert space is not None
+        return Digest(space), np.concatenate(found)
 
     def search(self, text: str, k: int, wanted: Filter = EVERYTHING) -> list[Found]:
         """Gives the rows of memory nearest to a text."""

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from .errors import InputRefused, UnknownEvent
-from .events import AnyEvent, Event
+from .events import AnyEvent, Event, FeedbackReceived
 from .upcasters import UPCASTERS
 
 TYPES: dict[str, type[Event]] = {member.__name__: member for member in get_args(AnyEvent)}
@@ -26,7 +26,8 @@ def encode_event(event: AnyEvent) -> bytes:
     """Gives the canonical JSON of an event: sorted keys, no white space, UTF-8, its type under ``type``.
 
     Raises:
-        InputRefused: a text in it is no UTF-8, or a number in it is none, or infinite.
+        InputRefused: a text in it is no UTF-8, a number in it is none, or infinite, or a value is of another type
+            than its field: what nobody could read again has no place in a log that forgets nothing.
     """
     try:
         payload = _ENCODER.encode(event)
@@ -37,7 +38,6 @@ def encode_event(event: AnyEvent) -> bytes:
             'recorded. Decode bytes with errors="replace" or "backslashreplace", and give that.'
         ) from error
 
-
     for name in _NUMBERED[type(event)]:
         value = getattr(event, name)
         if value is not None and (path := _no_number(value)):
@@ -45,6 +45,11 @@ def encode_event(event: AnyEvent) -> bytes:
                 f"{name}{path.rstrip(':')} of {type(event).__name__} is no finite number, which JSON cannot hold: "
                 "nothing was recorded. Give a number."
             )
+    if type(event) is not FeedbackReceived:  # those were converted, and come by the thousand
+        try:
+            DECODERS[type(event).__name__, event.VERSION].decode(payload)
+        except msgspec.MsgspecError as error:
+            raise InputRefused(f"{type(event).__name__} cannot hold this: {error}; nothing was recorded") from error
     return payload
 
 

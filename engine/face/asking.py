@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from instar.fsm.errors import InputRefused
 from instar.fsm.words import Digest
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ class Asking:
     """The part of ``Engine`` that embeds, searches and answers."""
 
     _process: subprocess.Popen[bytes] | None
+    _answered: subprocess.Popen[bytes] | None = None
+    """The worker process whose socket was reached."""
 
     @property
     def runtime(self) -> Runtime:
@@ -34,8 +37,8 @@ class Asking:
         """The active checkpoint, which names the embedding space; None without a model."""
         return self.runtime.state.checkpoint
 
-    def embed(self, texts: Sequence[str], *, space: str | None = None) -> NDArray[np.float32]:
-        """Embeds texts with the active checkpoint, in the worker where there is one.
+    def embed(self, texts: Iterable[str], *, space: str | None = None) -> NDArray[np.float32]:
+        """Embeds texts with the active checkpoint, in the worker where there is one, all of them in one space.
 
         Args:
             texts: what to embed.
@@ -46,8 +49,12 @@ class Asking:
 
         Raises:
             ConfigError: no checkpoint is called so, several are, or the workspace has no model.
+            InputRefused: a single text was given in place of a list.
             ServiceError: the worker is gone, or a text cannot be embedded.
         """
+        if isinstance(texts, str | bytes):
+            raise InputRefused(f"the texts to embed are one {type(texts).__name__}: give a list, such as [text]")
+        texts = list(texts)
         from instar.engine.embedding.checkpoint_names import checkpoint_called
         from instar.engine.service import Client, embed_texts
 
@@ -121,13 +128,20 @@ class Asking:
         return answer(self.runtime, text, voters, wanted)
 
     def _serving(self, timeout_s: float = 60.0) -> bool:
-        """Waits for our own worker's socket; says whether there is a worker to ask."""
-        path = self.runtime.workspace.socket
+        """Waits until a worker listens, ours or the one that runs already; says whether there is one to ask.
+
+        A socket that is there may be that of a worker which was killed.
+        """
+        from instar.engine.service import listens
+
         if self._process is None:
             return False
         deadline = time.monotonic() + timeout_s
-        while not path.exists():
-            if self._process.poll() is not None or time.monotonic() > deadline:
+        while self._answered is not self._process:
+            if listens(self.runtime.workspace.socket):
+                self._answered = self._process
+            elif self._process.poll() is not None or time.monotonic() > deadline:
                 return False
-            time.sleep(0.02)
+            else:
+                time.sleep(0.02)
         return True

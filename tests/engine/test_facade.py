@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import instar
+from instar.engine import service
 from instar.engine.initialize import initialize
 from instar.engine.service import Client, ServiceError
 from instar.fsm.errors import ConfigError, EffectFailedError, InputRefused, InstarError
@@ -87,6 +88,24 @@ def test_what_is_no_text_is_refused_by_its_place(engine: instar.Engine) -> None:
         for asked in (engine, alone):
             with pytest.raises(ServiceError, match="text 1 cannot be embedded: it is no text"):
                 asked.embed(["ok", 5])  # type: ignore[list-item]
+            for one in ("abc", b"abc"):
+                with pytest.raises(InputRefused, match=f"one {type(one).__name__}: give a list"):
+                    asked.embed(one)  # type: ignore[arg-type]
+            assert asked.embed(text for text in ("a", "b")).shape == (2, 384)
+            assert asked.embed([]).shape == (0, 384)
+
+
+@pytest.mark.model
+def test_many_texts_are_asked_for_in_parts(engine: instar.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"text {number}" for number in range(10)]
+    whole = engine.embed(texts)
+    for name, most in (("PART_TEXTS", 3), ("PART_CHARS", 15)):
+        monkeypatch.setattr(service, name, most)
+        assert np.allclose(engine.embed(texts), whole, atol=1e-3)
+        parts = list(service._parts(texts))
+        assert len(parts) > 3
+        assert [first + at for first, part in parts for at in range(len(part))] == list(range(10))
+        assert [text for _, part in parts for text in part] == texts
 
 
 @pytest.mark.model
@@ -126,11 +145,29 @@ def test_killed_worker_leaves_the_agent_alive(engine: instar.Engine) -> None:
     head = engine.feedback(task_type="lookup", input="after the kill")
     with pytest.raises(EffectFailedError, match="no worker"):
         engine.wait(timeout_s=5)
+    left = engine.runtime.workspace.socket
     engine.stop()
+    assert left.exists()
     engine.start()
+    assert len(engine.embed(["at once, while the socket of the one that was killed is there"])) == 1
     engine.wait(timeout_s=120)
     assert engine.status().head > head
     assert engine.replay().events == engine.status().head
+
+
+def test_start_that_failed_leaves_nothing_open(tmp_path: Path) -> None:
+    folder = agent_folder(tmp_path / "agent")
+    initialize(folder, with_model=False)
+    (folder / ".instar" / "worker.log").mkdir()
+    engine = instar.Engine(folder)
+    for _ in range(2):
+        with pytest.raises(IsADirectoryError):
+            engine.start()
+        with pytest.raises(InstarError, match="not started"):
+            engine.runtime  # noqa: B018
+    (folder / ".instar" / "worker.log").rmdir()
+    with engine:
+        assert engine.wait(timeout_s=60).head == engine.status().head
 
 
 def test_agent_without_a_worker_records_and_rolls_back(tmp_path: Path) -> None:

@@ -145,6 +145,19 @@ def test_malformed_trigger_is_a_skipped_item(content: bytes) -> None:
     assert "no trigger" in event.reason
 
 
+def test_secret_in_a_dropped_trigger_is_not_recorded() -> None:
+    token = "ghp_" + "a1B2" * 9
+    event = take_trigger(f'{{"trigger": "cron {token}", "note": "password=hunter22 {token}"}}'.encode())
+    assert event == TaskQueued(
+        task="self_train",
+        source="trigger_file:cron [redacted:github-token]",
+        note="password=[redacted:password] [redacted:github-token]",
+    )
+    broken = take_trigger(f'{{"note": "{token}"'.encode())
+    assert isinstance(broken, InputSkipped)
+    assert "a1B2" not in broken.excerpt
+
+
 @pytest.fixture
 def runtime(tmp_path: Path) -> Runtime:
     return code_only(tmp_path / "agent")

@@ -185,9 +185,7 @@ def test_order_that_cannot_be_followed_is_refused_and_nothing_recorded(tmp_path:
         ({"recipe": "epochs=2"}, "the recipe is str"),
     ],
 )
-def test_arguments_of_other_types_are_refused_in_words(
-    tmp_path: Path, arguments: dict[str, object], said: str
-) -> None:
+def test_arguments_of_other_types_are_refused_in_words(tmp_path: Path, arguments: dict[str, object], said: str) -> None:
     code_only(tmp_path / "agent").close()
     with Engine(tmp_path / "agent", worker=False) as engine:
         head = engine.status().head

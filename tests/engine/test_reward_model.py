@@ -1,23 +1,30 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from instar import Engine
 from instar.engine import extensions
 from instar.engine.extensions import load_extension
 from instar.engine.planner_agent import BuiltinPlanner
 from instar.engine.reward_model import BuiltinRewardModel, score_checkpoint, score_mutation
+from instar.engine.worker import Worker
 from instar.fsm.errors import ConfigError
-from instar.fsm.events import EmbeddedItem, FeedbackReceived, Interval, PlanStep
+from instar.fsm.events import EffectFailed, EmbeddedItem, FeedbackReceived, Interval, PlanStep
 from instar.fsm.policy import Policy
 from instar.fsm.rewards import Standing
 from instar.fsm.words import Seq
+from tests.engine.agents import agent_folder
+from tests.engine.tiny_model import tiny_model
 
 shares = st.floats(0.0, 1.0)
 maybe_shares = st.none() | shares
@@ -113,15 +120,27 @@ class Demanding(OddPlanner):
         self.wish = wish
 
 
+class Wild:
+    """A reward model, and a planner, of answers that no log can hold."""
+
+    name = "wild"
+
+    def __init__(self, answer: object) -> None:
+        self.answer = answer
+
+    def score(self, outcome: object, item: object) -> Any:
+        return self.answer
+
+    def plan(self, standings: object, policy: object) -> Any:
+        return self.answer
+
+
 ready_made = OddPlanner()
 
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> str:
     """This module under a name that can be imported, however pytest loaded it."""
-    import sys
-    from types import ModuleType
-
     module = ModuleType("odd_plugins")
     module.__dict__.update(OddPlanner=OddPlanner, NoPlanner=NoPlanner, Demanding=Demanding, ready_made=ready_made)
     monkeypatch.setitem(sys.modules, "odd_plugins", module)
@@ -172,3 +191,36 @@ def test_entry_point_is_loaded_by_its_name(here: str, monkeypatch: pytest.Monkey
         load_extension("instar.planners", "torn")
     with pytest.raises(ConfigError, match="builtin, odd, torn, twice"):
         load_extension("instar.planners", "nope")
+
+
+@pytest.mark.parametrize(
+    ("port", "answer", "said"),
+    [
+        ("reward_model", math.nan, "the reward model wild gave nan for event"),
+        ("reward_model", math.inf, "the reward model wild gave inf for event"),
+        ("reward_model", 1.5, "the reward model wild gave 1.5 for event"),
+        ("reward_model", "good", "TypeError"),
+        ("planner", ("rest",), "PlanChosen cannot hold this"),
+        ("planner", 5, "PlanChosen cannot hold this"),
+    ],
+)
+def test_answer_that_no_log_can_hold_is_a_failed_effect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: str, answer: object, said: str
+) -> None:
+    module = ModuleType("wild_plugins")
+    module.__dict__["wild"] = Wild(answer)
+    monkeypatch.setitem(sys.modules, "wild_plugins", module)
+    root = agent_folder(tmp_path / "agent")
+    tiny_model(tmp_path / "model")
+    (root / "instar.toml").write_text(
+        f'model = "{tmp_path / "model"}"\n[plugins]\n{port} = "wild_plugins:wild"\n'
+        "[policy]\ncycle = { failures_max = 1 }\n"
+    )
+    with Engine(root, worker=False) as engine:
+        engine.feedback(task_type="t", input="a task", output="x", outcome="fail")
+        Worker(engine.runtime).run_once()
+        failures = [one.event for one in engine.events() if isinstance(one.event, EffectFailed)]
+        assert failures
+        assert all(said in failure.reason for failure in failures)
+        assert engine.status().state == "Idle"
+        assert engine.replay().events == engine.status().head  # and the log is whole
