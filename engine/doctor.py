@@ -21,6 +21,7 @@ from instar.store.clock import SystemClock
 from instar.store.model_folder import altered_folders
 from instar.store.reader import LogReader
 
+from .initialize import model_of
 from .keeping.gc import CollectionPlan, plan_of
 from .keeping.kinds import Kinds, stored_bytes
 from .keeping.leftovers import find_leftovers, size_below
@@ -94,6 +95,9 @@ def _workspace(workspace: Workspace) -> Iterator[Finding]:
     unfinished = [seq for seq in _shell_tasks(reader) if reader.by_key(f"shell:{seq}") is None]
     if unfinished:
         yield Finding("note", "tasks", f"shell tasks without an end: events {unfinished[-5:]}")
+    if (had := model_of(reader)) != settings.model:
+        asked = f"the settings ask for {settings.model}, which only a new workspace would take"
+        yield Finding("note", "model", f"{had or 'none'}, since `instar init`; {asked}")
     yield Finding("ok", "last good", f"event {resolve(reader, 'last-good')}")
     for folder in altered_folders(BlobStore(reader.path.with_name("blobs"), reader), workspace.checkpoints):
         advice = "Instar writes it anew before it uses it; another program that reads it may be misled: remove it"

@@ -9,10 +9,12 @@ from pathlib import Path
 from instar.fsm.errors import ConfigError, LogUnavailable
 from instar.fsm.events import InputSkipped, WorkspaceInitialized
 from instar.fsm.record import Recorded
+from instar.fsm.words import Seq
 from instar.store.durable import make_folder, write_durably
 from instar.store.locate import locate_model
 from instar.store.log import Pending, create_log
 from instar.store.lost_log import refuse_lost
+from instar.store.reader import LogReader
 
 from .last_settings import keep_settings
 from .runtime import Runtime
@@ -61,6 +63,12 @@ def initialize(root: Path, *, settings: Settings | None = None, with_model: bool
         return _first_event(runtime, settings, with_model)
     finally:
         runtime.close()
+
+
+def model_of(reader: LogReader) -> str:
+    """Names the weights that a workspace was set up with; empty if it has no model."""
+    first = reader.get(Seq(1)).event
+    return first.model if isinstance(first, WorkspaceInitialized) else ""
 
 
 def _first_event(runtime: Runtime, settings: Settings, with_model: bool) -> Recorded | None:

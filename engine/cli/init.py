@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .output import Json, Root, emit
+
+if TYPE_CHECKING:
+    from instar.engine.workspace import Workspace
 
 
 def command(
@@ -24,12 +28,14 @@ def command(
     """Set up the folder of an agent: capture its files and its model, and begin the log."""
     from instar.engine.initialize import initialize
     from instar.engine.settings import load_settings
+    from instar.engine.workspace import Workspace
     from instar.fsm.events import WorkspaceInitialized
 
     root = (workspace or Path.cwd()).resolve()
     settings = load_settings(root, os.environ, model=model)
     record = initialize(root, settings=settings, with_model=not no_model)
     if record is None:
+        _refuse_another(model, Workspace(root, settings.paths, settings.log_url))
         emit(
             "init",
             {"root": str(root), "created": False},
@@ -55,3 +61,20 @@ def command(
         "Next: edit a file, then `instar run --once` and `instar log`.",
     ]
     emit("init", content, as_json=json, lines=lines)
+
+
+def _refuse_another(model: str | None, workspace: Workspace) -> None:
+    """Refuses a model that is not the one of the log: nothing else would say that it is not taken."""
+    from instar.engine.initialize import model_of
+    from instar.fsm.errors import ConfigError
+    from instar.store.reader import LogReader
+
+    if model is None:
+        return
+    with closing(LogReader(workspace.place)) as reader:
+        had = model_of(reader)
+    if had != model:
+        raise ConfigError(
+            f"{workspace.root} was set up before, {f'with the model {had}' if had else 'without a model'}, and its log "
+            "says so for good: nothing was done. For another one keep .instar elsewhere, then init anew."
+        )

