@@ -33,7 +33,7 @@ from .manifest import (
 from .model_folder import activate, hash_folder, materialize, walk_files
 from .ports import Blobs
 from .safetensors_header import Place, read_head
-from .tensor_content import tensor_bytes
+from .tensor_content import holds_nan, tensor_bytes
 
 __all__ = [
     "Manifest",
@@ -97,7 +97,8 @@ def import_checkpoint(blobs: Blobs, folder: Path) -> Digest:
     """Stores a model folder and returns the name of its manifest, which is the name of the checkpoint.
 
     Raises:
-        ConfigError: pickled weights, no weights, a malformed safetensors file, or a file that changed meanwhile.
+        ConfigError: pickled weights, no weights, a malformed safetensors file, weights that are no numbers, or a
+            file that changed meanwhile.
     """
     return _stored(blobs, folder, {})
 
@@ -159,6 +160,11 @@ def _import_tensors(blobs: Blobs, folder: Path, path: str, made: Mapping[tuple[s
             if len(content) != place.end - place.begin:
                 raise ConfigError(f"{folder / path} became shorter while it was read: try again when nobody writes it")
             whole.update(content)
+            if holds_nan(place.dtype, content):
+                raise ConfigError(
+                    f"tensor {place.name} of {folder / path} holds NaN: such weights give no vector. Take them from "
+                    "where they are sound; no checkpoint was made."
+                )
             tensors.append(_entry(blobs, place, content, made.get((path, place.name))))
     return TensorFile(
         path=path,

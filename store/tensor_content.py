@@ -35,3 +35,19 @@ def tensor_bytes(blobs: Blobs, tensor: TensorEntry) -> bytes:
     if digest_of(content) != tensor.blob:
         raise BlobCorrupt(f"what is made of the parts of tensor {tensor.name} does not hash to {tensor.blob}")
     return content
+
+
+def holds_nan(dtype: str, content: bytes) -> bool:
+    """Says whether a number of a tensor's bytes is none; of the types that weights have, others hold none.
+
+    Args:
+        dtype: as safetensors names it; of ``BF16`` the exponent's bits are all set and some of the fraction's.
+        content: little-endian.
+    """
+    match dtype:
+        case "F16" | "F32" | "F64":
+            return bool(np.isnan(np.frombuffer(content, dtype=f"<f{int(dtype[1:]) // 8}")).any())
+        case "BF16":
+            return bool(((np.frombuffer(content, dtype="<u2") & 0x7FFF) > 0x7F80).any())
+        case _:
+            return False

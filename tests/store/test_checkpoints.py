@@ -146,6 +146,29 @@ def test_malformed_weights_are_refused(model: Path, content: bytes, reason: str)
         import_checkpoint(MemoryBlobs(), model)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "number", "refused"),
+    [
+        ("F32", np.array([1, np.nan], "<f4").tobytes(), True),
+        ("F32", np.array([1, -np.inf], "<f4").tobytes(), False),  # a mask may hold it
+        ("F16", np.array([1, np.nan], "<f2").tobytes(), True),
+        ("F64", np.array([1, np.nan], "<f8").tobytes(), True),
+        ("BF16", b"\x80\x3f\xc0\x7f", True),
+        ("BF16", b"\x80\x3f\x81\xff", True),
+        ("BF16", b"\x80\x3f\x80\xff", False),
+        ("I32", b"\xff" * 8, False),
+    ],
+)
+def test_weights_that_are_no_numbers_are_refused(model: Path, dtype: str, number: bytes, refused: bool) -> None:
+    content = raw_safetensors(header(a=(dtype, [2], [0, len(number)])), number)
+    (model / "model.safetensors").write_bytes(content)
+    if not refused:
+        import_checkpoint(MemoryBlobs(), model)
+        return
+    with pytest.raises(ConfigError, match=r"tensor a of .*model\.safetensors holds NaN"):
+        import_checkpoint(MemoryBlobs(), model)
+
+
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "weights.pt", "model.PKL", "last.ckpt"])
 def test_pickled_weights_alone_are_refused(model: Path, name: str) -> None:
     (model / "model.safetensors").unlink()
