@@ -387,26 +387,33 @@ def test_file_that_changes_at_every_reading_is_named(tmp_path: Path, between_rea
 
 def test_scan_beside_a_busy_writer_captures_only_whole_versions(tmp_path: Path) -> None:
     script = (
-        "import os, sys, time\n"
-        "end = time.monotonic() + 1.5\n"
+        "import os, sys\n"
         "n = 0\n"
-        "while time.monotonic() < end:\n"
+        "while not os.path.exists(sys.argv[1]):\n"
         "    n += 1\n"
         "    for name in ('a', 'b'):\n"
         "        with open(name + '.tmp', 'wb') as file: file.write(b'%d\\n' % n * 20000)\n"
         "        os.replace(name + '.tmp', name)\n"
         "    if n % 5 == 0: os.unlink('b')\n"
     )
-    with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path) as writer:
-        blobs, scans = MemoryBlobs(), 0
-        while writer.poll() is None:
-            tree = scan(tmp_path, blobs)
-            scans += 1
-            for name in {"a", "b"} & set(tree.files):
-                content = blobs.get(tree.files[name].blob)
-                assert len(set(content.splitlines())) == 1
-                assert content.count(b"\n") == 20000
-    assert scans > 10
+    (root := tmp_path / "root").mkdir()
+    versions = set[bytes]()
+    deadline = time.monotonic() + 120
+    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "enough")], cwd=root) as writer:
+        try:
+            blobs = MemoryBlobs()
+            while len(versions) < 10:
+                assert writer.poll() is None
+                assert time.monotonic() < deadline
+                tree = scan(root, blobs)
+                for name in {"a", "b"} & set(tree.files):
+                    content = blobs.get(tree.files[name].blob)
+                    assert len(set(content.splitlines())) == 1
+                    assert content.count(b"\n") == 20000
+                    versions.add(content)
+        finally:
+            (tmp_path / "enough").touch()
+    assert writer.returncode == 0
 
 
 class FullBlobs(MemoryBlobs):

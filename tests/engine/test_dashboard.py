@@ -209,12 +209,12 @@ def test_server_ends_when_asked_though_a_stream_is_open(tmp_path: Path, asked: s
     url = process.stdout.readline().strip()
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{43}", url)
     port, token = int(url.split(":")[2].split("/")[0]), url.split("=")[1]
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as stream:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as stream:
         head = f"GET /live HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nCookie: instar_{port}={token}\r\n\r\n"
         stream.sendall(head.encode())
         assert b"200 OK" in stream.recv(4096)
         process.send_signal(asked)
-        assert process.wait(10) == code
+        assert process.wait(60) == code
     process.stdout.close()
 
 

@@ -48,7 +48,7 @@ def address(tmp_path: Path) -> Iterator[str]:
     assert server.stdout is not None
     yield server.stdout.readline().strip()
     server.terminate()
-    server.wait(10)
+    server.wait(60)
     server.stdout.close()
 
 

@@ -67,7 +67,7 @@ def edit_during_rollbacks(folder: Path, how: str, seconds: float, pause_s: float
                 refused += 1
     finally:
         stop.touch()
-        assert editor.wait(30) == 0
+        assert editor.wait(120) == 0
     finish_begun(runtime)
     assert replay(runtime.reader).state == runtime.state
     lines = report.read_text().splitlines()

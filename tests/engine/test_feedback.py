@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from instar import Engine
+from instar.engine import feedback_loop
 from instar.engine.feedback_loop import foreign_trigger, remove_trigger, render_trigger, take_trigger, write_beside
 from instar.engine.feedback_rows import TEXT_CHARS_MAX, check_feedback, read_jsonl
 from instar.engine.runtime import Runtime
@@ -253,25 +254,30 @@ def test_event_with_half_a_character_is_refused_by_the_log(runtime: Runtime, fie
     assert runtime.log.append(good).seq == head + 1
 
 
-def test_trigger_that_is_still_being_written_is_waited_for(runtime: Runtime) -> None:
-    import threading
-    import time
-
+def test_trigger_that_is_still_being_written_is_waited_for(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     path = runtime.workspace.retrain_trigger
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    parts = ['{"trigger": ', '"slow"}']
 
-    def write_slowly() -> None:
-        with path.open("w") as file:
-            file.flush()
-            time.sleep(0.2)
-            file.write('{"trigger": "slow"}')
+    class Clock:
+        """It is the moment of the last write; while it is waited, the next part is written."""
 
-    writer = threading.Thread(target=write_slowly)
-    writer.start()
-    while not path.exists():
-        time.sleep(0.001)
-    assert foreign_trigger(runtime) is None
-    writer.join()
+        @staticmethod
+        def time() -> float:
+            return path.stat().st_mtime
+
+        @staticmethod
+        def sleep(seconds: float) -> None:
+            assert seconds > 0
+            with path.open("a") as file:
+                file.write(parts.pop(0))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(feedback_loop, "time", Clock)
+        assert foreign_trigger(runtime) is None
+        assert foreign_trigger(runtime) is None
+    assert parts == []
     pending = foreign_trigger(runtime)
     assert pending is not None
     assert pending.event == TaskQueued(task="self_train", source="trigger_file:slow", note="")

@@ -93,8 +93,8 @@ def test_hint_makes_a_rescan_due(tmp_path: Path) -> None:
         watcher.rescan()
         assert watcher.due_in() > 60
         (runtime.workspace.root / "notes.txt").write_text("changed\n")
-        assert wake.wait(10)
-        deadline = time.monotonic() + 10
+        assert wake.wait(60)
+        deadline = time.monotonic() + 60
         while watcher.due_in() > 0 and time.monotonic() < deadline:
             time.sleep(0.01)
         watcher.rescan()
@@ -108,12 +108,17 @@ def test_reading_files_is_no_hint(tmp_path: Path) -> None:
     wake = threading.Event()
     watcher = Watcher(runtime, wake)
     watcher.start()
+    watch = watcher._watch
+    assert watch is not None
     try:
-        time.sleep(0.1)
         for _ in range(3):
             watcher.rescan()
             (runtime.workspace.root / "notes.txt").read_bytes()
-        assert not wake.wait(0.5)
+        assert watch.prove(timeout_s=60)  # whatever was told of this was told by now
+        assert not wake.is_set()
+        (runtime.workspace.root / "notes.txt").write_bytes(b"changed\n")
+        assert watch.prove(timeout_s=60)
+        assert wake.is_set()
     finally:
         watcher.stop()
 

@@ -80,7 +80,7 @@ def test_interrupted_thread_does_not_keep_the_others_asleep(interrupted: set[int
             pass
     go.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert not any(thread.is_alive() for thread in threads)
     assert sorted(back) == sorted(set(range(12)) - interrupted)
     assert len(served) == len(set(served))
