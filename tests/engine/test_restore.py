@@ -429,6 +429,7 @@ def test_ignored_and_unmanaged_files_survive_a_restore(tmp_path: Path) -> None:
     for path in ("pkg/node_modules/x", "vendor/.git/HEAD", ".env", ".git/HEAD"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(b"left alone")
+        (tmp_path / path).chmod(0o644)
     plan = make_plan(scan(tmp_path, prepared.blobs), prepared.target)
     assert plan.kept == {".env": "secret", "vendor/.git": "nested .git"}
     check_plan(tmp_path, plan, prepared.blobs)

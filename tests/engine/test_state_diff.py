@@ -39,6 +39,7 @@ def edited(tmp_path: Path) -> Runtime:
     runtime = code_only(tmp_path / "agent")
     root = runtime.workspace.root
     (root / "run.sh").write_text("true\n")
+    (root / "run.sh").chmod(0o644)
     take_snapshot(runtime, "before")
     (root / "heuristics.py").write_text("def score(a, b):\n    return a * b\n\n\ndef rank(a):\n    return -a\n")
     (root / "notes.txt").unlink()

@@ -137,13 +137,15 @@ def look(root: Path) -> Wanted:
 
 @contextmanager
 def public_folder() -> Iterator[Path]:
-    """A folder that every user may enter; pytest's own are for one user alone."""
+    """A folder that every user may enter and read, whatever the umask; pytest's own are for one user alone."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         root.chmod(0o777)
+        umask = os.umask(0o022)
         try:
             yield root
         finally:
+            os.umask(umask)
             for place in root.iterdir():
                 if place.is_dir():
                     place.chmod(0o700)
