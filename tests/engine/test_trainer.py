@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from instar.engine.embedder import MiniLMEmbedder
 from instar.engine.ports import Pair, TrainOutcome, TrainRequest
@@ -128,7 +128,8 @@ def test_trained_folder_loads_and_scores_as_reported(trained: tuple[TrainRequest
     questions = embedder.embed([pair.input for pair in asked.heldout])
     corpus = Corpus.of([(text, text) for text in asked.corpus])
     scores = score(questions, [pair.output for pair in asked.heldout], corpus, embedder.embed(corpus.texts))
-    assert summarize(scores) == outcome.after
+    # A processor may round another batch otherwise; a swap of the first two answers for one of 24 is .02.
+    assert asdict(summarize(scores)) == pytest.approx(asdict(outcome.after), abs=0.05)
 
 
 @pytest.mark.model

@@ -74,7 +74,8 @@ def test_training_on_a_gpu_comes_to_what_the_processor_comes_to(tmp_path: Path) 
     exact = replace(request.recipe, precision="float32", dropout=0.0, patience=0)
     there = train(replace(request, recipe=exact))
     here = train(replace(request, recipe=exact, scratch=tmp_path / "cpu"), device="cpu")
-    assert there.losses == pytest.approx(here.losses, rel=0.02)
+    assert there.losses[0] == pytest.approx(here.losses[0], rel=1e-3, abs=1e-4)  # before anything was learnt
+    assert there.losses == pytest.approx(here.losses, rel=0.1, abs=0.02)  # each step carries what was rounded before
     assert there.after.mrr == pytest.approx(here.after.mrr, abs=0.05)
 
 

@@ -59,7 +59,8 @@ def test_launched_training_comes_to_the_same_bytes_twice(tmp_path: Path) -> None
     assert one.environment.processor.startswith("2 processes")
     asked = request(tmp_path / "alone", rows=pairs(), heldout=[], corpus=[], recipe=SMALL)
     alone = MiniLMTrainer(threads=1, device="cpu").train(asked, silent)
-    assert alone.losses == pytest.approx(one.losses, rel=0.02)  # the same steps, summed in another order
+    assert alone.losses[0] == pytest.approx(one.losses[0], rel=1e-3, abs=1e-4)  # before anything was learnt
+    assert alone.losses == pytest.approx(one.losses, rel=0.1, abs=0.02)  # the same steps, summed in another order
 
 
 @pytest.mark.model
