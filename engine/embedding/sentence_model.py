@@ -45,11 +45,12 @@ def load_sentence_model(folder: Path) -> SentenceTransformer:
 
 
 def multiplies_bfloat16() -> bool:
-    """Says whether the processor has instructions for bfloat16; without them it is emulated and slower."""
+    """Says whether the processor has instructions for bfloat16, and torch uses them; else it is emulated and slower."""
     import torch
 
     known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(known.get("amx_bf16") or known.get("avx512_bf16"))
+    used: Any = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)  # no, where ONEDNN_MAX_CPU_ISA forbids it
+    return bool(known.get("amx_bf16") or known.get("avx512_bf16")) and (used is None or bool(used()))
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from instar.engine.environment import of_model
 from instar.fsm.errors import ConfigError, EffectFailedError
 from instar.fsm.words import digest_of
 from instar.store.checkpoints import locate_model
+from tests.engine.steady_products import need_steady_products
 
 SPACE = digest_of(b"base")
 TEXTS = ["open a file", "read bytes from disk", "the weather is fine", "x = 1", "def f():\n    return 2"]
@@ -132,6 +133,7 @@ def test_vector_is_the_same_to_the_bit_whatever_stands_beside_the_text(
     embedder: MiniLMEmbedder, backend: Backend, precision: Precision
 ) -> None:
     pytest.importorskip(PACKAGES[backend], reason=f"pip install 'instar[{backend}]'")
+    need_steady_products(small=False if precision == "float32" else None)
     own = MiniLMEmbedder(embedder.folder, SPACE, backend=backend, precision=precision)
     together = own.embed(MIXED)
     assert own.backend == backend
@@ -142,6 +144,7 @@ def test_vector_is_the_same_to_the_bit_whatever_stands_beside_the_text(
 
 @pytest.mark.model
 def test_vector_is_the_same_to_the_bit_by_one_thread_or_many(embedder: MiniLMEmbedder) -> None:
+    need_steady_products()
     before = torch.get_num_threads()
     rows = []
     try:
@@ -212,6 +215,7 @@ def test_model_that_cannot_go_without_padding_runs_as_its_library_runs_it(
     own = MiniLMEmbedder(embedder.folder, SPACE)
     assert (own.embed(MIXED) * embedder.embed(MIXED)).sum(axis=1).min() > module.COSINE_MIN
     assert own.precision == embedder.precision
+    need_steady_products()
     for number, text in enumerate(MIXED):
         np.testing.assert_array_equal(own.embed([text])[0], own.embed(MIXED)[number])
 
@@ -232,6 +236,7 @@ def test_model_whose_own_call_differs_from_encode_is_left_to_the_library(
 def test_cached_texts_are_not_embedded_again_and_give_the_same_bits(
     embedder: MiniLMEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    need_steady_products()
     cache = VectorCache()
     own = MiniLMEmbedder(embedder.folder, SPACE, cache=cache)
     assert own.embed(MIXED).tobytes() == embedder.embed(MIXED).tobytes()

