@@ -1,4 +1,4 @@
-"""The ports of the model: what embeds texts and what trains a checkpoint."""
+"""The port of the training: what it is given, what it gives, and who does it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from instar.fsm.events import GAIN_LEVEL, GAIN_OF, Ability, Environment, GainOf, Interval, Retrieval
 from instar.fsm.words import Digest
@@ -89,28 +87,6 @@ class Progress(Protocol):
 
     def __call__(self, step: int, steps: int, loss: float, /) -> object:
         """Takes the number of the step that is done (1 to ``steps``) and its loss."""
-
-
-class Embedder(Protocol):
-    """Turns texts into vectors of one embedding space."""
-
-    @property
-    def space(self) -> Digest:
-        """The checkpoint that makes the vectors."""
-
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
-
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Returns unit rows, (texts, dim).
-
-        Raises:
-            EffectFailedError: a text cannot be embedded.
-        """
-
-    def embed_each(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], list[str | None]]:
-        """Returns unit rows, (texts, dim), zero where a text failed; and for each text None or why it failed."""
 
 
 class Trainer(Protocol):

@@ -46,7 +46,6 @@ class Limits(Struct, frozen=True):
 
     timeout_s: float = 600.0
     memory_bytes: int | None = None
-    file_bytes: int | None = None
     open_files: int | None = None
 
 
@@ -110,7 +109,6 @@ _SHIM = (
 def _limited(command: Sequence[str], limits: Limits) -> list[str]:
     wanted = {
         "RLIMIT_AS": limits.memory_bytes,
-        "RLIMIT_FSIZE": limits.file_bytes,
         "RLIMIT_NOFILE": limits.open_files,
     }
     named = [f"{kind}={value}" for kind, value in wanted.items() if value is not None]

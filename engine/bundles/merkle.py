@@ -66,18 +66,3 @@ def inclusion_path(row_hashes: Sequence[str], index: int) -> list[Digest]:
         level = pairs + level[len(level) & ~1 :]  # a last one without a neighbour goes up as it is
         index //= 2
     return path
-
-
-def root_by_path(row_hash: str, index: int, size: int, path: Sequence[str]) -> Digest | None:
-    """Computes the root that a path leads to; None if the path is too short or too long for a tree of ``size``."""
-    if not 0 <= index < size:
-        return None
-    joined, last, left = leaf(row_hash), size - 1, list(path)
-    while last:
-        if index & 1 or index < last:  # it has a neighbour; a last one without goes up as it is
-            if not left:
-                return None
-            beside = bytes.fromhex(left.pop(0))
-            joined = node(beside, joined) if index & 1 else node(joined, beside)
-        index, last = index >> 1, last >> 1
-    return None if left else Digest(joined.hex())
