@@ -1,4 +1,4 @@
-"""A changed file as a signal, and which files are monitored logic files (trigger 1 of SEED.md)."""
+"""A changed file as a signal, and which files are monitored logic files (the trigger ``code_mutation``)."""
 
 from __future__ import annotations
 

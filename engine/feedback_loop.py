@@ -1,6 +1,6 @@
 """The retrain trigger file: written when a retrain is flagged, and taken when another program drops one there.
 
-The file is SEED's ``run/checkpoints/retrain_trigger.json``::
+The file is ``run/checkpoints/retrain_trigger.json``::
 
     {"trigger": "mutation_watcher", "time": "2025-05-18T13:11:00Z", "note": "Auto-diff-based training cycle"}
 """
@@ -42,7 +42,7 @@ def render_trigger(triggers: tuple[Trigger, ...], at_us: int) -> bytes:
 
 
 def write_beside(path: Path, content: bytes) -> None:
-    """Writes one of SEED's files, with the folders above it: whoever reads it sees the old bytes or the new ones."""
+    """Writes a file of ``[paths]``, with the folders above it: whoever reads it sees the old bytes or the new ones."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_durably(path, content)
 

@@ -1,4 +1,4 @@
-"""What a mutation may not touch: our own files and SEED's always, and whatever the recorded policy names."""
+"""What a mutation may not touch: our own files always, and whatever the recorded policy names."""
 
 from __future__ import annotations
 

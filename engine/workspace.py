@@ -23,11 +23,11 @@ STREAM = "stream"
 
 
 class Workspace:
-    """The paths of one workspace. Everything of Instar's own lies in ``.instar/``; SEED's paths are beside the code.
+    """The paths of one workspace. Everything of Instar's own lies in ``.instar/``; ``[paths]`` are beside the code.
 
     Args:
         root: the folder of the agent.
-        paths: SEED's paths.
+        paths: where other programs look for files of the engine, and write theirs.
         log_url: the PostgreSQL server that holds the log, for a workspace whose log does not lie in ``.instar/``.
     """
 
@@ -50,7 +50,7 @@ class Workspace:
 
     @property
     def retrain_trigger(self) -> Path:
-        """SEED's ``run/checkpoints/retrain_trigger.json``."""
+        """The last retrain flag, ``run/checkpoints/retrain_trigger.json``; another program may drop one."""
         return self.root / self.paths.retrain_trigger
 
     @property
@@ -60,22 +60,22 @@ class Workspace:
 
     @property
     def dataset(self) -> Path:
-        """SEED's ``data/nlp_training_sets/auto_generated.jsonl``."""
+        """The last data set, ``data/nlp_training_sets/auto_generated.jsonl``."""
         return self.root / self.paths.dataset
 
     @property
     def audit(self) -> Path:
-        """SEED's ``data/nlp_training_sets/bootstrap.json``."""
+        """The lineage, ``data/nlp_training_sets/bootstrap.json``."""
         return self.root / self.paths.audit
 
     @property
     def audit_log(self) -> Path:
-        """SEED's ``data/logs/system/bootstrap.log``."""
+        """A line an event, ``data/logs/system/bootstrap.log``."""
         return self.root / self.paths.audit_log
 
     @property
     def logs(self) -> Path:
-        """SEED's ``data/logs``, with ``system``, ``modules``, ``services`` and ``applications`` below it."""
+        """The agent's logs, ``data/logs``, with ``system``, ``modules``, ``services`` and ``applications`` below it."""
         return self.root / self.paths.logs
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 BOUNDARY: Final = 0.30
-"""Drift from which the meaning changed: similarity, 1 − drift, falls under SEED's 0.70."""
+"""Drift from which the meaning changed: similarity, 1 − drift, falls under the threshold of 0.70."""
 SHIFT_WEIGHT: Final = 0.5
 """How much of what is left above a score an embedding that turned at a right angle takes."""
 

@@ -31,7 +31,7 @@ _decided: tuple[AgentState, SignalEmbedded, tuple[Trigger, ...]] | None = None
 
 
 def triggers(state: AgentState, event: SignalEmbedded) -> tuple[Trigger, ...]:
-    """Lists the triggers of SEED.md that hold over what a cycle embedded, each with value, threshold and events."""
+    """Lists the triggers that hold over what a cycle embedded, each with value, threshold and events."""
     global _decided
     asked = _decided
     if asked is None or asked[0] is not state or asked[1] is not event:

@@ -10,7 +10,7 @@ from msgspec import Struct, field
 
 
 class DriftPolicy(Struct, frozen=True, forbid_unknown_fields=True):
-    """When meaning moved: ``threshold`` is SEED's 0.70, for the similarity of code, 1 − drift, and for confidence.
+    """When meaning moved: ``threshold`` is for the similarity of code, 1 − drift, and for confidence.
 
     Each time that ``window`` more outcomes of a task type came, they are tested against the ``window`` before them;
     they drifted where chance gives that in less than ``p_max`` of all cases, over all tests of a cycle together.

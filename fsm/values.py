@@ -98,7 +98,7 @@ class DiffItem(Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Lineage(Struct, frozen=True, gc=False):
-    """Where a checkpoint came from, in SEED's words. ``confidence_gain`` is measured on held-out pairs."""
+    """Where a checkpoint came from. ``confidence_gain`` is measured on held-out pairs."""
 
     source: str
     epoch: int

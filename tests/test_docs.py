@@ -75,7 +75,7 @@ def test_modules_that_architecture_names_exist() -> None:
     table = text.split("## One cycle")[1].split("##")[0]
     for name in re.findall(r"`([\w/]+\.py)`", table):
         assert (PROJECT / "engine" / name).exists() or (PROJECT / name).exists(), name
-    modules = re.search(r"### Where SEED's modules are\n\n(.*?) are modules", text, re.S)
+    modules = re.search(r"### Where the brief's modules are\n\n(.*?) are modules", text, re.S)
     assert modules is not None
     for name in re.findall(r"`(\w+)`", modules[1]):
         assert (PROJECT / "engine" / f"{name}.py").exists(), name

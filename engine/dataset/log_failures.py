@@ -62,7 +62,7 @@ def read_failures(
     """Reads every ``*.log`` in the folders, in the order of their names.
 
     Args:
-        logs: the folder of logs, ``data/logs`` in SEED's words.
+        logs: the folder of logs, by default ``data/logs``.
         folders: which folders beneath it are read.
         leave_out: files that are not read: those that the engine itself writes.
 

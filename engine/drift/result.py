@@ -1,8 +1,9 @@
 """What a comparison of two versions gives, and the places of its scale.
 
-The scale is 0..1, and its one boundary is 0.30, where similarity, 1 − drift, falls under SEED's 0.70. Below lie edits
-that keep the meaning, or that only its readers see; above it the edits that change what is done, by how grave the
-gravest part is and how much of the definition it takes. ``make bench`` measures where real edits of either kind fall.
+The scale is 0..1, and its one boundary is 0.30, where similarity, 1 − drift, falls under the threshold of 0.70. Below
+lie edits that keep the meaning, or that only its readers see; above it the edits that change what is done, by how grave
+the gravest part is and how much of the definition it takes. ``make bench`` measures where real edits of either kind
+fall.
 """
 
 from __future__ import annotations

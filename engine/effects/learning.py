@@ -69,7 +69,7 @@ def flag(runtime: Runtime, state: AgentState, effect: Effect) -> list[Pending]:
 
 
 def generate_dataset(runtime: Runtime, state: AgentState, effect: Effect) -> list[Pending]:
-    """Builds the data set from everything that the log and the log files hold, and writes it where SEED says."""
+    """Builds the data set from everything that the log and the log files hold, and writes it where ``[paths]`` says."""
     failures, skipped = read_failures(runtime.workspace.logs, leave_out=(runtime.workspace.audit_log,))
     event = dataset_of(runtime, effect.answers, failures, state.policy, space=state.checkpoint)
     write_beside(runtime.workspace.dataset, runtime.blobs.get(event.dataset))

@@ -1,4 +1,4 @@
-"""SEED's audit files: what the log says, a line an event, written again when they are lost."""
+"""The audit files: what the log says, a line an event, written again when they are lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The four triggers of SEED.md and the promotion gate."""
+"""The four triggers and the promotion gate."""
 
 from __future__ import annotations
 

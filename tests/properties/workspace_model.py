@@ -16,7 +16,7 @@ CAP_BYTES = 2_000_000
 OUTSIDE = (b".env", b"node_modules/x.js", b"old.pyc")
 """What no capture takes in, so no rollback may touch."""
 OURS = (b"run", b"data")
-"""SEED's own folders, which the engine writes itself."""
+"""The folders that the engine writes itself."""
 PATHS = [
     *(b"a.py", b"b.py", b"pkg/b.py", b"pkg/deep/c.py", b"pkg/deep", b"pkg", b"b.py/inside", b"\xff%41", b"with space"),
     *OUTSIDE,
