@@ -43,6 +43,10 @@ def test_catalogue_has_every_event_and_the_diagram_every_state() -> None:
     assert all(f"{state} -->" in diagram and f"--> {state}" in diagram for state in State)
 
 
+def test_changelog_counts_the_event_types() -> None:
+    assert f"{len(TYPES)} event types" in (PROJECT / "CHANGELOG.md").read_text()
+
+
 def test_error_tree_in_the_docstring_is_the_real_one() -> None:
     drawn = set(re.findall(r"[├└]── (\w+)", errors.__doc__ or "")) | {"InstarError"}
     real = {name for name, thing in vars(errors).items() if isinstance(thing, type) and issubclass(thing, Exception)}
