@@ -27,6 +27,9 @@ from tests.crash.tree_scenes import MEMORY
 from tests.engine.agents import PROJECT, code_only
 from tests.engine.editor import NAMES, content
 
+ROLLBACKS_MIN = 5
+"""So many are done however slow the machine is, lest there be nothing for an editor to lose."""
+
 
 @dataclass
 class Told:
@@ -59,7 +62,7 @@ def edit_during_rollbacks(folder: Path, how: str, seconds: float, pause_s: float
     rollbacks = refused = 0
     until = time.monotonic() + seconds
     try:
-        while time.monotonic() < until or not rollbacks:
+        while time.monotonic() < until or rollbacks < ROLLBACKS_MIN:
             try:
                 roll_back(runtime, points[rollbacks % len(points)])
                 rollbacks += 1

@@ -87,7 +87,7 @@ def test_model_that_bfloat16_would_spoil_stays_in_float32(
     careful = MiniLMEmbedder(embedder.folder, SPACE)
     assert careful.precision == "float32"
     exact = MiniLMEmbedder(embedder.folder, SPACE, precision="float32")
-    np.testing.assert_allclose(careful.embed(TEXTS), exact.embed(TEXTS), atol=1e-5)
+    np.testing.assert_allclose(careful.embed(TEXTS), exact.embed(TEXTS), atol=1e-4)
 
 
 @pytest.mark.model
@@ -228,7 +228,7 @@ def test_model_whose_own_call_differs_from_encode_is_left_to_the_library(
     monkeypatch.setattr(module, "torch_run", lambda model: lambda tokens, mask: np.ones((len(tokens), 384), np.float32))
     monkeypatch.setattr(module, "packed_run", lambda model, small: lambda texts: np.ones((len(texts), 384), np.float32))
     own = MiniLMEmbedder(embedder.folder, SPACE)
-    np.testing.assert_allclose(own.embed(TEXTS), wanted, atol=1e-6)
+    np.testing.assert_allclose(own.embed(TEXTS), wanted, atol=1e-4)
     assert own.precision == "float32"
 
 

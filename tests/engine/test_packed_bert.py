@@ -60,7 +60,7 @@ def test_texts_of_any_length_become_what_the_model_makes_of_them(minilm: Sentenc
     texts = drawn([256, 256, 250, 129, 65, 64, 64, 33, 17, 8, 3, 3, 2], 30_000)
     found = packed_run(minilm, small=small)(texts)
     least = cosines(found, as_the_model_does(minilm, texts)).min()
-    assert least > (COSINE_MIN if small else 1 - 1e-6)
+    assert least > (COSINE_MIN if small else 1 - 1e-5)
 
 
 @pytest.mark.model
@@ -139,7 +139,7 @@ def test_small_bert_runs_without_padding(tmp_path: Path) -> None:
     model = load_sentence_model(tiny_model(tmp_path / "tiny"))
     texts = drawn([64, 63, 20, 20, 5, 2], 90)
     found = packed_run(model, small=False)(texts)
-    assert cosines(found, as_the_model_does(model, texts)).min() > 1 - 1e-6
+    assert cosines(found, as_the_model_does(model, texts)).min() > 1 - 1e-5
 
 
 @pytest.mark.parametrize("among", [1, 2, 16])

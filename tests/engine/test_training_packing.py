@@ -84,10 +84,10 @@ def test_packed_texts_have_the_vectors_and_gradients_of_padded_ones(frozen: int)
         vectors = encoder.encode(TEXTS)
         (vectors * weights).sum().backward()
         gradients.append({name: one.grad for name, one in model.named_parameters() if one.grad is not None})
-    assert np.allclose(packs.encode(TEXTS).detach(), pads.encode(TEXTS).detach(), atol=1e-5)
+    assert np.allclose(packs.encode(TEXTS).detach(), pads.encode(TEXTS).detach(), atol=1e-4)
     assert gradients[0].keys() == gradients[1].keys()
     for name, found in gradients[0].items():
-        assert torch.allclose(found, gradients[1][name], atol=1e-4, rtol=1e-3), name
+        assert torch.allclose(found, gradients[1][name], atol=1e-3, rtol=1e-2), name
 
 
 def test_model_that_counts_positions_otherwise_is_padded(tmp_path: Path) -> None:
