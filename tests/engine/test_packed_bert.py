@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from instar.engine.embedding.token_batches import TOKENS_MAX, _unpadded, unpadde
 from instar.engine.embedding.way import COSINE_MIN, Precision, choose_way
 from instar.fsm.words import digest_of
 from instar.store.checkpoints import locate_model
+from tests.engine.agents import PROJECT
 from tests.engine.steady_products import need_bfloat16, need_steady_products
 from tests.engine.tiny_model import tiny_model
 
@@ -153,6 +157,13 @@ def test_batches_hold_every_text_once_the_longest_first(among: int) -> None:
     assert tokens[0] == 2000
     assert max(tokens[1:]) <= TOKENS_MAX
     assert list(_unpadded([], among)) == []
+
+
+def test_processor_that_is_kept_from_bfloat16_is_not_said_to_multiply_it() -> None:
+    script = "from instar.engine.embedding import sentence_model as m; print(m.multiplies_bfloat16())"
+    environ = {**os.environ, "PYTHONPATH": str(PROJECT), "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    run = subprocess.run([sys.executable, "-c", script], env=environ, check=True, capture_output=True, text=True)
+    assert run.stdout == "False\n"
 
 
 @pytest.mark.model
