@@ -41,7 +41,7 @@ class WatchSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PathSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """SEED's own paths, relative to the workspace."""
+    """The files that other programs may know, relative to the workspace."""
 
     retrain_trigger: str = "run/checkpoints/retrain_trigger.json"
     active_checkpoint: str = "run/checkpoints/active"
