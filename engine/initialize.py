@@ -11,11 +11,12 @@ from instar.fsm.events import InputSkipped, WorkspaceInitialized
 from instar.fsm.record import Recorded
 from instar.fsm.words import Seq
 from instar.store.durable import make_folder, write_durably
-from instar.store.locate import locate_model
+from instar.store.locate import PACKAGED, locate_model
 from instar.store.log import Pending, create_log
 from instar.store.lost_log import refuse_lost
 from instar.store.reader import LogReader
 
+from .embedding.soundness import refuse_unsound
 from .last_settings import keep_settings
 from .runtime import Runtime
 from .settings import Settings, load_settings
@@ -35,7 +36,7 @@ def initialize(root: Path, *, settings: Settings | None = None, with_model: bool
         The first event, or None if the workspace was set up before.
 
     Raises:
-        ConfigError: there is no such folder, or the weights cannot be found.
+        ConfigError: there is no such folder, or the weights cannot be found, or give no vectors that mean something.
         LogForeign: a file stands in the log's place that is no log of ours.
         LogLost: the log that was here is gone or was emptied.
         LogUnavailable: the disk is full or read-only.
@@ -44,8 +45,10 @@ def initialize(root: Path, *, settings: Settings | None = None, with_model: bool
         raise ConfigError(f"{root} is no folder: give the folder of the agent's code")
     settings = settings or load_settings(root, os.environ)
     if with_model:
-        locate_model(settings.model)  # before anything is written
+        located = locate_model(settings.model)  # before anything is written
     workspace = Workspace(root, settings.paths, settings.log_url)
+    if with_model and settings.model != PACKAGED and not workspace.exists:
+        refuse_unsound(located)
     try:
         if not workspace.stream.exists():
             refuse_lost(workspace.log)

@@ -164,7 +164,7 @@ def promotion(policy: GatePolicy, candidate: Candidate) -> tuple[Promotion, str]
     measured = f"held-out gain {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] over {candidate.pairs} pairs"
     if candidate.pairs < policy.heldout_min:
         return unsure, f"{measured}: fewer than the {policy.heldout_min} held-out pairs that a verdict needs"
-    if gain.low <= limit:
+    if not gain.low > limit:  # also what is no number
         if candidate.abilities is None:
             return unsure, f"{measured}: the interval does not lie above {limit:g}"
         if gain.high <= limit or gain.mean <= limit:
@@ -191,9 +191,12 @@ def _measured(policy: GatePolicy, candidate: Candidate) -> tuple[Ability, ...]:
 
 
 def _fallen(policy: GatePolicy, candidate: Candidate) -> Ability | None:
-    """Finds the old ability that fell most, if one fell by more than its limit."""
+    """Finds the old ability that fell most, if one fell by more than its limit; those that surely fell go first.
+
+    A larger fall that may be chance says nothing for a smaller one that is none.
+    """
     falls = [one for one in _measured(policy, candidate) if one.change.mean < -policy.forgetting_max]
-    return min(falls, key=lambda one: one.change.mean, default=None)
+    return min(falls, key=lambda one: (one.change.high >= 0.0, one.change.mean), default=None)
 
 
 def _held(policy: GatePolicy, candidate: Candidate) -> str:

@@ -10,6 +10,8 @@ import typer
 from .output import Json, Root, emit, reader_at, runtime_at, workspace_at
 from .run import run_once
 
+_EXIT_CODES = {"failed": 1, "rejected": 5, "undecided": 5}
+
 
 def command(
     note: Annotated[str, typer.Option(help="Why, for whoever reads the log later.")] = "",
@@ -22,16 +24,21 @@ def command(
     workspace: Root = None,
     json: Json = False,
 ) -> None:
-    """Ask for a retrain ({"type": "self_train"}), and run it unless a worker does."""
+    """Ask for a retrain ({"type": "self_train"}), and run it unless a worker does.
+
+    Exit code 1 if it failed or was cancelled, 5 if the gate did not admit it.
+    """
     if cancel:
         _cancel(workspace, json=json)
         return
     from instar.engine.describe import describe
+    from instar.engine.face.learning import outcome_of
     from instar.engine.status import worker_runs
     from instar.engine.tool_executor import execute
     from instar.engine.training.recipe import parse_recipe
     from instar.fsm.errors import InputRefused
     from instar.fsm.events import CheckpointTrained, DatasetGenerated, EffectFailed, OutcomeRewarded
+    from instar.fsm.words import Seq
 
     try:
         task = {"type": "self_train", "note": note, "recipe": parse_recipe(recipe)}
@@ -47,10 +54,19 @@ def command(
     run_once(workspace, quiet=json)
     kinds = (DatasetGenerated, CheckpointTrained, OutcomeRewarded, EffectFailed)
     records = list(runtime.reader.read(executed.event + 1, types=kinds))
+    found = outcome_of(runtime.reader, Seq(executed.event))
     runtime.close()
-    content = {"event": executed.event, "ran": True, "outcome": [record.event for record in records]}
+    content = {
+        "event": executed.event,
+        "ran": True,
+        "verdict": found.verdict,
+        "reason": found.reason,
+        "outcome": [record.event for record in records],
+    }
     lines = [f"{type(record.event).__name__:<18} {describe(record.event)}" for record in records]
-    emit("train", content, as_json=json, lines=lines)
+    emit("train", content, as_json=json, lines=[*lines, f"{found.verdict}: {found.reason}"])
+    if code := _EXIT_CODES.get(found.verdict):
+        raise typer.Exit(code)
 
 
 def _cancel(workspace: Path | None, *, json: bool) -> None:

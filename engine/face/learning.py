@@ -98,17 +98,19 @@ def tell(
         raise InputRefused(
             f"the recipe is {type(recipe).__name__}: give a mapping of its parts, such as {{'epochs': 2}}"
         )
-    if isinstance(pairs, str | bytes | Mapping) or not isinstance(pairs, Iterable):
+    if isinstance(pairs, str | bytes | Mapping | set | frozenset) or not isinstance(pairs, Iterable):
         raise InputRefused(f"the pairs are {type(pairs).__name__}: give a list of (input, output) pairs or of mappings")
     rows = [_checked(pair, number) for number, pair in enumerate(pairs)]
     if not rows:
         raise InputRefused("there is no pair to learn: give (input, output) pairs")
     shared = {"task_type": task_type, "outcome": "fail", "source": source}
-    feedback = [
-        check_feedback({**shared, "input": row.input, "output": wrong, "reference": row.output, "group": row.group})
-        for row in rows
-        for wrong in (row.negatives or [""])
-    ]
+    feedback = []
+    for number, row in enumerate(rows):
+        pair = {**shared, "input": row.input, "reference": row.output, "group": row.group}
+        try:
+            feedback += [check_feedback({**pair, "output": wrong}) for wrong in row.negatives or [""]]
+        except InputRefused as error:
+            raise InputRefused(f"pair {number}: {error}") from error
     events: list[AnyEvent] = [training_task(source=source, note=note, recipe=recipe), *feedback]
     recorded = runtime.log.transact(lambda _: [Pending(event) for event in events])
     return Told(recorded[0].seq, [record.seq for record in recorded[1:]])

@@ -55,7 +55,10 @@ def unfreeze(model: SentenceTransformer, recipe: Recipe) -> dict[str, torch.nn.P
     getattr(inner, "set_attn_implementation", lambda _name: None)("eager")
     model.requires_grad_(False)
     if frozen >= len(stack):
-        raise EffectFailedError(f"the base has {len(stack)} layers: fewer than {frozen + 1} leave none to train")
+        raise EffectFailedError(
+            f"frozen_layers is {frozen}, and the base has {len(stack)} layers: none is left to train. "
+            f"At most {len(stack) - 1} can be frozen."
+        )
     if recipe.tuning == "lora":
         _add_low_rank(inner, stack, recipe)
     elif frozen < 0:

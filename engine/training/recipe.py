@@ -90,6 +90,10 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             value = getattr(recipe, name)
             if not low <= value <= high:  # also refuses what is no number
                 raise ValueError(f"{name} is {value}; it must lie in {low:g} … {high:g}")
+        least = 4 if recipe.loss == "nca" else 1 if recipe.negatives or recipe.confusable else 2
+        if recipe.batch < least:
+            against = "two texts of two answers" if recipe.loss == "nca" else "two pairs"
+            raise ValueError(f"batch is {recipe.batch}, in which nothing stands against another: {against} are {least}")
         return recipe
 
 

@@ -179,6 +179,8 @@ def test_order_that_cannot_be_followed_is_refused_and_nothing_recorded(tmp_path:
         ({"pairs": 5}, "the pairs are int"),
         ({"pairs": {"a": "b"}}, "the pairs are dict"),
         ({"pairs": "ab"}, "the pairs are str"),
+        ({"pairs": {("a", "b")}}, "the pairs are set"),
+        ({"pairs": [("a", "b"), (" ", "c")]}, "pair 1: feedback refused: input is empty"),
         ({"pairs": ["ab", "cd"]}, "pair 0 refused: str is no pair"),
         ({"note": 5}, "note is 5, int: give a text"),
         ({"source": None}, "source is None, NoneType: give a text"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from immutables import Map
 from msgspec.structs import replace
@@ -107,6 +109,20 @@ def test_nothing_old_may_fall_by_more_than_its_limit(change: e.Interval, pairs: 
     assert ("general" in reason) == (expected != "promoted" or pairs >= 20)
     mild = promotion(GatePolicy(forgetting_max=0.6), Candidate(Seq(9), NEW, GAIN, 40, abilities))
     assert mild[0] == "promoted"
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_larger_fall_that_may_be_chance_hides_no_smaller_one_that_is_none(order: int) -> None:
+    noisy, sure = ability("noisy", e.Interval(-0.1, -0.3, 0.1)), ability("sure", e.Interval(-0.05, -0.06, -0.04))
+    verdict, reason = promotion(GatePolicy(), Candidate(Seq(9), NEW, GAIN, 40, (noisy, sure)[::order]))
+    assert verdict == "rejected"
+    assert "sure fell" in reason
+    assert promotion(GatePolicy(), Candidate(Seq(9), NEW, GAIN, 40, (noisy,)))[0] == "undecided"
+
+
+def test_gain_that_is_no_number_promotes_nothing() -> None:
+    gain = e.Interval(math.nan, math.nan, math.nan)
+    assert promotion(GatePolicy(), Candidate(Seq(9), NEW, gain, 40, None))[0] == "rejected"
 
 
 def test_undecided_says_how_many_pairs_would_decide() -> None:
