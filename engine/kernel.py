@@ -1,7 +1,8 @@
 """The mutation kernel: a patch is applied in a copy of the tree, its gate runs there, and a verdict is reached.
 
-What a mutation may not touch (tests, configuration, the gate itself) is refused before anything runs. The patch is
-applied by ``git apply``, which neither needs nor looks at a repository here.
+What a mutation may not touch (tests, configuration, the gate itself) is refused before anything runs, and so is what no
+tree of the workspace would hold. The patch is applied by ``git apply``, which neither needs nor looks at a repository
+here. The gate runs in a folder written from the very tree that is applied if it passes.
 """
 
 from __future__ import annotations
@@ -20,17 +21,19 @@ from instar.fsm.errors import ConfigError, EffectFailedError
 from instar.fsm.events import MutationAccepted, MutationRejected, TaskQueued
 from instar.fsm.state import AgentState
 from instar.fsm.words import Digest, Seq
-from instar.store.trees import Tree, changes, decode_path, read_tree, write_tree
+from instar.store.paths import decode_path, parent_of
+from instar.store.trees import Tree, read_tree, write_tree
 
+from .files.open_beneath import OPEN_FOLDER
 from .protection import TOUCHES, protected_among
 from .restoring.restore import check_plan, make_plan, write_plan
+from .restoring.writing import Writing, write_all
 from .runtime import Runtime
 from .shell_executor import Captured, Limits, run_captured
-from .trees.capture import Capture
-from .trees.ignore import Ignore
-from .trees.stat_cache import StatCache
+from .trees.patched import Patched, widened
 
 SANDBOX = "rlimits"
+NAMED_MAX = 5
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
@@ -91,33 +94,39 @@ def _try(runtime: Runtime, state: AgentState, current: Tree, patch: bytes, comma
     copy = runtime.workspace.scratch / f"mutation-{os.getpid()}"
     shutil.rmtree(copy, ignore_errors=True)
     try:
-        tree_folder = copy / "tree"
-        _write_copy(runtime, current, tree_folder)
-        refused = _apply(tree_folder, patch)
+        patched_folder = copy / "patched"
+        _write_copy(runtime, widened(current), patched_folder)
+        refused = _apply(patched_folder, patch)
         if refused:
             return Verdict(reason=refused)
-        mutated = _captured_tree(runtime, current, tree_folder)
-        refused = _touches_protected(state, current, mutated)
+        patched = Patched(patched_folder, current, runtime.capture)
+        refused = _out_of_bounds(state, patched)
         if refused:
             return Verdict(reason=refused)
-        return _run_gate(runtime, tree_folder, command, mutated, copy / "home")
+        for path in patched.touched:
+            if path in patched.tree.files:
+                runtime.blobs.put(patched.content(path))
+        judged_folder = copy / "tree"
+        _write_copy(runtime, patched.tree, judged_folder)
+        return _run_gate(runtime, judged_folder, command, patched.tree, copy / "home")
     finally:
         shutil.rmtree(copy, ignore_errors=True)
 
 
 def _write_copy(runtime: Runtime, tree: Tree, folder: Path) -> None:
+    """Writes the files, links and empty folders of a tree into a new folder."""
     folder.mkdir(parents=True)
-    for path in tree.folders:
-        (folder / os.fsdecode(decode_path(path))).mkdir(parents=True, exist_ok=True)
-    for path, entry in tree.files.items():
-        target = folder / os.fsdecode(decode_path(path))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        content = runtime.blobs.get(entry.blob)
-        if entry.kind == "link":
-            target.symlink_to(os.fsdecode(content))
-        else:
-            target.write_bytes(content)
-            target.chmod(entry.mode | 0o600)
+    for path in sorted(Tree(tree.files, tree.folders).all_folders()):
+        (folder / os.fsdecode(decode_path(path))).mkdir()
+    places = [
+        Writing(parent_of(path), decode_path(path.rpartition("/")[2]), path, entry)
+        for path, entry in sorted(tree.files.items(), key=lambda item: parent_of(item[0]))
+    ]
+    fd = os.open(folder, OPEN_FOLDER)
+    try:
+        write_all(fd, runtime.blobs, places)
+    finally:
+        os.close(fd)
 
 
 def _apply(folder: Path, patch: bytes) -> str | None:
@@ -140,25 +149,20 @@ def _apply(folder: Path, patch: bytes) -> str | None:
     return None
 
 
-def _captured_tree(runtime: Runtime, current: Tree, folder: Path) -> Tree:
-    ignore = Ignore(patterns=runtime.settings.watch.ignore)
-    cache = StatCache(folder.parent / "stat-cache")
-    tree = Capture(folder, runtime.blobs, ignore, cap_bytes=runtime.settings.watch.cap_bytes, cache=cache).scan()
-    # What was never captured stays unmanaged, and modes that the copy had to widen are as they were.
-    files = {
-        path: current.files[path] if path in current.files and current.files[path].blob == entry.blob else entry
-        for path, entry in tree.files.items()
-    }
-    return Tree(files, tree.folders, current.unmanaged)
-
-
-def _touches_protected(state: AgentState, current: Tree, mutated: Tree) -> str | None:
-    touched = [change.path for change in changes(current, mutated)]
-    if not touched:
+def _out_of_bounds(state: AgentState, patched: Patched) -> str | None:
+    """Says why what a patch made is not even tried."""
+    if not patched.touched:
         return "the patch changes nothing"
-    protected = protected_among(touched, state.policy.mutation.protected)
+    bounds = state.policy.mutation.protected
+    protected = protected_among(patched.touched, bounds)
     if protected:
-        return f"{TOUCHES}{', '.join(protected[:5])}"
+        return f"{TOUCHES}{', '.join(protected[:NAMED_MAX])}"
+    left_out = [f"{path} ({reason})" for path, reason in patched.left_out().items()]
+    if left_out:
+        return f"the patch writes what no tree of this workspace holds: {', '.join(left_out[:NAMED_MAX])}"
+    hidden = protected_among(patched.hidden(), bounds)
+    if hidden:
+        return f"the patch has ignored what a mutation may not touch: {', '.join(hidden[:NAMED_MAX])}"
     return None
 
 

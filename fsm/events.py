@@ -408,7 +408,7 @@ class EffectFailed(Event, frozen=True, kw_only=True):
 
 
 class MutationRejected(Event, frozen=True, kw_only=True):
-    """A patch did not pass: it could not be applied, touched what it may not, or failed its gate."""
+    """A patch did not pass: it did not apply, touched or wrote what it may not, or failed its gate."""
 
     task: Seq
     patch: Digest

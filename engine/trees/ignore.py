@@ -182,13 +182,27 @@ def spared_by(tree: Tree | EntryAt, blobs: Blobs, ignore: Ignore) -> Callable[[s
         ignore: the rules that hold everywhere.
     """
     entry_at = tree.files.get if isinstance(tree, Tree) else tree
+
+    def rules_in(folder: str) -> bytes | None:
+        entry = entry_at(f"{folder}/.gitignore" if folder else ".gitignore")
+        return blobs.get(entry.blob) if entry is not None and entry.kind == "file" else None
+
+    return left_out_by(rules_in, ignore)
+
+
+def left_out_by(rules_in: Callable[[str], bytes | None], ignore: Ignore) -> Callable[[str], str | None]:
+    """Returns the question "why do the rules leave this path out?", asked by its stored spelling.
+
+    Args:
+        rules_in: gives the ``.gitignore`` of a folder, if there is one; the root is the empty string.
+        ignore: the rules that hold everywhere.
+    """
     scopes: dict[str, Scope] = {}
 
     def scope_of(folder: str) -> Scope:
         if folder not in scopes:
             outer = scope_of(folder.rpartition("/")[0]) if folder else ignore.scope()
-            entry = entry_at(f"{folder}/.gitignore" if folder else ".gitignore")
-            rules = blobs.get(entry.blob) if entry is not None and entry.kind == "file" else None
+            rules = rules_in(folder)
             scopes[folder] = outer if rules is None else outer.enter(_raw(folder), rules)
         return scopes[folder]
 

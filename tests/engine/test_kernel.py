@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 from instar.engine.loop import Loop
+from instar.engine.replay import Level, replay
+from instar.engine.restoring.rollback import roll_back
 from instar.engine.runtime import Runtime
 from instar.engine.settings import load_settings
 from instar.engine.tool_executor import execute
+from instar.engine.watcher import rescan
 from instar.fsm.events import ChangeObserved, MutationApplied, MutationRejected, OutcomeRewarded
-from instar.fsm.words import State
+from instar.fsm.words import State, digest_of
+from instar.store.trees import Tree, read_tree
 from tests.engine.agents import code_only, contents
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed; it applies the patches")
@@ -27,6 +32,7 @@ GOOD = """--- a/heuristics.py
 +    return b + a
 """
 GATE = ["{python}", "-c", "import heuristics; assert heuristics.score(1, 2) == 3"]
+CAP = 4000
 
 
 @pytest.fixture
@@ -91,7 +97,7 @@ def test_gate_runs_in_a_copy(runtime: Runtime) -> None:
         (GOOD.replace("heuristics.py", "../outside.py"), "does not apply"),
         ("--- /dev/null\n+++ b/tests/test_x.py\n@@ -0,0 +1 @@\n+x = 1\n", "touches what a mutation may not: tests/"),
         ("--- /dev/null\n+++ b/instar.toml\n@@ -0,0 +1 @@\n+name = 'x'\n", "touches what a mutation may not"),
-        ("--- /dev/null\n+++ b/.instar/x.py\n@@ -0,0 +1 @@\n+x = 1\n", "changes nothing"),
+        ("--- /dev/null\n+++ b/.instar/x.py\n@@ -0,0 +1 @@\n+x = 1\n", "touches what a mutation may not"),
     ],
 )
 def test_patch_out_of_bounds_is_rejected_before_its_gate(runtime: Runtime, patch: str, said: str) -> None:
@@ -101,6 +107,165 @@ def test_patch_out_of_bounds_is_rejected_before_its_gate(runtime: Runtime, patch
     assert said in event.reason
     assert event.exit_code is None
     assert contents(runtime.workspace.root) == before
+
+
+def added(path: str, *lines: str) -> str:
+    """The patch that adds a file."""
+    body = "".join(f"+{line}\n" for line in lines)
+    header = f"diff --git a/{path} b/{path}\nnew file mode 100644\n--- /dev/null\n+++ b/{path}\n"
+    return f"{header}@@ -0,0 +1,{len(lines)} @@\n{body}"
+
+
+def scanned(runtime: Runtime) -> Tree:
+    """What a capture of the workspace holds now."""
+    rescan(runtime)
+    assert runtime.state.tree is not None
+    return read_tree(runtime.blobs, runtime.state.tree)
+
+
+def tree_applied(runtime: Runtime, event: MutationApplied) -> dict[str, bytes]:
+    tree = read_tree(runtime.blobs, event.tree)
+    return {path: runtime.blobs.get(entry.blob) for path, entry in tree.files.items()}
+
+
+SEES_IT = ["{python}", "-c", "import pathlib; assert pathlib.Path('heuristics.py').is_file()"]
+
+
+def test_files_that_a_patch_has_ignored_stay_where_they_are(runtime: Runtime) -> None:
+    root = runtime.workspace.root
+    before = contents(root)
+    event = tried(runtime, added(".gitignore", "heuristics.py"), SEES_IT)
+    assert isinstance(event, MutationApplied)
+    after = contents(root)
+    assert after.pop(".gitignore")[1] == b"heuristics.py\n"
+    assert after == before
+    assert tree_applied(runtime, event).keys() == {*before, ".gitignore"}
+    assert "heuristics.py" not in scanned(runtime).files
+    roll_back(runtime, 1)
+    assert contents(root) == before
+    assert replay(runtime.reader, level=Level.DECISIONS).decisions["mutations"] == 1
+
+
+def test_patch_that_ignores_what_it_changes_is_rejected(runtime: Runtime) -> None:
+    before = contents(runtime.workspace.root)
+    event = tried(runtime, added(".gitignore", "heuristics.py") + GOOD, SEES_IT)
+    assert isinstance(event, MutationRejected)
+    assert event.reason.endswith("no tree of this workspace holds: heuristics.py (ignored)")
+    assert contents(runtime.workspace.root) == before
+
+
+def test_patch_takes_away_what_it_also_ignores(runtime: Runtime) -> None:
+    gone = "diff --git a/notes.txt b/notes.txt\ndeleted file mode 100644\n--- a/notes.txt\n+++ /dev/null\n"
+    gone += "@@ -1 +0,0 @@\n-first line\n"
+    event = tried(runtime, added(".gitignore", "notes.txt") + gone, SEES_IT)
+    assert isinstance(event, MutationApplied)
+    assert contents(runtime.workspace.root).keys() == {".gitignore", "heuristics.py"}
+
+
+@pytest.mark.parametrize("rule", ["tests/", "test_*.py", "*"])
+def test_patch_that_has_protected_files_ignored_is_rejected(runtime: Runtime, rule: str) -> None:
+    tests = runtime.workspace.root / "tests"
+    tests.mkdir()
+    (tests / "test_x.py").write_text("x = 1\n")
+    before = contents(runtime.workspace.root)
+    event = tried(runtime, added("sub/.gitignore", "x") + added(".gitignore", rule, "!.gitignore", "!sub/"), SEES_IT)
+    assert isinstance(event, MutationRejected)
+    assert event.reason == "the patch has ignored what a mutation may not touch: tests/test_x.py"
+    assert event.exit_code is None
+    assert contents(runtime.workspace.root) == before
+
+
+USES_GEN = """--- a/heuristics.py
++++ b/heuristics.py
+@@ -1,4 +1,5 @@
+ \"\"\"Scores.\"\"\"
++from gen.x import ONE
+
+
+ def score(a, b):
+"""
+
+
+def ignores(root: Path, where: str) -> None:
+    (root / "gen").mkdir()
+    if where == "root":
+        (root / ".gitignore").write_text("gen/\n")
+    elif where == "itself":
+        (root / "gen" / ".gitignore").write_text("*\n")
+
+
+@pytest.mark.parametrize("where", ["root", "itself"])
+def test_patch_that_writes_what_is_ignored_is_rejected(runtime: Runtime, where: str) -> None:
+    """The second one is ignored by rules that no tree holds, since they ignore themselves."""
+    ignores(runtime.workspace.root, where)
+    before = contents(runtime.workspace.root)
+    event = tried(runtime, USES_GEN + added("gen/x.py", "ONE = 1"), GATE)
+    assert isinstance(event, MutationRejected)
+    assert event.reason == "the patch writes what no tree of this workspace holds: gen/x.py (ignored)"
+    assert event.exit_code is None
+    assert contents(runtime.workspace.root) == before
+
+
+def test_patch_may_write_what_it_no_longer_has_ignored(runtime: Runtime) -> None:
+    root = runtime.workspace.root
+    ignores(root, "root")
+    (root / "gen" / "mine.txt").write_text("mine\n")
+    rules = "--- a/.gitignore\n+++ b/.gitignore\n@@ -1 +1 @@\n-gen/\n+other/\n"
+    event = tried(runtime, rules + USES_GEN + added("gen/x.py", "ONE = 1"), GATE)
+    assert isinstance(event, MutationApplied)
+    assert (root / "gen" / "x.py").read_text() == "ONE = 1\n"
+    assert (root / "gen" / "mine.txt").read_text() == "mine\n"
+    assert scanned(runtime).files.keys() >= {"gen/x.py", "gen/mine.txt"}
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"), [(".env", "secret"), ("deploy/a.pem", "secret"), ("a.pyc", "ignored"), ("venv/x", "ignored")]
+)
+def test_patch_that_writes_what_is_never_captured_is_rejected(runtime: Runtime, path: str, reason: str) -> None:
+    event = tried(runtime, GOOD + added(path, "not to be stored"))
+    assert isinstance(event, MutationRejected)
+    assert event.reason.endswith(f": {path} ({reason})")
+    assert not runtime.blobs.has(digest_of(b"not to be stored\n"))
+
+
+def test_patch_that_writes_over_the_cap_is_rejected(tmp_path: Path) -> None:
+    code_only(tmp_path / "agent").close()
+    settings = load_settings(tmp_path / "agent", watch__cap_bytes=str(CAP))
+    runtime = Runtime(tmp_path / "agent", actor="test", settings=settings)
+    for patch in (added("large.txt", "x" * CAP), GOOD.replace("b + a", f"b + a  # {'x' * CAP}")):
+        event = tried(runtime, patch, SEES_IT)
+        assert isinstance(event, MutationRejected)
+        assert f"(over cap {CAP} bytes)" in event.reason
+    assert contents(runtime.workspace.root).keys() == {"heuristics.py", "notes.txt"}
+
+
+def test_gate_sees_the_tree_that_is_applied(runtime: Runtime, tmp_path: Path) -> None:
+    """Files, links, modes and empty folders: as they are captured, and as they are applied."""
+    root = runtime.workspace.root
+    (root / "empty").mkdir()
+    (root / "link").symlink_to("notes.txt")
+    (root / "notes.txt").chmod(0o444)
+    (root / "run.sh").write_text("#!/bin/sh\n")
+    (root / "run.sh").chmod(0o755)
+    seen = tmp_path / "seen.json"
+    look = (
+        "import json, os, pathlib as p; "
+        "told = {str(f): [oct(f.lstat().st_mode), os.readlink(f) if f.is_symlink() else f.is_file() and f.read_text()] "
+        "for f in p.Path('.').rglob('*')}; "
+        f"p.Path({str(seen)!r}).write_text(json.dumps(told))"
+    )
+    mode = "diff --git a/run.sh b/run.sh\nold mode 100755\nnew mode 100644\n"
+    event = tried(runtime, GOOD + added("pkg/new.py", "x = 1") + mode, ["{python}", "-c", look])
+    assert isinstance(event, MutationApplied)
+    assert (root / "run.sh").stat().st_mode & 0o111 == 0
+    told = json.loads(seen.read_text())
+    assert told.keys() == {"empty", "link", "notes.txt", "run.sh", "heuristics.py", "pkg", "pkg/new.py"}
+    for name, (mode, text) in told.items():
+        place = root / name
+        if not place.is_dir():
+            assert oct(place.lstat().st_mode) == mode
+            assert (str(place.readlink()) if place.is_symlink() else place.read_text()) == text
+    assert read_tree(runtime.blobs, event.tree) == scanned(runtime)
 
 
 def test_hanging_gate_is_ended(tmp_path: Path) -> None:
