@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from instar.store.clock import iso
 from .feedback_loop import write_beside
 from .runtime import Runtime
 from .visible import visible
+from .workspace import Workspace
 
 TAIL_BYTES = 16 * 1024
 
@@ -33,23 +36,73 @@ AUDITED = (
 )
 
 
-def write_audit(runtime: Runtime) -> None:
-    """Brings both audit files to the head of the log; files that were lost or cut are written again."""
-    known = _last_written(runtime.workspace.audit_log)
+def write_audit(runtime: Runtime) -> str | None:
+    """Brings both audit files to the head of the log; files that were lost or cut are written again.
+
+    Returns:
+        Why one of them cannot be written. The log holds all that they say, so that is no reason to stop: the next call
+        tries again.
+    """
+    workspace = runtime.workspace
+    known = _last_written(workspace.audit_log)
     fresh = list(runtime.reader.read((known or 0) + 1, types=AUDITED))
     lines = "".join(_line(record) for record in fresh).encode()
-    if known is None:
-        write_beside(runtime.workspace.audit_log, lines)
-    elif fresh:
-        with runtime.workspace.audit_log.open("ab") as file:
-            file.write(lines)
-    if fresh or not runtime.workspace.audit.is_file():
-        write_beside(runtime.workspace.audit, _lineage(runtime))
+
+    def write_log() -> None:
+        if known is None:
+            write_beside(workspace.audit_log, lines)
+        elif fresh:
+            with workspace.audit_log.open("ab") as file:
+                file.write(lines)
+
+    def write_lineage() -> None:
+        if fresh or _is_behind(workspace.audit, workspace.audit_log):
+            write_beside(workspace.audit, _lineage(runtime))
+
+    faults = [_fault(workspace.audit_log, write_log), _fault(workspace.audit, write_lineage)]
+    return "; ".join(filter(None, faults)) or None
+
+
+def _fault(path: Path, write: Callable[[], None]) -> str | None:
+    try:
+        write()
+    except OSError as error:
+        return f"{path} cannot be written: {error.strerror or error}"
+    return None
+
+
+def _is_behind(lineage: Path, audit_log: Path) -> bool:
+    """Says whether the lineage is absent, or could not be written when the lines last were."""
+    try:
+        return not lineage.is_file() or lineage.stat().st_mtime_ns < audit_log.stat().st_mtime_ns
+    except OSError:
+        return True
+
+
+def faults(workspace: Workspace) -> list[str]:
+    """Says which of the audit files cannot be written, and why; tries nothing."""
+    lines, lineage = workspace.audit_log, workspace.audit
+    found = {lines: _in_the_way(lines), lineage: _in_the_way(lineage)}
+    if found[lines] is None and lines.is_file() and not os.access(lines, os.W_OK):
+        found[lines] = "cannot be written to: there is no permission"
+    return [f"{path} {why}" for path, why in found.items() if why]
+
+
+def _in_the_way(path: Path) -> str | None:
+    """Says why a file cannot be put in its place; whatever is no folder gives way."""
+    if path.is_dir() and not path.is_symlink():
+        return "is a folder"
+    above = next(folder for folder in path.parents if os.path.lexists(folder))
+    if not above.is_dir():
+        return f"has no folder: {above} is none"
+    return None if os.access(above, os.W_OK | os.X_OK) else f"cannot be put there: no permission to write in {above}"
 
 
 def _last_written(path: Path) -> int | None:
     """Reads the position of the last line; None where the file is absent, empty or torn, and must be written anew."""
     try:
+        if not path.is_file():  # to open a pipe would wait for its writer
+            return None
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - TAIL_BYTES))
             tail = file.read().decode("utf-8", "replace")

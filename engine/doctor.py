@@ -21,6 +21,7 @@ from instar.store.clock import SystemClock
 from instar.store.model_folder import altered_folders
 from instar.store.reader import LogReader
 
+from .audit import faults as audit_faults
 from .initialize import model_of
 from .keeping.gc import CollectionPlan, plan_of
 from .keeping.kinds import Kinds, stored_bytes
@@ -98,6 +99,8 @@ def _workspace(workspace: Workspace) -> Iterator[Finding]:
     if (had := model_of(reader)) != settings.model:
         asked = f"the settings ask for {settings.model}, which only a new workspace would take"
         yield Finding("note", "model", f"{had or 'none'}, since `instar init`; {asked}")
+    for fault in audit_faults(workspace):
+        yield Finding("bad", "audit", f"{fault}. The engine goes on, and writes it once that is mended")
     yield Finding("ok", "last good", f"event {resolve(reader, 'last-good')}")
     for folder in altered_folders(BlobStore(reader.path.with_name("blobs"), reader), workspace.checkpoints):
         advice = "Instar writes it anew before it uses it; another program that reads it may be misled: remove it"

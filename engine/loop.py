@@ -84,6 +84,7 @@ class Loop:
     def __init__(self, runtime: Runtime, listener: Listener | None = None) -> None:
         self._runtime = runtime
         self._listener = listener
+        self._audit_fault: str | None = None
 
     def step(self) -> bool:
         """Runs the effect that is owed now, if any, and records its outcome.
@@ -168,8 +169,15 @@ class Loop:
             logger.info("%s", error)
         if count:
             self._runtime.progress.report("idle")
-            write_audit(self._runtime)
+            self._write_audit()
         return count
+
+    def _write_audit(self) -> None:
+        """Writes the audit files; what stands in their way is said once, and stops nothing."""
+        fault = write_audit(self._runtime)
+        if fault and fault != self._audit_fault:
+            logger.warning("%s. The log holds all that it would say; it is written once that is mended.", fault)
+        self._audit_fault = fault
 
 
 def _is_full(error: BaseException) -> bool:

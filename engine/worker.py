@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 from instar.fsm.errors import InstarError, WorkerBusy
@@ -174,17 +175,22 @@ def main(arguments: list[str] | None = None) -> int:
     handler.setFormatter(VisibleFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
-        runtime = Runtime(chosen.root, actor="worker")
-        worker = Worker(runtime)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: worker.stop())
-        if chosen.with_parent:
-            _end_with_parent(worker)
-        worker.run_forever()
-        runtime.close()
+        with closing(Runtime(chosen.root, actor="worker")) as runtime:
+            worker = Worker(runtime)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: worker.stop())
+            if chosen.with_parent:
+                _end_with_parent(worker)
+            worker.run_forever()
     except InstarError as error:
         logger.error("%s", error)
         return error.exit_code
+    except OSError as error:  # a disk or a right of this machine
+        logger.error("%s. What was recorded stays recorded: mend this, then start again.", error)
+        return 1
+    except Exception:  # a bug of ours
+        logger.exception("the worker ends; what is owed stays in the log")
+        return 1
     return 0
 
 

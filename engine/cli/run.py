@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -19,16 +20,15 @@ def run_once(root: Path | None, *, quiet: bool) -> dict[str, int]:
 
     from .live import Live
 
-    runtime = Runtime(find_workspace(root or Path.cwd()), actor="worker")
-    runtime.require_initialized()
-    first = runtime.state
-    with Live() as live:
-        if not quiet:
-            runtime.progress.listen(live.report)
-        worker = Worker(runtime, None if quiet else live.event)
-        effects = worker.run_once()
-    last = runtime.state
-    runtime.close()
+    with closing(Runtime(find_workspace(root or Path.cwd()), actor="worker")) as runtime:
+        runtime.require_initialized()
+        first = runtime.state
+        with Live() as live:
+            if not quiet:
+                runtime.progress.listen(live.report)
+            worker = Worker(runtime, None if quiet else live.event)
+            effects = worker.run_once()
+        last = runtime.state
     return {
         "effects": effects,
         "events": last.head - first.head,
@@ -57,14 +57,13 @@ def command(
     from .live import Live
 
     root = find_workspace(workspace or Path.cwd())
-    runtime = Runtime(root, actor="worker")
-    with Live() as live:
-        runtime.progress.listen(live.report)
-        worker = Worker(runtime, live.event)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: worker.stop())
-        say(f"watching {root}; Ctrl-C ends it after the effect in progress")
-        worker.run_forever()
-    head = runtime.reader.head()
-    runtime.close()
+    with closing(Runtime(root, actor="worker")) as runtime:
+        with Live() as live:
+            runtime.progress.listen(live.report)
+            worker = Worker(runtime, live.event)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: worker.stop())
+            say(f"watching {root}; Ctrl-C ends it after the effect in progress")
+            worker.run_forever()
+        head = runtime.reader.head()
     emit("run", {"head": head}, as_json=json, lines=[f"stopped at event {head}"])
