@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 from instar.fsm.decisions import snapshot_of
-from instar.fsm.errors import ConfigError
+from instar.fsm.errors import ConfigError, InputRefused
 from instar.fsm.events import SnapshotTaken
 from instar.fsm.record import Recorded
+from instar.fsm.retention import SAFETY
 from instar.fsm.state import AgentState
 from instar.store.log import Pending
 
@@ -28,10 +29,16 @@ def take_snapshot(runtime: Runtime, name: str, reason: str = "asked for", *, ful
 
     Raises:
         ConfigError: the name cannot be used.
+        InputRefused: the name is one that rollbacks give.
         LogUnavailable: the disk is full or read-only.
     """
     if not NAME.fullmatch(name):
         raise ConfigError(f"{name!r} is no name for a snapshot: use letters, digits, dot, dash and underscore")
+    if name.startswith(SAFETY):
+        raise InputRefused(
+            f"{name!r} begins as the snapshots do that rollbacks take ({SAFETY}N): `last-good` passes such a point "
+            "over, and `instar gc` keeps only the latest of them. Choose another name."
+        )
     from .restoring.rollback import finish_begun
 
     finish_begun(runtime)

@@ -28,6 +28,7 @@ class Points:
 
         Raises:
             ConfigError: the name cannot be used.
+            InputRefused: the name is one that rollbacks give.
             LogUnavailable: the disk is full or read-only.
         """
         from instar.engine.snapshot import take_snapshot

@@ -9,9 +9,9 @@ import pytest
 from instar.engine.references import resolve
 from instar.engine.restoring.rollback import roll_back
 from instar.engine.snapshot import take_snapshot
-from instar.fsm.errors import ConfigError
+from instar.fsm.errors import ConfigError, InputRefused
 from instar.store.clock import iso
-from tests.engine.agents import code_only
+from tests.engine.agents import code_only, instar
 from tests.engine.dashboard_log import NEW, sample_log
 
 
@@ -34,3 +34,16 @@ def test_last_good_is_a_users_snapshot_and_never_a_rollbacks_own(tmp_path: Path)
     (runtime.workspace.root / "notes.txt").write_text("worse\n")
     roll_back(runtime, 1)
     assert resolve(runtime.reader, "last-good") == good
+
+
+def test_name_as_rollbacks_give_is_refused_to_a_user(tmp_path: Path) -> None:
+    runtime = code_only(tmp_path / "agent")
+    head = runtime.state.head
+    for name in ("before-rollback-x", "before-rollback-12", "before-rollback-"):
+        with pytest.raises(InputRefused, match="Choose another name"):
+            take_snapshot(runtime, name)
+    told = instar("snapshot", "before-rollback-x", cwd=runtime.workspace.root)
+    assert told.returncode == 2
+    assert b"gc" in told.stderr
+    assert runtime.state.head == head
+    assert take_snapshot(runtime, "before-rollback").seq == head + 1
