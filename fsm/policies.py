@@ -277,15 +277,18 @@ def worth_training(state: AgentState, event: DatasetGenerated) -> bool:
 
 def enough_rows(state: AgentState, event: DatasetGenerated) -> str:
     """Says why a data set was not trained on, from the state that it was generated in."""
-    policy = state.policy.retrain
+    policy, cycle = state.policy.retrain, state.cycle
     if state.checkpoint is None:
         return "this workspace has no model"
     if not event.train:
         return "there is no row to learn"
-    if event.dataset == state.trained:
+    if event.dataset == state.trained and not (cycle is not None and cycle.again):
         return "the last training had the same data set"
     if event.train < policy.rows_min:
         return f"{event.train} rows to learn are fewer than policy.retrain.rows_min, {policy.rows_min}"
+    if not worth_training(state, event):
+        new = event.train - state.trained_rows
+        return f"{new} rows more than the last training had are fewer than policy.retrain.rows_min, {policy.rows_min}"
     return f"the budget of {policy.per_hour_max} retrains an hour is used up"
 
 

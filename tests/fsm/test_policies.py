@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from instar.fsm import events as e
 from instar.fsm.errors import IllegalTransition
-from instar.fsm.policies import explicit, promotion, triggers, worth_training
+from instar.fsm.policies import enough_rows, explicit, promotion, triggers, worth_training
 from instar.fsm.policy import GatePolicy, RewardPolicy
 from instar.fsm.rewards import Standing, credit, is_low, ranking
 from instar.fsm.state import AgentState, Candidate
@@ -170,6 +170,29 @@ def test_order_that_names_a_recipe_may_learn_the_same_rows_again(recipe: dict[st
     other = replace(dataset(), dataset=NEW)
     assert worth_training(state, other) is True
     assert worth_training(state, replace(other, train=1)) is False
+
+
+@pytest.mark.parametrize(
+    ("recipe", "train", "same", "told"),
+    [
+        ({}, 100, True, "the last training had the same data set"),
+        ({"epochs": 3}, 1, True, "1 rows to learn are fewer than policy.retrain.rows_min, 16"),
+        ({}, 1, False, "1 rows to learn are fewer than policy.retrain.rows_min, 16"),
+        ({"epochs": 3}, 100, True, "the budget of 12 retrains an hour is used up"),
+        (None, 101, False, "1 rows more than the last training had are fewer than policy.retrain.rows_min, 16"),
+    ],
+)
+def test_why_nothing_was_trained_is_the_true_reason(
+    recipe: dict[str, int] | None, train: int, same: bool, told: str
+) -> None:
+    from tests.fsm.builders import FEEDBACK, dataset, start
+
+    event = dataset(train)
+    state = replace(fresh(), trained=event.dataset if same else NEW, trained_rows=100)
+    order = FEEDBACK if recipe is None else e.TaskQueued(task="self_train", source="t", recipe=recipe)
+    state = fold(state, order)
+    state = fold(state, start(state))
+    assert enough_rows(state, event) == told
 
 
 def start_of_cycle() -> AgentState:
