@@ -47,7 +47,7 @@ class _Append(Request):
         super().__init__()
         self.decide, self.expect, self.one = decide, expect, one
         self.records: Sequence[Recorded] = ()
-        self.error: Exception | None = _CUT_OFF
+        self.error: Exception | None = _UNSEEN
 
     def plain(self) -> Pending | None:
         """Gives the event if it is a single one and there is nothing else to it."""
@@ -57,9 +57,14 @@ class _Append(Request):
         return one
 
 
-_CUT_OFF = LogUnavailable(
-    "the append was cut off before its end was seen. Read the log, or append again under the same key."
-)
+_UNSEEN = LogUnavailable()
+"""Stands for no outcome yet. It is never raised: an exception that is raised again keeps each traceback."""
+
+
+def _cut_off() -> LogUnavailable:
+    return LogUnavailable(
+        "the append was cut off before its end was seen. Read the log, or append again under the same key."
+    )
 
 
 class Appender:
@@ -105,7 +110,7 @@ class Appender:
         self.waiting.submit(request)
         error = request.error
         if error is not None:
-            raise LogUnavailable(str(error)) if error is _CUT_OFF else error
+            raise _cut_off() if error is _UNSEEN else error
         return request.records
 
     def _serve(self, group: Sequence[_Append], *, others: bool = True) -> None:
@@ -187,7 +192,7 @@ class Appender:
             else:
                 equal = "SELECT 1 FROM events WHERE seq > ? AND payload_hash = ? AND actor = ?"
                 if self._reader.query(equal, (head, payload_hash, self._actor)):
-                    raise _CUT_OFF
+                    raise _cut_off()
                 record = None
         if record is None or record.hash != answer.hash:
             return False

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ import pytest
 from instar.fsm.errors import IllegalTransition, LogUnavailable
 from instar.fsm.events import AnyEvent, DiffComputed
 from instar.fsm.record import Recorded
+from instar.store import appending
 from instar.store import slots as layout
 from instar.store.asking import Asking
 from instar.store.lock import FileLock
@@ -321,6 +323,28 @@ def test_event_in_doubt_is_neither_lost_nor_recorded_twice(crowd: Crowd, monkeyp
     assert sorted(crowd.recorded()) == inputs("a", "b")
     assert isinstance(outcomes["b"], LogUnavailable) or outcomes["b"].seq == 8
     assert isinstance(outcomes["a"], Recorded)
+
+
+def test_each_append_in_doubt_raises_an_error_of_its_own(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, same = EventLog(path, actor="a"), EventLog(path, actor="a")
+
+    def doubtful(asking: Asking, _request: object) -> layout.Answer:
+        same.append(feedback(1), expect=same.state.head)
+        asking._lock.acquire()  # whoever was not served holds the log
+        return LOST
+
+    monkeypatch.setattr(Asking, "alone", False)
+    monkeypatch.setattr(Asking, "ask", doubtful)
+    raised = []
+    for _ in range(3):
+        with pytest.raises(LogUnavailable, match="cut off before its end was seen") as told:
+            log.append(feedback(1))
+        raised.append(told.value)
+    assert len({id(error) for error in raised}) == 3
+    depths = [len(list(traceback.walk_tb(error.__traceback__))) for error in raised]
+    assert depths == depths[:1] * 3
+    shared = [one for one in vars(appending).values() if isinstance(one, Exception)]
+    assert [one.__traceback__ for one in shared] == [None] * len(shared)
 
 
 def test_interrupted_process_takes_its_request_back(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
