@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -19,6 +21,10 @@ from msgspec import Struct
 from instar.engine.ports import Progress, TrainOutcome, TrainRequest
 from instar.fsm.errors import EffectFailedError
 
+logger = logging.getLogger("instar.engine")
+
+GRACE_S = 45.0
+"""torchrun gives its processes 30 s to end before it kills them."""
 REQUEST, OUTCOME = "request.json", "outcome.json"
 _STEP = "instar-step"
 _TAIL_CHARS = 2000
@@ -46,11 +52,15 @@ def launch(launcher: str, asked: Asked, progress: Progress) -> TrainOutcome:
     command = [*shlex.split(launcher), "-m", "instar.engine.training.launched", str(scratch)]
     errors = scratch / "launched.log"
     try:
-        with errors.open("wb") as log, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as run:
+        with (
+            errors.open("wb") as log,
+            # In a group of its own, which can be killed as one; Ctrl-C then reaches it through us alone.
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True) as run,
+        ):
             try:
                 _follow(run, progress)
             except BaseException:
-                run.terminate()  # a launcher hands that on to the processes it started
+                _end(run)
                 raise
     except OSError as error:
         raise EffectFailedError(f"training.launcher cannot be run: {error}") from error
@@ -58,6 +68,17 @@ def launch(launcher: str, asked: Asked, progress: Progress) -> TrainOutcome:
         told = errors.read_text(errors="replace")[-_TAIL_CHARS:]
         raise EffectFailedError(f"the launched training ended with code {run.returncode}: {told}")
     return msgspec.json.decode((scratch / OUTCOME).read_bytes(), type=TrainOutcome, dec_hook=_path)
+
+
+def _end(run: subprocess.Popen[str]) -> None:
+    """Ends the processes; a launcher that does not end when it is told to is killed, with what it started."""
+    run.terminate()  # a launcher hands that on to the processes it started
+    try:
+        run.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        logger.warning("the launched training did not end within %g s and is killed", GRACE_S)
+        with suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
 
 
 def _follow(run: subprocess.Popen[str], progress: Progress) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from msgspec.structs import replace
 
 from instar.engine.ports import TrainOutcome
 from instar.engine.trainer import MiniLMTrainer
+from instar.engine.training import launched as launched_module
 from instar.engine.training.recipe import Recipe
-from instar.fsm.errors import EffectFailedError
+from instar.fsm.errors import EffectFailedError, EffectSuspended
 from instar.store.checkpoints import hash_folder
 from tests.engine.test_trainer import pairs, request, silent
 
@@ -97,3 +99,28 @@ def test_launcher_that_fails_says_why(tmp_path: Path) -> None:
         MiniLMTrainer(launcher="no-such-program").train(asked, silent)
     with pytest.raises(EffectFailedError, match="code 1"):
         MiniLMTrainer(launcher="false").train(asked, silent)
+
+
+_DEAF = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork():
+    print("instar-step 1 2 0.5", flush=True)
+time.sleep(120)
+"""
+
+
+def test_launcher_that_does_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launched_module, "GRACE_S", 0.3)
+    (tmp_path / "deaf.py").write_text(_DEAF)
+    asked = launched_module.Asked(
+        request=request(tmp_path / "scratch", base=tmp_path, recipe=SMALL), threads=1, device="cpu", keep_every_s=0
+    )
+
+    def ends(step: int, steps: int, loss: float) -> None:
+        raise EffectSuspended("the worker is to end")
+
+    began = time.monotonic()
+    with pytest.raises(EffectSuspended):
+        launched_module.launch(shlex.join([sys.executable, str(tmp_path / "deaf.py")]), asked, ends)
+    assert time.monotonic() - began < 30
