@@ -11,6 +11,9 @@ from instar.fsm.retention import SAFETY
 from instar.fsm.words import Seq
 from instar.store.reader import LogReader
 
+DIGITS_MAX = 18
+"""No log has events whose positions have more."""
+_TOO_LONG = f"a number of over {DIGITS_MAX} digits is no position of this log"
 FORMS = "a seq, latest, latest~N, snapshot:NAME, checkpoint:PREFIX, last-good or an ISO time"
 
 
@@ -26,6 +29,8 @@ def resolve(reader: LogReader, reference: str | int) -> Seq:
     Raises:
         ConfigError: it names no position of this log.
     """
+    if isinstance(reference, int) and abs(reference) >= 10**DIGITS_MAX:
+        raise ConfigError(_TOO_LONG)
     text = str(reference).strip()
     head = reader.head()
     seq = _resolve(reader, text, head)
@@ -48,9 +53,9 @@ def is_reference(text: str) -> bool:
 
 def _resolve(reader: LogReader, text: str, head: int) -> int:
     if re.fullmatch(r"[0-9]+", text):
-        return int(text)
+        return number_of(text)
     if match := re.fullmatch(r"latest(?:~([0-9]+))?", text):
-        return head - int(match[1] or 0)
+        return head - number_of(match[1] or "0")
     if text.startswith("snapshot:"):
         return _snapshot(reader, text.removeprefix("snapshot:"))
     if text.startswith("checkpoint:"):
@@ -67,6 +72,17 @@ def _resolve(reader: LogReader, text: str, head: int) -> int:
     if not seq:
         raise ConfigError(f"nothing was recorded at or before {text}")
     return seq
+
+
+def number_of(digits: str) -> int:
+    """Reads a position.
+
+    Raises:
+        ConfigError: it has more digits than any log has events.
+    """
+    if len(digits.lstrip("0")) > DIGITS_MAX:
+        raise ConfigError(_TOO_LONG)
+    return int(digits.lstrip("0") or "0")
 
 
 def _snapshot(reader: LogReader, name: str) -> int:

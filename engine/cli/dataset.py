@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .output import Json, Root, emit, reader_at, say
+from .output import COUNT_MAX, Json, Root, emit, reader_at, say
 
 if TYPE_CHECKING:
     from instar.engine.dataset.report import NumberedRow, Statistics
@@ -20,12 +20,12 @@ def command(
     reference: Annotated[
         str, typer.Argument(help="latest, dataset:PREFIX, or any reference: the last data set up to there.")
     ] = "latest",
-    row: Annotated[int | None, typer.Argument(min=1, help="With show: this row alone, in full.")] = None,
+    row: Annotated[int | None, typer.Argument(min=1, max=COUNT_MAX, help="With show: this row alone, in full.")] = None,
     split: Annotated[
         str | None, typer.Option(help="With show: only rows of train, validation, heldout or memory.")
     ] = None,
-    count: Annotated[int, typer.Option("-c", "--count", min=1, help="With show: how many rows.")] = 30,
-    skip: Annotated[int, typer.Option(min=0, help="With show: how many rows to pass over first.")] = 0,
+    count: Annotated[int, typer.Option("-c", "--count", min=1, max=COUNT_MAX, help="With show: how many rows.")] = 30,
+    skip: Annotated[int, typer.Option(min=0, max=COUNT_MAX, help="With show: how many rows to pass over first.")] = 0,
     workspace: Root = None,
     json: Json = False,
 ) -> None:

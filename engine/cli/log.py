@@ -12,7 +12,7 @@ import typer
 
 from instar.engine.visible import visible
 
-from .output import Json, Root, emit, plain, reader_at, runtime_at
+from .output import COUNT_MAX, Json, Root, emit, plain, reader_at, runtime_at
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -25,7 +25,9 @@ def command(
     path: Annotated[
         str | None, typer.Argument(help="All versions of this file, in place of the latest events.")
     ] = None,
-    count: Annotated[int, typer.Option("-c", "--count", min=1, help="How many events, from the head back.")] = 30,
+    count: Annotated[
+        int, typer.Option("-c", "--count", min=1, max=COUNT_MAX, help="How many events, from the head back.")
+    ] = 30,
     kind: Annotated[list[str] | None, typer.Option("--type", help="Only events of this type; may be repeated.")] = None,
     follow: Annotated[
         bool, typer.Option("-f", "--follow", help="Go on with each event as it is recorded, until Ctrl-C.")

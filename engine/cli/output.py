@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 
+COUNT_MAX = 1_000_000_000
+"""The largest number of rows that a verb takes."""
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object in place of text.")]
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from instar.engine.references import FORMS, resolve
+from instar.engine.references import FORMS, number_of, resolve
 from instar.fsm.errors import BlobCorrupt, BlobMissing, ConfigError
 from instar.fsm.events import (
     ChangeObserved,
@@ -171,7 +171,7 @@ def _memory(reader: LogReader, text: str, rest: str) -> Subject:
     match = re.fullmatch(r"([0-9]+)\.([0-9]+)", rest)
     if match is None:
         raise ConfigError(f"{text!r} is no row of memory: give memory:SEQ.ITEM, as `instar search` prints it.")
-    seq, number = resolve(reader, match[1]), int(match[2])
+    seq, number = resolve(reader, match[1]), number_of(match[2])
     event = reader.get(seq).event
     if not isinstance(event, SignalEmbedded):
         embedded = [record.seq for record in reader.read(types=[SignalEmbedded])]
@@ -198,9 +198,9 @@ def _dataset(reader: LogReader, text: str, rest: str) -> Subject:
         about = f"data set {digest[:12]}"
         return Subject(reference=text, kind="dataset", seq=seqs[0], starts=seqs, about=about, digest=digest)
     lines = _lines(reader, digest)
-    if not (number.isascii() and number.isdigit() and 1 <= int(number) <= len(lines)):
+    if not (number.isascii() and number.isdigit() and 1 <= number_of(number) <= len(lines)):
         raise ConfigError(f"there is no row {number!r} in data set {digest[:12]}: it has rows 1 to {len(lines)}")
-    row = msgspec.json.decode(lines[int(number) - 1])
+    row = msgspec.json.decode(lines[number_of(number) - 1])
     about = f"row {number} of data set {digest[:12]}: {_line(row['input'])} → {_line(row['output'])}"
     return Subject(
         reference=text,
@@ -209,7 +209,7 @@ def _dataset(reader: LogReader, text: str, rest: str) -> Subject:
         starts=seqs,
         about=about,
         digest=digest,
-        row=int(number),
+        row=number_of(number),
         train=row["split"] in TEACHING,
     )
 

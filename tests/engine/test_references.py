@@ -47,3 +47,31 @@ def test_name_as_rollbacks_give_is_refused_to_a_user(tmp_path: Path) -> None:
     assert b"gc" in told.stderr
     assert runtime.state.head == head
     assert take_snapshot(runtime, "before-rollback").seq == head + 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("show", "9" * 5000),
+        ("show", f"latest~{'9' * 5000}"),
+        ("why", "9" * 5000),
+        ("why", f"memory:1.{'9' * 5000}"),
+        ("log", "-c", "9" * 30),
+        ("dataset", "show", "-c", "9" * 30),
+        ("dataset", "show", "--skip", "9" * 30),
+        ("restore", "notes.txt", "--displaced", "9" * 30),
+    ],
+)
+def test_number_of_any_length_is_a_mistake_of_usage(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    code_only(tmp_path / "agent").close()
+    told = instar(*arguments, cwd=tmp_path / "agent")
+    assert told.returncode == 2, told.stderr[-500:]
+    assert b"should not happen" not in told.stderr
+    assert len(told.stderr) < 6000
+
+
+def test_number_with_zeros_in_front_is_the_number(tmp_path: Path) -> None:
+    log = sample_log(tmp_path)
+    assert resolve(log.reader, "0" * 5000 + "3") == 3
+    with pytest.raises(ConfigError, match="no position"):
+        resolve(log.reader, 10**5000)
