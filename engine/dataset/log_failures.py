@@ -31,6 +31,8 @@ LINE_BYTES_MAX = 64 * 1024
 BLOCK_LINES_MAX = 200
 TEXT_CHARS_MAX = 4_000
 FAILURES_MAX = 5_000
+_LOOKED_AT, _ZEROS_FEW, _ZEROS_MAX = 8192, 8, 0.01
+"""How many bytes of a file are looked at; a file is binary if more than a few of them, and of this share, are zero."""
 
 _KNOWN_GOOD: Final = ("reference", "expected", "correction")
 _MESSAGES: Final = ("message", "msg", "event", "error", "exception")
@@ -74,12 +76,12 @@ def read_failures(
     left = TOTAL_BYTES_MAX
     own = {os.path.abspath(path) for path in leave_out}  # noqa: PTH100 - resolve() would follow links
     for folder in folders:
-        for path in _listed(logs / folder, skipped):
+        for path in _listed(logs / folder, folder, skipped):
             if os.path.abspath(path) in own or path.name == "bootstrap.log":  # noqa: PTH100
                 continue
-            content, first = _content(path, skipped, left)
-            left -= len(content)
             name = path.relative_to(logs).as_posix()
+            content, first = _content(path, name, skipped, left)
+            left -= len(content)
             for failure in failures_in(content, name, skipped, first):
                 faults.count(failure, skipped)
     return faults.found(), skipped
@@ -112,8 +114,8 @@ def failures_in(content: bytes, name: str, skipped: list[InputSkipped], first: i
     if block:
         yield _failure(block, name)
     if unreadable:
-        told = f"{len(unreadable)} lines are not UTF-8 or over {LINE_BYTES_MAX} bytes, the first is {unreadable[0]}"
-        skipped.append(_skip(name, f"{told}; the other lines were read"))
+        which = f"not UTF-8, hold a NUL or are over {LINE_BYTES_MAX} bytes, the first is {unreadable[0]}"
+        skipped.append(_skip(name, f"{len(unreadable)} lines are {which}; the other lines were read"))
 
 
 def _continues(block: list[LogLine], entry: LogLine) -> bool:
@@ -191,56 +193,60 @@ class _Faults:
         return [replace(one, template=self._templates.text(key[0])) for key, one in self._first.items()]
 
 
-def _listed(folder: Path, skipped: list[InputSkipped]) -> list[Path]:
+def _listed(folder: Path, name: str, skipped: list[InputSkipped]) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if path.name.endswith(".log"))
     except FileNotFoundError:
         return []
     except OSError as error:
-        skipped.append(_skip(str(folder), f"the folder cannot be read: {error.strerror}"))
+        skipped.append(_skip(name, f"the folder cannot be read: {error.strerror}"))
         return []
 
 
-def _content(path: Path, skipped: list[InputSkipped], left: int) -> tuple[bytes, int]:
+def _content(path: Path, name: str, skipped: list[InputSkipped], left: int) -> tuple[bytes, int]:
     """Reads a file, of a huge one the end; gives its bytes and the number of the first line (1 if that is unknown).
 
     Args:
         path: the file.
+        name: what a note calls it.
         skipped: gets a note on what is not read.
         left: how many bytes may still be read.
     """
     most = min(BYTES_MAX, left)
     if most <= 0:
-        skipped.append(_skip(str(path), f"not read: the files before it hold {TOTAL_BYTES_MAX} bytes"))
+        skipped.append(_skip(name, f"not read: the files before it hold {TOTAL_BYTES_MAX} bytes"))
         return b"", 1
     try:
         # Without blocking: a FIFO would wait for ever. Without following: a link may lead out of the workspace.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         reason = "a link is not followed" if path.is_symlink() else f"cannot be read: {error.strerror}"
-        skipped.append(_skip(str(path), reason))
+        skipped.append(_skip(name, reason))
         return b"", 1
     try:
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode):
-            skipped.append(_skip(str(path), "is no regular file"))
+            skipped.append(_skip(name, "is no regular file"))
             return b"", 1
         with os.fdopen(handle, "rb", closefd=False) as stream:
             cut = max(0, facts.st_size - most)
             stream.seek(cut)
             content = stream.read(most)
     except OSError as error:
-        skipped.append(_skip(str(path), f"cannot be read: {error.strerror}"))
+        skipped.append(_skip(name, f"cannot be read: {error.strerror}"))
         return b"", 1
     finally:
         os.close(handle)
-    if b"\0" in content[:8192]:
-        skipped.append(_skip(str(path), "is binary"))
+    # Whoever cuts a log down to nothing under its writer leaves zeros up to where the writer goes on.
+    content = content.lstrip(b"\0")
+    head = content[:_LOOKED_AT]
+    if head.count(0) > max(_ZEROS_FEW, len(head) * _ZEROS_MAX):
+        skipped.append(_skip(name, "is binary"))
         return b"", 1
     if cut:
         content = content.partition(b"\n")[2]
         reason = f"too large: only the last {most} of {facts.st_size} bytes were read; lines count from there"
-        skipped.append(_skip(str(path), reason))
+        skipped.append(_skip(name, reason))
     return content, 1
 
 
@@ -248,8 +254,8 @@ def _lines(content: bytes, unreadable: list[int], first: int) -> Iterator[str | 
     # A progress bar writes over its line by carriage returns alone: each state of it is a line.
     for number, raw in enumerate(content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"), first):
         try:
-            if len(raw) > LINE_BYTES_MAX:
-                raise ValueError("too long")
+            if len(raw) > LINE_BYTES_MAX or b"\0" in raw:
+                raise ValueError("too long, or no text")
             yield raw.decode("utf-8")
         except ValueError:  # UnicodeDecodeError is one
             unreadable.append(number)

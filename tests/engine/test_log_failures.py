@@ -217,7 +217,7 @@ def test_what_cannot_be_read_is_reported_and_the_rest_is_read(tmp_path: Path, mo
     folder = tmp_path / "services"
     folder.mkdir()
     (folder / "a.log").write_bytes(b"ERROR before\n\xff\xfe is no text: ERROR\nERROR after\n")
-    (folder / "b.log").write_bytes(b"\0\1ERROR gone\n")
+    (folder / "b.log").write_bytes(b"\0\1ERROR gone\n" * 20)
     (folder / "c.log").symlink_to(folder / "a.log")
     (folder / "d.log").mkdir()
     os.mkfifo(folder / "e.log")
@@ -229,6 +229,7 @@ def test_what_cannot_be_read_is_reported_and_the_rest_is_read(tmp_path: Path, mo
     assert [failure.message for failure in failures] == ["before", "after", "last one"]
     reasons = {Path(item.subject).name: item.reason for item in skipped}
     assert set(reasons) == {"a.log", "b.log", "c.log", "d.log", "e.log", "f.log", "g.log"}
+    assert all(not Path(item.subject).is_absolute() for item in skipped)
     assert "1 lines are not UTF-8" in reasons["a.log"]
     assert "binary" in reasons["b.log"]
     assert "link" in reasons["c.log"]
@@ -244,6 +245,17 @@ def test_too_many_different_failures_are_capped_with_a_note(tmp_path: Path, monk
     failures, skipped = read_failures(tmp_path)
     assert [(failure.message, failure.count) for failure in failures] == [("one", 1), ("two", 2)]
     assert len(skipped) == 1
+
+
+def test_log_that_was_cut_down_under_its_writer_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / "system"
+    folder.mkdir()
+    (folder / "a.log").write_bytes(b"\0" * 100_000 + b"ERROR after the cut\nERROR with a \0 in it\nERROR at the end\n")
+    failures, skipped = read_failures(tmp_path)
+    assert [failure.message for failure in failures] == ["after the cut", "at the end"]
+    assert [(item.subject, item.reason.partition(",")[0]) for item in skipped] == [
+        ("system/a.log", "1 lines are not UTF-8")
+    ]
 
 
 @given(st.binary(max_size=300))
