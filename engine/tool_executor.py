@@ -20,6 +20,7 @@ from .kernel import patch_digest
 from .redact import redact
 from .runtime import Runtime
 from .shell_executor import Captured, Limits, run_captured
+from .training.probes import probe_file
 from .training.recipe import Recipe
 
 OUTPUT_CHARS = 4000
@@ -149,11 +150,11 @@ def execute(runtime: Runtime, task: Mapping[str, Any], *, source: str) -> Execut
 
     Raises:
         InputRefused: the task is malformed, its recipe cannot be trained with, or its gate needs a shell.
-        ConfigError: the patch is no unified diff.
+        ConfigError: the patch is no unified diff, or the configured probes cannot be read.
     """
     match parse_task(task):
         case SelfTrain(note=note, recipe=recipe):
-            record = runtime.log.append(training_task(source=source, note=note, recipe=recipe))
+            record = runtime.log.append(training_task(runtime, source=source, note=note, recipe=recipe))
             return Executed(type="self_train", event=record.seq)
         case Mutate() as mutation:
             gate = gate_words(mutation.gate)
@@ -164,12 +165,14 @@ def execute(runtime: Runtime, task: Mapping[str, Any], *, source: str) -> Execut
             return _run_shell(runtime, shell, source)
 
 
-def training_task(*, source: str, note: str, recipe: Mapping[str, float | int | str]) -> TaskQueued:
+def training_task(runtime: Runtime, *, source: str, note: str, recipe: Mapping[str, float | int | str]) -> TaskQueued:
     """Gives the order to train.
 
     Raises:
         InputRefused: the recipe cannot be trained with.
+        ConfigError: the configured probes cannot be measured on; the training would fail by them.
     """
+    probe_file(runtime.workspace.root, runtime.settings.training.probes)
     try:
         Recipe.from_dict(recipe)
     except ValueError as error:

@@ -23,10 +23,10 @@ from instar.engine.ports import Pair, TrainRequest
 from instar.engine.runtime import Runtime
 from instar.engine.training.cancelling import Cancelling
 from instar.engine.training.everyday import general_texts
-from instar.engine.training.probes import parse_probes
+from instar.engine.training.probes import parse_probes, probe_file
 from instar.engine.training.recipe import Recipe
 from instar.fsm.decisions import lineage_of, seed_of, skipped_key
-from instar.fsm.errors import BlobMissing, ConfigError, EffectFailedError, EffectSuspended
+from instar.fsm.errors import BlobMissing, EffectFailedError, EffectSuspended
 from instar.fsm.events import (
     GAIN_LEVEL,
     GAIN_OF,
@@ -199,18 +199,10 @@ def read_probes(runtime: Runtime) -> Digest | None:
     """Takes the configured pairs that old abilities are measured on into the store.
 
     Raises:
-        ConfigError: the file cannot be read, or a line of it is no such pair.
+        ConfigError: the file cannot be read, or is no file of such pairs.
     """
-    named = runtime.settings.training.probes
-    if not named:
-        return None
-    path = runtime.workspace.root / named
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"training.probes names {named}, which cannot be read: {error}") from error
-    parse_probes(content, named)
-    return runtime.blobs.put(content)
+    content = probe_file(runtime.workspace.root, runtime.settings.training.probes)
+    return runtime.blobs.put(content) if content is not None else None
 
 
 def trained(

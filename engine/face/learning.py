@@ -111,7 +111,7 @@ def tell(
             feedback += [check_feedback({**pair, "output": wrong}) for wrong in row.negatives or [""]]
         except InputRefused as error:
             raise InputRefused(f"pair {number}: {error}") from error
-    events: list[AnyEvent] = [training_task(source=source, note=note, recipe=recipe), *feedback]
+    events: list[AnyEvent] = [training_task(runtime, source=source, note=note, recipe=recipe), *feedback]
     recorded = runtime.log.transact(lambda _: [Pending(event) for event in events])
     return Told(recorded[0].seq, [record.seq for record in recorded[1:]])
 

@@ -6,6 +6,8 @@ find its output among all outputs of its ability, before a training and after it
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 from msgspec import Struct
 
@@ -22,6 +24,27 @@ class _Line(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _DECODER = msgspec.json.Decoder(_Line)
+
+
+def probe_file(root: Path, name: str) -> bytes | None:
+    """Reads the file of probes of a workspace, if one is configured.
+
+    Args:
+        root: of the workspace.
+        name: of the file, relative to it; empty for none.
+
+    Raises:
+        ConfigError: it cannot be read, holds no pair, or a line of it is none.
+    """
+    if not name:
+        return None
+    try:
+        content = (root / name).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"training.probes names {name}, which cannot be read: {error}") from error
+    if not parse_probes(content, name):
+        raise ConfigError(f"training.probes names {name}, which holds no pair: it would guard nothing")
+    return content
 
 
 def parse_probes(content: bytes, name: str) -> dict[str, list[Pair]]:

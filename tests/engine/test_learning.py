@@ -224,6 +224,27 @@ def test_probes_that_cannot_be_used_are_refused() -> None:
             parse_probes(line, "p")
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "cannot be read"), ("", "holds no pair"), ("{}", "line 1 of probes.jsonl")],
+    ids=["absent", "empty", "broken"],
+)
+def test_order_is_refused_where_its_probes_cannot_be_measured_on(
+    tmp_path: Path, content: str | None, said: str
+) -> None:
+    code_only(tmp_path / "agent").close()
+    (tmp_path / "agent" / "instar.toml").write_text('[training]\nprobes = "probes.jsonl"\n')
+    if content is not None:
+        (tmp_path / "agent" / "probes.jsonl").write_text(content)
+    with Engine(tmp_path / "agent", worker=False) as engine:
+        head = engine.status().head
+        with pytest.raises(ConfigError, match=said):
+            engine.learn([("a", "b")])
+        with pytest.raises(ConfigError, match=said):
+            engine.execute({"type": "self_train"})
+        assert engine.status().head == head
+
+
 def test_command_line_refuses_a_recipe_that_cannot_be_used(tmp_path: Path) -> None:
     code_only(tmp_path / "agent").close()
     run = instar("train", "--recipe", "rate=fast", "--queue", cwd=tmp_path / "agent")
