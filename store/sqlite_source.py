@@ -24,9 +24,9 @@ from .ports import Row
 
 APPLICATION_ID = 0x494E5354
 """``INST``: SQLite's application id of our files."""
-SCHEMA_HEAD = "0003"
+SCHEMA_HEAD = "0004"
 """The Alembic revision that this version of the code writes."""
-SCHEMAS = ("0001", "0002", SCHEMA_HEAD)
+SCHEMAS = ("0001", "0002", "0003", SCHEMA_HEAD)
 """The revisions that it reads."""
 
 

@@ -41,6 +41,10 @@ ENDS = {
         "3a0275406afac3469bcf8b6e320bfba6bacd122525c40421e015bde8fbee562c",
         "3:b24e49fb425b284a6fb82c9aa70c062f8eaf0b41db7c92d2604c635cd511d41d",
     ),
+    "schema_0004.db": (
+        "b337b321e7cb1c3b4429857705613f93cc7452572b4028cefe18acb2914873b2",
+        "3:58688b5c1187b97b52fe278c65e270e76a14baea4f73e188335d03a4bb60396d",
+    ),
 }
 _SINCE_3 = {"BlobsCollected", "TreeCaptured"}
 LATER = {"schema_0001.db": {"PayloadErased", *_SINCE_3}, "schema_0002.db": _SINCE_3}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,57 @@ def test_our_own_connection_has_insert_and_select_alone(log: EventLog, statement
     connection = log._journal._connection  # type: ignore[attr-defined]
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute(statement)
+
+
+SHADOWS = {
+    "collects": (
+        "CREATE TEMP TABLE events AS SELECT 9999 AS seq, 'BlobsCollected'::text AS type",
+        "INSERT INTO doomed (digest, seq) SELECT digest, 9999 FROM {stream}.blobs",
+    ),
+    "leaves a gap": (
+        "CREATE TEMP TABLE events AS SELECT 4999 AS seq, hash FROM {stream}.events WHERE seq = 4",
+        "INSERT INTO {stream}.events SELECT 5000, type, version, recorded_at_us, cycle, cause, actor, state_before, "
+        "state_after, NULL, payload, payload_hash, hash, hash, NULL FROM {stream}.events WHERE seq = 4",
+    ),
+    "erases by another table": (
+        "CREATE TEMP TABLE mine (seq bigint, cause bigint, payload text)",
+        "CREATE TRIGGER mine AFTER INSERT ON mine FOR EACH ROW EXECUTE FUNCTION {stream}.events_erase()",
+        "INSERT INTO mine SELECT 1, 1, jsonb_build_object('blobs', jsonb_agg(digest)) FROM {stream}.blobs",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SHADOWS)
+def test_who_appends_cannot_shadow_what_the_triggers_look_at(log: EventLog, name: str) -> None:
+    digest = log.blobs.put(b"small")
+    log.append(feedback(3))
+    before = list(log.reader.rows())
+    refused = r"append-only|permission denied for function"
+    with closing(connect(log.place)) as role, pytest.raises(psycopg.Error, match=refused):
+        for statement in (f"SET ROLE {log.place.stream}_writer", *SHADOWS[name]):
+            role.execute(statement.format(stream=log.place.stream).encode())
+    assert list(log.reader.rows()) == before
+    assert log.blobs.get(digest) == b"small"
+    assert log.append(feedback(9)).seq == len(before) + 1
+
+
+def test_stream_of_an_older_schema_gets_the_search_paths(log: EventLog) -> None:
+    functions = (
+        "SELECT proname, proconfig, proacl::text FROM pg_proc, pg_class "
+        "WHERE pronamespace = relnamespace AND pg_class.oid = 'events'::regclass ORDER BY 1"
+    )
+    made = log.reader.query(functions)
+    assert {tuple(config) for _, config, _ in made} == {(f"search_path={log.place.stream}, pg_temp",)}
+    with connect(log.place) as owner:
+        for name, *_ in made:
+            owner.execute(f"ALTER FUNCTION {name}() RESET search_path".encode())
+            owner.execute(f"GRANT EXECUTE ON FUNCTION {name}() TO PUBLIC".encode())
+        owner.execute(b"UPDATE alembic_version SET version_num = '0003'")
+    upgraded = EventLog(log.place)
+    assert upgraded.reader.schema == SCHEMA_HEAD
+    assert upgraded.reader.query(functions) == made
+    assert upgraded.append(feedback(3)).seq == 4
+    upgraded.close()
 
 
 def test_reading_connection_writes_nothing(log: EventLog) -> None:
