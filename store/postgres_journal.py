@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -15,7 +16,7 @@ from instar.fsm.words import Digest, Seq
 from .migrate import WRITER_SUFFIX
 from .place import Place
 from .ports import Batch, Row
-from .postgres_source import connect, driver, unreachable
+from .postgres_source import connect, driver, refuse_forked, unreachable
 from .schema import blobs, cursors, events, newer, state_snapshots
 
 _DIALECT: Any = postgresql.dialect(paramstyle="format")  # type: ignore[no-untyped-call]
@@ -47,11 +48,13 @@ class PostgresJournal:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._errors = driver().Error
+        self._process = os.getpid()
         self._connection: Any = None
         with suppress(LogUnavailable):
             self._open()
 
     def _open(self) -> Any:
+        refuse_forked(self._process, self._place)
         if self._connection is None or self._connection.closed:
             try:
                 connection = connect(self._place)
@@ -162,6 +165,6 @@ class PostgresJournal:
         """Does nothing: the server's own write-ahead log is its administrator's."""
 
     def close(self) -> None:
-        """Closes the connection."""
-        if self._connection is not None:
+        """Closes the connection, unless it is the parent's: closing that here would end it there."""
+        if self._connection is not None and os.getpid() == self._process:
             self._connection.close()

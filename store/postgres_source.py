@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class PostgresSource:
-    """Reads one stream; a lost connection is opened again at the next question.
+    """Reads one stream; a lost connection is opened again.
 
     Raises:
         ConfigError: the driver is not installed.
@@ -33,6 +34,7 @@ class PostgresSource:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._lock = threading.Lock()
+        self._process = os.getpid()
         self._connection: psycopg.Connection[Row] | None = None
         try:
             self.schema = self._look_up_schema()
@@ -48,7 +50,12 @@ class PostgresSource:
         return schema
 
     def all(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
-        """Gives every row of a query."""
+        """Gives every row of a query.
+
+        Raises:
+            LogUnavailable: it cannot be read, or was opened before this process was forked off.
+        """
+        refuse_forked(self._process, self._place)
         psycopg = driver()
         try:
             with self._lock:
@@ -69,7 +76,9 @@ class PostgresSource:
         return int(self.all("SELECT coalesce(max(seq), 0) FROM events")[0][0])
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Closes the connection, unless it is the parent's: closing that here would end it there."""
+        if os.getpid() != self._process:
+            return
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
@@ -96,6 +105,19 @@ def connect(place: Place) -> psycopg.Connection[Row]:
     )
     connection.execute(f"SET search_path TO {place.stream}".encode())
     return connection
+
+
+def refuse_forked(process: int, place: Place) -> None:
+    """Makes sure that a connection is used by the process that opened it.
+
+    Raises:
+        LogUnavailable: this is another one.
+    """
+    if os.getpid() != process:
+        raise LogUnavailable(
+            f"the event log {place.name} was opened before this process was forked off: open it again here, "
+            "a connection to PostgreSQL cannot be shared"
+        )
 
 
 def unreachable(error: Exception, place: Place) -> Exception:

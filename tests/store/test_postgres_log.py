@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,6 +93,11 @@ SHADOWS = {
 }
 
 
+def _run_all(connection: Any, statements: Sequence[str], stream: str) -> None:
+    for statement in statements:
+        connection.execute(statement.format(stream=stream).encode())
+
+
 @pytest.mark.parametrize("name", SHADOWS)
 def test_who_appends_cannot_shadow_what_the_triggers_look_at(log: EventLog, name: str) -> None:
     digest = log.blobs.put(b"small")
@@ -98,8 +105,7 @@ def test_who_appends_cannot_shadow_what_the_triggers_look_at(log: EventLog, name
     before = list(log.reader.rows())
     refused = r"append-only|permission denied for function"
     with closing(connect(log.place)) as role, pytest.raises(psycopg.Error, match=refused):
-        for statement in (f"SET ROLE {log.place.stream}_writer", *SHADOWS[name]):
-            role.execute(statement.format(stream=log.place.stream).encode())
+        _run_all(role, ["SET ROLE {stream}_writer", *SHADOWS[name]], log.place.stream)
     assert list(log.reader.rows()) == before
     assert log.blobs.get(digest) == b"small"
     assert log.append(feedback(9)).seq == len(before) + 1
@@ -178,6 +184,28 @@ def test_lost_connection_is_opened_again(log: EventLog) -> None:
         log.reader.head()
     assert log.reader.head() == 3
     assert log.append(feedback(3)).seq == 4
+
+
+def _use_in_child(log: EventLog) -> None:
+    """Tries all that a child may do with what it inherited, and lets go of it."""
+    for use in (lambda: log.append(feedback(9)), log.reader.head, log.reader.changed_token):
+        with pytest.raises(LogUnavailable, match="opened before this process was forked off: open it again here"):
+            use()
+    log.close()
+    again = EventLog(log.place)
+    again.append(feedback(8))
+    again.close()
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_child_neither_uses_nor_closes_what_its_parent_opened(log: EventLog) -> None:
+    before = log._journal._connection.info.backend_pid  # type: ignore[attr-defined]
+    child = multiprocessing.get_context("fork").Process(target=_use_in_child, args=(log,))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+    assert log.append(feedback(4)).seq == 5
+    assert before == log._journal._connection.info.backend_pid  # type: ignore[attr-defined]
 
 
 def test_stream_that_is_gone_is_not_made_anew(log: EventLog) -> None:
