@@ -10,6 +10,13 @@ from msgspec import Struct
 from instar.fsm.errors import ConfigError
 
 _STREAM = re.compile("[a-z][a-z0-9_]{0,62}")
+_SCHEME = r"(?P<scheme>[a-z][a-z0-9+.-]*://)"
+_HOST = r"(?:\[[0-9A-Fa-f:.%]*\]|[^][:/?#@,\s]*)(?::[0-9]*)?"
+_WHERE = rf"(?P<where>{_HOST}(?:,{_HOST})*(?:/[^/?#@\s]*)?)"
+_URL = re.compile(rf"{_SCHEME}(?:(?P<user>[^:/?#@\s]*)(?::[^@/\s]*)?@)?{_WHERE}(?:\?[^@\s]*)?")
+_MALFORMED = re.compile(rf"{_SCHEME}(?:(?P<user>[^:/?#@\s]*)(?::[^?]*)?@)?{_WHERE}(?:\?[^@]*)?", re.DOTALL)
+"""A password with a character that must not stand there as it is; where it may hold a ``?``, nothing is sure."""
+_STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})|%00")
 
 
 class Place(Struct, frozen=True):
@@ -44,15 +51,27 @@ def place_of(where: Path | Place) -> Place:
                 f"the log's URL {without_password(place.url)} is not understood: give "
                 "postgresql+psycopg://USER@HOST/DATABASE, or none for a file in the workspace"
             )
+        # The driver's own messages would quote what it takes for a host or a port.
+        if not _URL.fullmatch(place.url) or _STRAY_PERCENT.search(place.url):
+            raise ConfigError(
+                f"the log's URL {without_password(place.url)} cannot be taken apart: in a password write @ as %40, "
+                "/ as %2F and % as %25, or leave it to ~/.pgpass"
+            )
         if not _STREAM.fullmatch(place.stream):
             raise ConfigError(f"{place.stream!r} cannot name a stream: small letters, digits and _ alone, 63 at most")
     return place
 
 
 def without_password(url: str) -> str:
-    """Leaves the password out of a URL.
+    """Leaves of a URL its user, host, port and database: a password may stand in the query too.
 
-    >>> without_password("postgresql+psycopg://me:secret@db/agents")
+    >>> without_password("postgresql+psycopg://me:secret@db/agents?sslmode=require")
+    'postgresql+psycopg://me@db/agents'
+    >>> without_password("postgresql+psycopg://me:an@ of it@db/agents")
     'postgresql+psycopg://me@db/agents'
     """
-    return re.sub("(//[^:/@]*):[^@]*@", r"\1@", url)
+    found = _URL.fullmatch(url) or _MALFORMED.fullmatch(url)
+    if found is None:
+        return "(not shown)"
+    user = f"{found['user']}@" if found["user"] is not None else ""
+    return f"{found['scheme']}{user}{found['where']}"
