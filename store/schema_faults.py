@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from .migrate import pristine_schema
 from .reader import LogReader
+from .stream_faults import stream_faults
 
-_TRIGGERS = {"events_no_update", "events_no_delete", "events_no_truncate", "events_appended", "events_erased"}
 _OF_SQLITE = {"sqlite_stat1", "sqlite_stat4"}
 
 
 def schema_faults(reader: LogReader) -> list[str]:
-    """Looks at what keeps a log append-only; of a file, at its pages and indexes too.
+    """Looks at what keeps a log append-only; of a file, at its pages and indexes too, of a stream at rights.
 
     Raises:
         LogUnavailable, LogCorrupt: it cannot be looked at.
     """
-    return _of_stream(reader) if reader.place.url else _of_file(reader)
+    return stream_faults(reader) if reader.place.url else _of_file(reader)
 
 
 def _of_file(reader: LogReader) -> list[str]:
@@ -30,14 +30,3 @@ def _of_file(reader: LogReader) -> list[str]:
             faults.append(f"the {kind} {name} was altered")
     told = [text for (text,) in reader.query("PRAGMA integrity_check(20)")]
     return faults + [f"SQLite finds: {text}" for text in told if text != "ok"]
-
-
-def _of_stream(reader: LogReader) -> list[str]:
-    rows = reader.query(
-        "SELECT tgname, tgenabled::text FROM pg_trigger WHERE tgrelid = 'events'::regclass AND NOT tgisinternal"
-    )
-    found: dict[str, str] = dict(rows)
-    faults = [f"the trigger {name} is missing" for name in sorted(_TRIGGERS - set(found))]
-    faults += [f"the trigger {name} is not of Instar's making" for name in sorted(set(found) - _TRIGGERS)]
-    # A always fires; O, the usual, does not under session_replication_role = replica.
-    return faults + [f"the trigger {name} does not always fire" for name, mode in rows if mode != "A"]
