@@ -11,7 +11,7 @@ import shlex
 from pathlib import Path
 from typing import Final
 
-from instar.fsm.errors import LogLost, LogMissing
+from instar.fsm.errors import LogForeign, LogLost, LogMissing
 
 from .place import Place
 
@@ -96,6 +96,14 @@ def absent(place: Place) -> LogMissing:
         return lost(place, traces)
     where = f"no event log at {place.path}" if place.url is None else f"there is no {place.name}"
     return LogMissing(f"{where}: run `instar init` in the folder of the agent first")
+
+
+def without_version(place: Place) -> LogForeign:
+    """Says of a stream that it does not tell which schema it has."""
+    return LogForeign(
+        f"{place.name} says no version of its schema, so it is no event log of Instar, or was damaged; it was left "
+        "as it is. Put the stream back from a backup."
+    )
 
 
 def lost(place: Place, traces: list[str]) -> LogLost:

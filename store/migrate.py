@@ -19,7 +19,7 @@ from instar.fsm.errors import LogForeign, LogUnavailable
 from .durable import make_folder, sync_folder
 from .failpoints import failpoint
 from .lock import FileLock
-from .lost_log import lost, refuse_lost, stands, traces_of
+from .lost_log import lost, refuse_lost, stands, traces_of, without_version
 from .place import Place, place_of
 from .reader import LogReader
 from .sqlite_source import APPLICATION_ID, SCHEMA_HEAD, check_schema
@@ -157,6 +157,8 @@ def _create_stream(place: Place) -> None:
             version = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() if found else ""
             if version == SCHEMA_HEAD:
                 return
+            if found and not version:
+                raise without_version(place)
             if version:
                 check_schema(place.name, str(version))
             elif traces := traces_of(place.path):

@@ -70,12 +70,16 @@ class PostgresJournal:
     @contextmanager
     def exclusive(self, head: Seq) -> Iterator[Sequence[Row]]:
         """Begins the transaction that a write will commit, and takes the stream's lock in it."""
+        opened = self._connection
         connection = self._open()
         try:
-            connection.execute("BEGIN")
-            # 8 bytes of the stream's name: two streams that share them would only wait for each other.
-            connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (self._place.stream,))
-            rows = connection.execute(_SELECT_NEW, (head,)).fetchall()
+            try:
+                rows = self._begin(connection, head)
+            except self._errors:
+                if connection is not opened or not connection.closed:
+                    raise
+                connection = self._open()  # it had died since the last append, and nothing was written yet
+                rows = self._begin(connection, head)
         except self._errors as error:
             self._give_up()
             raise unreachable(error, self._place) from error
@@ -85,6 +89,13 @@ class PostgresJournal:
             if self._in_transaction():
                 with suppress(self._errors):
                     connection.execute("ROLLBACK")
+
+    def _begin(self, connection: Any, head: Seq) -> Sequence[Row]:
+        connection.execute("BEGIN")
+        # 8 bytes of the stream's name: two streams that share them would only wait for each other.
+        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (self._place.stream,))
+        rows: Sequence[Row] = connection.execute(_SELECT_NEW, (head,)).fetchall()
+        return rows
 
     def _in_transaction(self) -> bool:
         connection = self._connection

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from instar.fsm.errors import ConfigError, LogUnavailable
 
-from .lost_log import absent
+from .lost_log import absent, without_version
 from .place import Place
 from .ports import Row
 from .sqlite_source import check_schema
@@ -43,11 +43,24 @@ class PostgresSource:
             raise
 
     def _look_up_schema(self) -> str:
-        if not self.all("SELECT 1 FROM pg_namespace WHERE nspname = ?", (self._place.stream,)):
+        name = self._place.name
+        usable = self.all(
+            "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = ?", (self._place.stream,)
+        )
+        if not usable:
             raise absent(self._place)
-        schema = str(self.all("SELECT version_num FROM alembic_version")[0][0])
-        check_schema(self._place.name, schema)
-        return schema
+        tables = "SELECT has_table_privilege(oid, 'SELECT') FROM pg_class WHERE oid = to_regclass('alembic_version')"
+        readable = self.all(tables) if usable[0][0] else [(False,)]
+        if readable == [(False,)]:
+            raise LogUnavailable(
+                f"the user of {name} may not read it: connect as its owner, or have that one give the right to read "
+                f"(GRANT USAGE ON SCHEMA {self._place.stream}, GRANT SELECT ON its tables)"
+            )
+        version = self.all("SELECT version_num FROM alembic_version") if readable else []
+        if not version:
+            raise without_version(self._place)
+        check_schema(name, str(version[0][0]))
+        return str(version[0][0])
 
     def all(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """Gives every row of a query.
@@ -57,11 +70,18 @@ class PostgresSource:
         """
         refuse_forked(self._process, self._place)
         psycopg = driver()
+        # ``?`` stands for a parameter in every query; none of ours holds one otherwise, or a percent sign.
+        query = sql.replace("?", "%s").encode()
         try:
             with self._lock:
+                opened = self._connection
                 connection = self._open()
-                # ``?`` stands for a parameter in every query; none of ours holds one otherwise, or a percent sign.
-                return connection.execute(sql.replace("?", "%s").encode(), parameters).fetchall()
+                try:
+                    return connection.execute(query, parameters).fetchall()
+                except psycopg.OperationalError:
+                    if connection is not opened or not connection.closed:
+                        raise
+                    return self._open().execute(query, parameters).fetchall()  # it had died since the last question
         except psycopg.Error as error:
             raise unreachable(error, self._place) from error
 

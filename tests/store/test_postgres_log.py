@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,11 +14,11 @@ from typing import Any
 import pytest
 
 from instar.fsm.errors import ConfigError, LogForeign, LogLost, LogMissing, LogUnavailable
-from instar.store.log import EventLog, create_log
+from instar.fsm.state import AgentState
+from instar.store.log import EventLog, Pending, create_log
 from instar.store.place import Place
 from instar.store.postgres_source import connect
 from instar.store.reader import SCHEMA_HEAD, LogReader
-from instar.store.schema_faults import schema_faults
 from tests.store.logs import feedback, fresh_log, fresh_stream
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'instar[postgresql]'")
@@ -135,17 +136,6 @@ def test_reading_connection_writes_nothing(log: EventLog) -> None:
         log.reader.query("INSERT INTO cursors VALUES ('a', 1, 'b')")
 
 
-def test_disabled_trigger_is_a_fault(log: EventLog) -> None:
-    assert schema_faults(log.reader) == []
-    with connect(log.place) as owner:
-        owner.execute(b"ALTER TABLE events DISABLE TRIGGER events_no_update")
-        owner.execute(b"DROP TRIGGER events_no_truncate ON events")
-    assert schema_faults(log.reader) == [
-        "the trigger events_no_truncate is missing",
-        "the trigger events_no_update does not always fire",
-    ]
-
-
 def test_streams_know_nothing_of_each_other(log: EventLog, tmp_path: Path) -> None:
     other = fresh_log(fresh_stream(tmp_path / "other"))
     other.append(feedback(7), key="k")
@@ -175,15 +165,57 @@ def test_schema_from_the_future_is_refused(log: EventLog) -> None:
             open_it(log.place)
 
 
-def test_lost_connection_is_opened_again(log: EventLog) -> None:
+def _cut_off(log: EventLog) -> None:
     with connect(log.place) as owner:
-        owner.execute(b"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
-    with pytest.raises(LogUnavailable, match=r"cannot be reached|broke in an append"):
-        log.append(feedback(3))
-    with pytest.raises(LogUnavailable):
-        log.reader.head()
-    assert log.reader.head() == 3
+        owner.execute(
+            b"SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity "
+            b"WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+
+
+def test_connection_that_died_while_idle_is_opened_again(log: EventLog) -> None:
+    _cut_off(log)
     assert log.append(feedback(3)).seq == 4
+    _cut_off(log)
+    assert log.reader.head() == 4
+    assert log.append(feedback(4)).seq == 5
+
+
+def test_connection_that_dies_in_an_append_leaves_it_open_whether_it_was_recorded(log: EventLog) -> None:
+    def decide(_state: AgentState) -> list[Pending]:
+        _cut_off(log)
+        return [Pending(feedback(3))]
+
+    with pytest.raises(LogUnavailable, match="broke in an append"):
+        log.transact(decide)
+    assert log.reader.head() == 3
+    assert log.append(feedback(4)).seq == 4
+
+
+def test_stream_without_a_version_is_no_log_of_ours(log: EventLog) -> None:
+    with connect(log.place) as owner:
+        owner.execute(b"DELETE FROM alembic_version")
+    for open_it in (LogReader, EventLog, create_log):
+        with pytest.raises(LogForeign, match="says no version of its schema"):
+            open_it(log.place)
+    with connect(log.place) as owner:
+        owner.execute(b"DROP TABLE alembic_version")
+    with pytest.raises(LogForeign, match="says no version of its schema"):
+        LogReader(log.place)
+
+
+def test_user_who_may_not_read_is_told_so(log: EventLog) -> None:
+    stream = log.place.stream
+    other = Place(log.place.path, re.sub("//[^@]*@", f"//{stream}_other@", str(log.place.url)), stream)
+    with connect(log.place) as owner:
+        owner.execute(f"CREATE ROLE {stream}_other LOGIN".encode())
+        for right in (f"USAGE ON SCHEMA {stream}", f"SELECT ON ALL TABLES IN SCHEMA {stream}"):
+            with pytest.raises(LogUnavailable, match="may not read it: connect as its owner"):
+                LogReader(other)
+            owner.execute(f"GRANT {right} TO {stream}_other".encode())
+    reader = LogReader(other)
+    assert reader.head() == 3
+    reader.close()
 
 
 def _use_in_child(log: EventLog) -> None:
