@@ -1,8 +1,9 @@
 """The loop: fold, run the one effect that the state owes, record its outcome, again.
 
 The log alone drives it. A process that is killed anywhere leaves a log whose state still owes the effect; whoever
-starts next runs it. An outcome is recorded only if the state still owes it, and under a key that names the event it
-answers: no result is recorded twice.
+starts next runs it; one that takes its worker with it again and again is recorded as failed (``beginnings``). An
+outcome is recorded only if the state still owes it, and under a key that names the event it answers: no result is
+recorded twice.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from instar.store.failpoints import failpoint
 from instar.store.log import Pending
 
 from .audit import write_audit
+from .beginnings import Beginning
 from .runtime import Runtime
 
 logger = logging.getLogger("instar.engine")
@@ -112,10 +114,20 @@ class Loop:
         return True
 
     def _perform(self, state: AgentState, effect: Effect) -> None:
+        beginning = Beginning(self._runtime.workspace, effect)
+        with beginning.counted():
+            pending = self._outcome(state, effect, beginning)
+            failpoint(f"{effect.name}.done")
+            self._record(effect, pending)
+            failpoint(f"{effect.name}.recorded")
+
+    def _outcome(self, state: AgentState, effect: Effect, beginning: Beginning) -> list[Pending]:
         try:
+            beginning.check()
             pending = performer(effect.name)(self._runtime, state, effect)
             for one in pending:
                 encode_event(one.event)  # what cannot be recorded is a failure of the effect that brought it
+            return pending
         except (LogUnavailable, LogCorrupt, EffectSuspended):
             raise
         except Exception as error:
@@ -127,10 +139,7 @@ class Loop:
             if effect.name is EffectName.START_CYCLE:
                 raise
             logger.warning("effect %s failed: %s", effect.name, error)
-            pending = [_failure(effect, error)]
-        failpoint(f"{effect.name}.done")
-        self._record(effect, pending)
-        failpoint(f"{effect.name}.recorded")
+            return [_failure(effect, error)]
 
     def _record(self, effect: Effect, pending: Sequence[Pending]) -> None:
         def decide(state: AgentState) -> Sequence[Pending]:

@@ -22,6 +22,7 @@ from instar.store.failpoints import failpoint
 from instar.store.lock import FileLock
 from instar.store.log import Pending
 
+from .beginnings import forget, sweep
 from .feedback_loop import foreign_trigger, remove_trigger
 from .loop import Listener, Loop
 from .restoring.rollback import finish_begun
@@ -73,6 +74,7 @@ class Worker:
         """Asks the worker to end after the effect in progress; a training is put off at its next step."""
         self._stopping.set()
         self._wake.set()
+        forget(self._runtime.workspace.begun)  # whoever asks may kill it soon: that is no fault of the effect
 
     def run_once(self) -> int:
         """Consumes what waits, runs the cycles that follow, and ends.
@@ -123,6 +125,7 @@ class Worker:
     def _prepare(self) -> None:
         self._runtime.require_initialized()
         finish_begun(self._runtime)
+        sweep(self._runtime.workspace)
         policy = self._runtime.settings.policy
         self._runtime.log.transact(
             lambda state: [Pending(PolicyChanged(policy=policy))] if state.policy != policy else []

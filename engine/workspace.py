@@ -45,6 +45,7 @@ class Workspace:
         self.stat_cache = self.home / "stat-cache"
         self.cookies = self.home / "cookies"
         self.progress = self.home / "progress.json"
+        self.begun = self.home / "begun.json"
         self.worker_log = self.home / "worker.log"
         self.socket = self.home / "worker.sock"
 

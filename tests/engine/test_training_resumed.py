@@ -15,7 +15,7 @@ from instar.engine.ports import Pair, TrainOutcome, TrainRequest
 from instar.engine.trainer import MiniLMTrainer
 from instar.engine.training.docstrings import docstrings
 from instar.engine.training.recipe import Recipe
-from instar.engine.training.saved import NAME
+from instar.engine.training.saved import NAME, steps_saved
 from instar.store.checkpoints import hash_folder
 from tests.engine.test_trainer import pairs, request, silent
 
@@ -59,6 +59,7 @@ def killed(scratch: Path, name: str, step: int) -> None:
     run = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, check=False)
     assert run.returncode == -signal.SIGKILL, run.stderr.decode()
     assert (scratch / NAME).is_file()
+    assert steps_saved(scratch) == step
     assert not (scratch / "model").exists()
 
 
