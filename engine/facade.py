@@ -31,6 +31,12 @@ if TYPE_CHECKING:
     from .tool_executor import Executed
 
 
+REVIVED_MAX = 5
+"""A worker that was started anew so often in a row, each time recorded nothing …"""
+REVIVED_FOR_S = 60.0
+"""… and ran no longer than this is given up. An effect that takes it down is tried less often."""
+
+
 class Engine(Asking, Auditing, Points, Upkeep):
     """Instar inside an agent's process.
 
@@ -55,6 +61,7 @@ class Engine(Asking, Auditing, Points, Upkeep):
         self._settings = settings
         self._runtime: Runtime | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._revived = _Revived()
 
     # ---- life ------------------------------------------------------------------------------------------------------
 
@@ -122,6 +129,19 @@ class Engine(Asking, Auditing, Points, Upkeep):
                 env={**os.environ, **self._worker_environ()},
                 start_new_session=True,
             )
+
+    def _revive_worker(self) -> bool:
+        """Starts the engine's own worker anew where none runs any more; says whether it did.
+
+        One that was killed, or that ended at once since another engine's worker ran then, is no reason to give up; one
+        that ends again and again before it records anything is.
+        """
+        if self._process is None or self._worker_runs() or not self._revived.once_more(self.runtime.state.head):
+            return False
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._start_worker(self.runtime.workspace)
+        return True
 
     def _worker_environ(self) -> dict[str, str]:
         """Hands settings that were given in code over to the worker, which reads files and environment."""
@@ -209,7 +229,7 @@ class Engine(Asking, Auditing, Points, Upkeep):
 
         Raises:
             InputRefused: there is no pair, or one or the recipe cannot be used; nothing was recorded.
-            EffectFailedError: the engine was to have a worker, and neither it nor another one runs any more.
+            EffectFailedError: the engine was to have a worker, no other one runs, and its own ends again and again.
             TimeoutError: the time is up; the training goes on.
         """
         from .face.learning import outcome_of, tell
@@ -247,8 +267,11 @@ class Engine(Asking, Auditing, Points, Upkeep):
     def wait(self, timeout_s: float | None = None, *, poll_s: float = 0.05) -> Status:
         """Waits until nothing is owed and nothing waits, whichever process runs the worker.
 
+        Where none runs any more, the engine's own is started anew.
+
         Raises:
-            EffectFailedError: no worker runs, the engine's own or another; the log of workers says why one ended.
+            EffectFailedError: no worker runs, and the engine has none of its own or it ends again and again; the log
+                of workers says why.
             TimeoutError: the time is up; what is owed stays in the log.
         """
         if not self._settled(_deadline(timeout_s), timeout_s, poll_s):
@@ -261,7 +284,7 @@ class Engine(Asking, Auditing, Points, Upkeep):
             runs = self._worker_runs()  # looked at first: one that ends after its last effect has recorded it
             if react(self.runtime.state) is None:
                 return True
-            if not runs:
+            if not runs and not self._revive_worker():
                 return False
             if until is not None and time.monotonic() > until:
                 raise TimeoutError(f"the engine is still busy after {timeout_s} s; what is owed stays in the log")
@@ -270,6 +293,24 @@ class Engine(Asking, Auditing, Points, Upkeep):
     def _worker_runs(self) -> bool:
         own = self._process is not None and self._process.poll() is None
         return own or worker_runs(self.runtime.workspace)
+
+
+class _Revived:
+    """Counts how often in a row a worker was started anew, recorded nothing, and ended soon."""
+
+    def __init__(self) -> None:
+        self._head = -1
+        self._count = 0
+        self._at = 0.0
+
+    def once_more(self, head: int) -> bool:
+        """Says whether to start one once more, at this head of the log."""
+        now = time.monotonic()
+        if head != self._head or now - self._at > REVIVED_FOR_S:
+            self._count = 0
+        self._head, self._at = head, now
+        self._count += 1
+        return self._count <= REVIVED_MAX
 
 
 def _deadline(timeout_s: float | None) -> float | None:

@@ -127,6 +127,9 @@ class Asking:
             return Client(self.runtime.workspace.socket).answer(text, voters, wanted)
         return answer(self.runtime, text, voters, wanted)
 
+    def _revive_worker(self) -> bool:
+        raise NotImplementedError
+
     def _serving(self, timeout_s: float = 60.0) -> bool:
         """Waits until a worker listens, ours or the one that runs already; says whether there is one to ask.
 
@@ -136,6 +139,8 @@ class Asking:
 
         if self._process is None:
             return False
+        if self._process.poll() is not None:
+            self._revive_worker()
         deadline = time.monotonic() + timeout_s
         while self._answered is not self._process:
             if listens(self.runtime.workspace.socket):

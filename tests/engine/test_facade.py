@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -15,10 +16,12 @@ import instar
 from instar.engine import service
 from instar.engine.initialize import initialize
 from instar.engine.service import Client, ServiceError
-from instar.fsm.errors import ConfigError, EffectFailedError, InputRefused, InstarError
-from instar.fsm.events import ChangeObserved, RetrainFlagged, TaskQueued
+from instar.fsm.errors import ConfigError, EffectFailedError, InputRefused, InstarError, WorkerBusy
+from instar.fsm.events import ChangeObserved, EffectFailed, RetrainFlagged, TaskQueued
 from tests.crash.lessons import rows
 from tests.engine.agents import agent_folder, contents
+from tests.engine.test_beginnings import KILLS
+from tests.engine.test_kernel import GOOD
 
 SETTINGS = """
 [watch]
@@ -143,8 +146,18 @@ def test_killed_worker_leaves_the_agent_alive(engine: instar.Engine) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     head = engine.feedback(task_type="lookup", input="after the kill")
-    with pytest.raises(EffectFailedError, match="no worker"):
-        engine.wait(timeout_s=5)
+    assert engine.wait(timeout_s=120).worker
+    again = engine._process
+    assert again is not None
+    assert again is not process
+    os.kill(again.pid, signal.SIGKILL)
+    again.wait()
+    assert len(engine.embed(["by a third one"])) == 1
+    last = engine._process
+    assert last is not None
+    assert last.poll() is None
+    os.kill(last.pid, signal.SIGKILL)
+    last.wait()
     left = engine.runtime.workspace.socket
     engine.stop()
     assert left.exists()
@@ -153,6 +166,48 @@ def test_killed_worker_leaves_the_agent_alive(engine: instar.Engine) -> None:
     engine.wait(timeout_s=120)
     assert engine.status().head > head
     assert engine.replay().events == engine.status().head
+
+
+def test_engine_whose_worker_was_one_too_many_starts_it_when_the_other_is_gone(tmp_path: Path) -> None:
+    folder = agent_folder(tmp_path / "agent")
+    initialize(folder, with_model=False)
+    with instar.Engine(folder) as first:
+        until(first, lambda: first.status().worker)
+        with instar.Engine(folder) as second:
+            assert second._process is not None
+            assert second._process.wait(60) == WorkerBusy.exit_code
+            second.feedback(task_type="t", input="for the worker of the first")
+            second.wait(timeout_s=60)
+            assert second._process.poll() is not None
+            first.stop()
+            second.feedback(task_type="t", input="for its own")
+            assert second.wait(timeout_s=60).worker
+            assert second._process.poll() is None
+
+
+def test_worker_that_ends_again_and_again_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = agent_folder(tmp_path / "agent")
+    initialize(folder, with_model=False)
+    monkeypatch.setenv("INSTAR_FAILPOINTS", "diff.owed=kill")
+    with instar.Engine(folder) as engine:
+        engine.feedback(task_type="t", input="x", outcome="fail")
+        with pytest.raises(EffectFailedError, match=r"no worker to wait for; see .*worker\.log"):
+            engine.wait(timeout_s=120)
+        monkeypatch.delenv("INSTAR_FAILPOINTS")
+        engine.feedback(task_type="t", input="y", outcome="fail")
+        assert engine.wait(timeout_s=60).state == "Idle"
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed; it applies the patches")
+def test_gate_that_kills_each_worker_is_waited_out(tmp_path: Path) -> None:
+    folder = agent_folder(tmp_path / "agent")
+    initialize(folder, with_model=False)
+    with instar.Engine(folder) as engine:
+        engine.execute({"type": "mutate", "patch": GOOD, "gate": KILLS})
+        assert engine.wait(timeout_s=120).state == "Idle"
+        assert [record.event.effect for record in engine.events() if isinstance(record.event, EffectFailed)] == [
+            "mutate"
+        ]
 
 
 def test_start_that_failed_leaves_nothing_open(tmp_path: Path) -> None:
