@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +20,9 @@ from instar.fsm.errors import ConfigError
 
 OUTPUT_BYTES_MAX = 4 * 1024 * 1024
 TIMED_OUT = 124
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
+_GAP_BYTES_MAX = 64
 
 
 class Captured(Struct, frozen=True, kw_only=True):
@@ -27,7 +31,7 @@ class Captured(Struct, frozen=True, kw_only=True):
     command: tuple[str, ...]
     exit_code: int
     output: bytes
-    """Standard output and error, in the order of arrival; the middle is left out beyond 4 MiB."""
+    """Standard output and error, in the order of arrival; the middle is left out beyond 4 MiB in all."""
     timed_out: bool
     duration_s: float
 
@@ -76,21 +80,21 @@ def run_captured(
         )
     except (OSError, ValueError) as error:
         raise ConfigError(f"{command[0]!r} cannot be run: {error}") from error
-    assert process.stdout is not None
-    chunks = _Capture(process.stdout)
     timed_out = False
     try:
+        chunks = _Capture(process.stdout)
         process.wait(limits.timeout_s)
     except subprocess.TimeoutExpired:
         timed_out = True
     finally:
         _kill_group(process)
-    code = process.wait()
+        code = process.wait()
+    output = chunks.finish()
     exit_code = TIMED_OUT if timed_out else code if code >= 0 else 128 - code
     return Captured(
         command=tuple(command),
         exit_code=exit_code,
-        output=chunks.finish(),
+        output=output,
         timed_out=timed_out,
         duration_s=time.monotonic() - started,
     )
@@ -126,10 +130,36 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
         process.kill()
 
 
+class Terminated(SystemExit):
+    """SIGTERM arrived, and ends this process once what it interrupted is told of."""
+
+
+@contextmanager
+def raised_sigterm() -> Iterator[None]:
+    """Raises ``Terminated`` in the block where SIGTERM would end this process at once.
+
+    A handler of the program's own is left alone, and so is every thread but the main one, where none can be set.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def end(*_: object) -> None:
+        raise Terminated(TERMINATED)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 class _Capture:
     """Reads a pipe in a thread and keeps its beginning and its end."""
 
-    def __init__(self, pipe: IO[bytes]) -> None:
+    def __init__(self, pipe: IO[bytes] | None) -> None:
+        assert pipe is not None
         self._pipe = pipe
         self._head = bytearray()
         self._tail = bytearray()
@@ -152,5 +182,9 @@ class _Capture:
         self._thread.join(timeout=2.0)
         if not self._thread.is_alive():
             self._pipe.close()
-        gap = f"\n… {self._dropped} bytes left out …\n".encode() if self._dropped else b""
-        return bytes(self._head) + gap + bytes(self._tail)
+        head, tail = bytes(self._head), bytes(self._tail)
+        room = OUTPUT_BYTES_MAX - len(head)
+        if not self._dropped and len(tail) <= room:
+            return head + tail
+        kept = tail[-(room - _GAP_BYTES_MAX) :]
+        return head + f"\n… {self._dropped + len(tail) - len(kept)} bytes left out …\n".encode() + kept

@@ -15,15 +15,17 @@ from instar.fsm.errors import ConfigError, InputRefused
 from instar.fsm.events import FeedbackReceived, TaskQueued
 from instar.fsm.record import Recorded
 
-from .feedback_rows import Name, recordable
+from .feedback_rows import TEXT_CHARS_MAX, Name, recordable
 from .kernel import patch_digest
 from .redact import redact
 from .runtime import Runtime
-from .shell_executor import Captured, Limits, run_captured
+from .shell_executor import INTERRUPTED, TERMINATED, Captured, Limits, Terminated, raised_sigterm, run_captured
 from .training.probes import probe_file
 from .training.recipe import Recipe
 
 OUTPUT_CHARS = 4000
+WORD_BYTES_MAX = 128 * 1024
+COMMAND_BYTES_MAX = 1024 * 1024
 NOT_RUN = 127
 """How a shell says that there is no such program, or that it cannot be run."""
 _QUOTED = re.compile(r"\\.|'[^']*'|" r'"(?:\\.|[^"\\])*"', re.S)
@@ -133,6 +135,12 @@ def _shell_words(shell: Shell) -> tuple[str, ...]:
     words = tuple(shell.command) if line is None else ("/bin/sh", "-c", line)
     if not (line if line is not None else "".join(words[:1])).strip():
         raise InputRefused("task refused: the command is empty; give a line for /bin/sh, or a program and arguments")
+    sizes = [len(word.encode()) for word in words]
+    if max(sizes) >= WORD_BYTES_MAX or sum(sizes) > COMMAND_BYTES_MAX:
+        raise InputRefused(
+            f"task refused: the command has {sum(sizes):,} bytes, {max(sizes):,} of them in one word: Linux runs none "
+            "with 128 KiB in a word, and this engine none over 1 MiB in all. Write the text into a file, and name that."
+        )
     if any("\0" in word for word in words):
         raise InputRefused("task refused: the command holds a NUL, which no command can; leave it out")
     if not shell.timeout_s > 0:
@@ -184,13 +192,20 @@ def _run_shell(runtime: Runtime, shell: Shell, source: str) -> Executed:
     command = _shell_words(shell)
     queued = runtime.log.append(TaskQueued(task="shell", source=recordable(source), command=_written(command)))
     try:
-        captured = run_captured(command, cwd=runtime.workspace.root, limits=Limits(timeout_s=shell.timeout_s))
+        with raised_sigterm():
+            captured = run_captured(command, cwd=runtime.workspace.root, limits=Limits(timeout_s=shell.timeout_s))
     except ConfigError as error:
-        captured = Captured(
-            command=command, exit_code=NOT_RUN, output=str(error).encode(), timed_out=False, duration_s=0.0
-        )
+        captured = _unfinished(command, NOT_RUN, str(error))
+    except BaseException as error:  # Ctrl-C above all: the command was killed, and its outcome is that
+        code = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+        _record_outcome(runtime, queued, shell, _unfinished(command, code, "interrupted before it ended"))
+        raise
     feedback = _record_outcome(runtime, queued, shell, captured)
     return Executed(type="shell", event=queued.seq, feedback=feedback.seq, captured=captured)
+
+
+def _unfinished(command: tuple[str, ...], exit_code: int, why: str) -> Captured:
+    return Captured(command=command, exit_code=exit_code, output=why.encode(), timed_out=False, duration_s=0.0)
 
 
 def _written(command: tuple[str, ...]) -> tuple[str, ...]:
@@ -198,21 +213,35 @@ def _written(command: tuple[str, ...]) -> tuple[str, ...]:
     line = shlex.join(command)
     told = redact(line)
     if told == line:
-        return command
+        return _shortened(command)
     alone = tuple(redact(word) for word in command)
     if redact(shlex.join(alone)) == shlex.join(alone):
-        return alone
+        return _shortened(alone)
     try:
-        return tuple(shlex.split(told))
+        return _shortened(tuple(shlex.split(told)))
     except ValueError:  # a quotation mark went with the secret
-        return (told,)
+        return _shortened((told,))
+
+
+def _shortened(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Leaves out what is too much for an event: words may be as long in all as one text."""
+    if sum(map(len, words)) <= TEXT_CHARS_MAX:
+        return words
+    kept, room = list[str](), TEXT_CHARS_MAX
+    for number, word in enumerate(words):
+        if len(word) > room:
+            left = sum(map(len, words[number:])) - room
+            return (*kept, f"{word[:room]}… [{left} characters left out]")
+        kept.append(word)
+        room -= len(word)
+    return tuple(kept)
 
 
 def _record_outcome(runtime: Runtime, queued: Recorded, shell: Shell, captured: Captured) -> Recorded:
     asked = shell.command if isinstance(shell.command, str) else shlex.join(shell.command)
     event = FeedbackReceived(
         task_type=shell.task_type,
-        input=redact(asked),
+        input=recordable(asked),
         output=redact(captured.tail(OUTPUT_CHARS)),
         outcome="pass" if captured.passed else "fail",
         source="shell",
