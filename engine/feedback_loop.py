@@ -7,6 +7,7 @@ The file is ``run/checkpoints/retrain_trigger.json``::
 
 from __future__ import annotations
 
+import os
 import stat
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ from instar.store.clock import iso
 from instar.store.durable import write_durably
 from instar.store.log import Pending
 
+from .files.beneath import OPEN_FILE
 from .redact import redact
 from .runtime import Runtime
 
@@ -57,23 +59,28 @@ class Dropped(Struct, frozen=True):
 def read_trigger(path: Path) -> Dropped | None:
     """Reads the trigger file, if a regular one is there and nobody has written to it for a moment.
 
+    A link is not followed: what it leads to may be no business of the log's.
     A program that writes the file in place truncates it first: what is fresh may be half of it.
     """
     try:
-        before = path.stat()
+        before = path.lstat()
         if not stat.S_ISREG(before.st_mode):
             return None
         age_s = time.time() - before.st_mtime
         if age_s < SETTLED_S:
             time.sleep(min(SETTLED_S, SETTLED_S - age_s))
-        with path.open("rb") as file:
+        with os.fdopen(os.open(path, OPEN_FILE), "rb") as file:
             content = file.read(BYTES_MAX + 1)
-        after = path.stat()
+            after = os.fstat(file.fileno())
     except OSError:
         return None
-    if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
+    if _version(before) != _version(after):
         return None
     return Dropped(content, f"trigger:{after.st_mtime_ns}:{digest_of(content)[:32]}")
+
+
+def _version(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def take_trigger(content: bytes) -> TaskQueued | InputSkipped:

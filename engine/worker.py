@@ -151,7 +151,7 @@ class Worker:
 def _signature(path: Path) -> tuple[int, ...] | None:
     """Tells one writing of a file from the next; None where there is none."""
     try:
-        status = path.stat()
+        status = path.lstat()
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns, status.st_size

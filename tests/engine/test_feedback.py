@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,11 @@ from instar.engine import feedback_loop
 from instar.engine.feedback_loop import foreign_trigger, remove_trigger, render_trigger, take_trigger, write_beside
 from instar.engine.feedback_rows import TEXT_CHARS_MAX, check_feedback, read_jsonl
 from instar.engine.runtime import Runtime
+from instar.engine.worker import Worker
 from instar.fsm.codec import encode_event
 from instar.fsm.errors import InputRefused
 from instar.fsm.events import FeedbackReceived, InputSkipped, TaskQueued, Trigger
-from instar.fsm.words import Seq
+from instar.fsm.words import Seq, digest_of
 from instar.store.log import Pending
 from tests.engine.agents import code_only
 
@@ -294,3 +296,45 @@ def test_trigger_dropped_while_another_is_taken_is_not_lost(runtime: Runtime) ->
     assert not path.exists()
     sources = [r.event.source for r in runtime.reader.read(types=[TaskQueued])]  # type: ignore[union-attr]
     assert sources == ["trigger_file:first", "trigger_file:second"]
+
+
+@pytest.mark.parametrize("content", ['{"trigger": "foreign"}', "hunter2 is no trigger"])
+def test_link_in_place_of_a_trigger_is_not_followed(runtime: Runtime, tmp_path: Path, content: str) -> None:
+    foreign = tmp_path / "foreign.txt"
+    foreign.write_text(content)
+    path = runtime.workspace.retrain_trigger
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(foreign)
+    head = runtime.reader.head()
+    assert foreign_trigger(runtime) is None
+    Worker(runtime).take_trigger_file()
+    assert runtime.reader.head() == head
+    assert not runtime.blobs.has(digest_of(content.encode()))
+    path.unlink()
+    os.mkfifo(path)
+    assert foreign_trigger(runtime) is None
+
+
+def test_trigger_that_is_replaced_while_it_is_waited_for_is_taken_the_next_time(
+    runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = runtime.workspace.retrain_trigger
+    write_beside(path, b'{"trigger": "whole"}')
+    (tmp_path / "foreign").write_bytes(b'{"trigger": "other"}')
+
+    class Clock:
+        """It is the moment of the last write; while it is waited, a link takes the file's place."""
+
+        @staticmethod
+        def time() -> float:
+            return path.stat().st_mtime
+
+        @staticmethod
+        def sleep(_seconds: float) -> None:
+            path.unlink()
+            path.symlink_to(tmp_path / "foreign")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(feedback_loop, "time", Clock)
+        assert foreign_trigger(runtime) is None
+    assert foreign_trigger(runtime) is None
