@@ -15,6 +15,7 @@ from instar.store.log import Pending
 from .runtime import Runtime
 from .watcher import rescan
 
+RULE = "up to 100 letters, digits, dots, dashes and underscores, the first a letter or a digit"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -33,7 +34,7 @@ def take_snapshot(runtime: Runtime, name: str, reason: str = "asked for", *, ful
         LogUnavailable: the disk is full or read-only.
     """
     if not NAME.fullmatch(name):
-        raise ConfigError(f"{name!r} is no name for a snapshot: use letters, digits, dot, dash and underscore")
+        raise ConfigError(f"{name!r} is no name for a snapshot: {RULE}")
     if name.startswith(SAFETY):
         raise InputRefused(
             f"{name!r} begins as the snapshots do that rollbacks take ({SAFETY}N): `last-good` passes such a point "

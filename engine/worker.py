@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -93,13 +94,21 @@ class Worker:
         finally:
             self._lock.release()
 
-    def run_forever(self) -> None:
-        """Works until ``stop``; what a killed worker left is finished first."""
+    def run_forever(self, begun: Callable[[], object] = lambda: None) -> None:
+        """Works until ``stop``; what a killed worker left is finished first.
+
+        Args:
+            begun: called once this is the workspace's one worker.
+
+        Raises:
+            WorkerBusy: there is one already.
+        """
         from .service import Service
 
         self.acquire()
         service = Service(self._runtime)
         try:
+            begun()
             self._prepare()
             service.start()
             self._watcher.start()

@@ -194,9 +194,18 @@ class RollbackRefused(InstarError):
 
 
 class GateFailed(InstarError):
-    """A mutation or a promotion did not pass its gate."""
+    """A mutation or a promotion did not pass its gate; ``event`` is the position that says so in the log."""
 
     exit_code = 5
+
+    def __init__(self, message: str, *, event: int | None = None) -> None:
+        super().__init__(message)
+        self.event = event
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """Names the event."""
+        return {} if self.event is None else {"seq": self.event}
 
 
 class AnchorForeign(InstarError):

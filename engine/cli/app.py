@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import sys
 import traceback
 from functools import cache
@@ -100,7 +101,10 @@ def _version(
     context: typer.Context,
     version: bool = typer.Option(False, "--version", help="Print the version and exit."),
 ) -> None:
-    """Exit codes: 0 ok, 1 error, 2 usage, 3 integrity, 4 refused or diverged, 5 gate failed, 130 interrupted."""
+    """Exit codes: 0 ok, 1 error, 2 usage, 3 integrity, 4 refused or diverged, 5 gate failed, 130 interrupted.
+
+    What goes on until Ctrl-C (run, log -f, dashboard) ends with 0 then.
+    """
     if version:
         from instar.engine.version import VERSION
 
@@ -131,9 +135,12 @@ def invoke(arguments: list[str]) -> int:
         return fail("UsageError", f"{message} See `instar -h`.", 2, as_json=as_json)
     except (KeyboardInterrupt, typer.Abort):
         return fail("Interrupted", "interrupted; what was recorded stays recorded", INTERRUPTED, as_json=as_json)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except BrokenPipeError:  # whoever reads has enough, such as `head`
+        return _unread()
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # as the library of the command line tells it
+            return _unread()
+        raise
     except OSError as error:  # a disk or a right of this machine: no bug, and nothing that a log can mend
         return fail(
             type(error).__name__,
@@ -144,6 +151,21 @@ def invoke(arguments: list[str]) -> int:
     except Exception as error:  # a bug of ours: the user gets a sentence, the file gets the traceback
         return fail(type(error).__name__, f"{error}{_keep_traceback(given.workspace)}", 1, as_json=as_json)
     return int(code or 0)
+
+
+def _unread() -> int:
+    """Ends without a word: 0 where whoever read standard output has enough, 1 where another pipe broke."""
+    try:
+        output = os.dup(1)
+    except OSError:
+        return 1
+    poll = select.poll()
+    poll.register(output, 0)
+    enough = any(found & (select.POLLERR | select.POLLHUP) for _, found in poll.poll(0))
+    os.close(output)
+    if enough:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 0 if enough else 1
 
 
 def _keep_traceback(root: Path | None) -> str:

@@ -53,6 +53,8 @@ def command(
 
     if unsigned and key is not None:
         raise ConfigError("--unsigned and --key contradict each other: give one")
+    if proof is None and str(bundle) == "-":
+        raise ConfigError("a bundle is a folder or a file, and does not go to standard output: give a name, or --proof")
     reader = reader_at(workspace)
     root = reader.path.parent.parent
     begin = resolve(reader, first) if first is not None else None

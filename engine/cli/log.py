@@ -38,6 +38,8 @@ def command(
     ] = None,
     workspace: Root = None,
     json: Json = False,
+    *,
+    context: typer.Context,
 ) -> None:
     """List the latest events, or all versions of one file.
 
@@ -46,9 +48,13 @@ def command(
     from instar.fsm.codec import TYPES
     from instar.fsm.errors import ConfigError
 
+    source = context.get_parameter_source("count")
+    counted = source is not None and source.name != "DEFAULT"
     if path is not None:
-        if kind or follow or cursor:
-            raise ConfigError("a file's versions take no --type, --follow or --cursor: leave out the path, or these")
+        if kind or follow or cursor or counted:
+            raise ConfigError(
+                "a file's versions take no --count, --type, --follow or --cursor: leave out the path, or these"
+            )
         _versions(path, workspace, as_json=json)
         return
 
@@ -57,6 +63,8 @@ def command(
         raise ConfigError(f"there is no event type {unknown[0]!r}. Known: {', '.join(sorted(TYPES))}.")
     if cursor is not None and not follow:
         raise ConfigError("--cursor remembers how far --follow has come: give both")
+    if cursor is not None and counted:
+        raise ConfigError("--cursor says where to begin, after the last event that was shown: leave out it or --count")
     if follow:
         _follow(workspace, count, kind or (), cursor, as_json=json)
         return

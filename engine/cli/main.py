@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from . import INTERRUPTED
+
+
+def _open_streams() -> None:
+    """Opens what the caller closed (``>&-``) on the null device: what is said there is said to nobody."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123 — it stays open
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -12,6 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     The verbs are imported here: interrupted meanwhile, when there is nothing to say yet, it says nothing.
     """
+    _open_streams()
     try:
         from .app import invoke
     except KeyboardInterrupt:

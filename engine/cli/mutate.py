@@ -52,7 +52,7 @@ def command(
         raise EffectFailedError("no verdict was reached; `instar log --type EffectFailed` says why")
     last = verdicts[-1]
     if isinstance(last.event, MutationRejected):
-        raise GateFailed(f"rejected (event {last.seq}): {last.event.reason}")
+        raise GateFailed(f"rejected (event {last.seq}): {last.event.reason}", event=last.seq)
     emit(
         "mutate",
         {"event": executed.event, "ran": True, "verdict": "applied", "seq": last.seq, "outcome": last.event},

@@ -63,7 +63,6 @@ def command(
             worker = Worker(runtime, live.event)
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: worker.stop())
-            say(f"watching {root}; Ctrl-C ends it after the effect in progress")
-            worker.run_forever()
+            worker.run_forever(lambda: say(f"watching {root}; Ctrl-C ends it after the effect in progress"))
         head = runtime.reader.head()
     emit("run", {"head": head}, as_json=json, lines=[f"stopped at event {head}"])

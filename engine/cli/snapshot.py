@@ -10,7 +10,9 @@ from .output import Json, Root, emit, runtime_at
 
 
 def command(
-    name: Annotated[str, typer.Argument(help="Letters, digits, dot, dash and underscore.")],
+    name: Annotated[
+        str, typer.Argument(help="Letters, digits, dots, dashes and underscores; first a letter or a digit.")
+    ],
     full: Annotated[bool, typer.Option("--full", help="Read every file, whatever its times say.")] = False,
     workspace: Root = None,
     json: Json = False,

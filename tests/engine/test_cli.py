@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from instar.engine.cli.main import main
 from instar.store.reader import LogReader
 from tests.engine.agents import PROJECT, agent_folder, contents, instar
+from tests.engine.test_kernel import GOOD
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +109,11 @@ def test_edit_log_show_rollback_verify_as_a_user_does(tmp_path: Path) -> None:
         (["rollback", "checkpoint:ffff", "-y"], 2, "no active checkpoint"),
         (["log", "--type", "Nope"], 2, "no event type"),
         (["snapshot", "a b"], 2, "no name for a snapshot"),
+        (["snapshot", "--", "-x"], 2, "the first a letter or a digit"),
+        (["snapshot", "..."], 2, "the first a letter or a digit"),
+        (["export", "-"], 2, "does not go to standard output"),
+        (["log", "heuristics.py", "-c", "3"], 2, "leave out the path"),
+        (["log", "-f", "--cursor", "new", "-c", "30"], 2, "leave out it or --count"),
         (["feedback", "--task-type", "a", "--input", "b", "--confidence", "2"], 2, "in 0..1"),
         (["feedback", "--task-type", "a", "--input", "b", "--confidence", "nan"], 2, "in 0..1"),
         (["feedback", "--jsonl", "absent.jsonl"], 2, "cannot be read"),
@@ -296,9 +303,11 @@ def test_two_workers_are_one_too_many(tmp_path: Path) -> None:
     instar("init", "--no-model", cwd=folder)
     with (folder / ".instar" / "worker.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        done = instar("run", "--once", cwd=folder)
-    assert done.returncode == 4
-    assert b"another worker" in done.stderr
+        for once in (["--once"], []):
+            done = instar("run", *once, cwd=folder)
+            assert done.returncode == 4
+            assert b"another worker" in done.stderr
+            assert b"watching" not in done.stderr
     assert instar("run", "--once", cwd=folder).returncode == 0
 
 
@@ -329,6 +338,56 @@ def test_followed_log_shows_new_events_and_remembers_the_cursor(tmp_path: Path) 
     assert seen[-2:] == [3, 4]
     assert len(seen) <= 3  # the last one shown may come again: it is remembered after it was shown
     assert instar("log", "--cursor", "index", cwd=folder).returncode == 2
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_stream_that_is_closed_is_the_null_device(tmp_path: Path, closed: str) -> None:
+    folder = agent_folder(tmp_path)
+    assert instar("init", "--no-model", cwd=folder).returncode == 0
+    for arguments, code in (("log", 0), ("show 999", 2), ("show 999 --json", 2), ("run --once", 0)):
+        done = shell(f"{INSTAR} {arguments} {closed}", folder)
+        assert done.returncode == code, (arguments, done.stderr)
+        assert b"Traceback" not in done.stderr
+        assert not (folder / ".instar" / "errors.log").exists()
+        if ">&-" in closed.split():
+            assert done.stdout == b""
+
+
+def test_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
+    folder = agent_folder(tmp_path)
+    assert instar("init", "--no-model", cwd=folder).returncode == 0
+    lines = "\n".join(json.dumps({"task_type": "t", "input": "x" * 99}) for _ in range(2000)).encode()
+    assert instar("feedback", "--jsonl", "-", cwd=folder, stdin=lines).returncode == 0
+    for verb in ("log -c 2000", "log -c 2000 --json", "log -f -c 2000"):
+        done = shell(f"{INSTAR} {verb} | head -c 20 > first; echo ${{PIPESTATUS[@]}}", folder)
+        assert done.stdout == b"0 0\n", verb
+        assert done.stderr == b""
+        assert (folder / "first").stat().st_size == 20
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed; it applies the patches")
+def test_rejection_is_named_by_its_position(tmp_path: Path) -> None:
+    folder = agent_folder(tmp_path)
+    assert instar("init", "--no-model", cwd=folder).returncode == 0
+    done = instar("mutate", "--patch", "-", "--gate", "false", "--json", cwd=folder, stdin=GOOD.encode())
+    assert done.returncode == 5
+    error = json.loads(done.stdout)["error"]
+    assert error["kind"] == "GateFailed"
+    (rejected,) = data("log", "--type", "MutationRejected", cwd=folder)
+    assert error["details"] == {"seq": rejected["seq"]}
+
+
+def test_package_is_run_as_the_command_line(agent: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "instar", "--version"], cwd=PROJECT, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout[:7], done.stderr) == (0, b"instar ", b"")
+
+
+INSTAR = f"{sys.executable} -m instar"
+
+
+def shell(line: str, folder: Path) -> subprocess.CompletedProcess[bytes]:
+    environ = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    return subprocess.run(["bash", "-c", line], cwd=folder, env=environ, capture_output=True, timeout=120)
 
 
 def test_name_that_is_no_utf8_is_told_as_json(agent: Path) -> None:
