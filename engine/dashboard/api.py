@@ -32,7 +32,7 @@ class Api:
         return [
             Route("/api/state", self.state),
             Route("/api/events", self.events),
-            Route("/api/event/{seq:int}", self.event),
+            Route("/api/event/{seq}", self.event),
             Route("/api/memory", self.memory),
             Route("/api/training", self.training),
             Route("/api/rewards", self.rewards),
@@ -53,7 +53,7 @@ class Api:
 
     def event(self, request: Request) -> Response:
         """One event, its payload as the log holds it."""
-        detail = detail_of(self._view.reader, request.path_params["seq"])
+        detail = detail_of(self._view.reader, asking.position(request))
         if detail is None:
             raise HTTPException(404, "there is no such event")
         content = msgspec.to_builtins(detail)

@@ -24,6 +24,18 @@ def number(request: Request, name: str, default: int, *, most: int = _SEQ_MAX) -
     return min(int(text), most)
 
 
+def position(request: Request) -> int:
+    """Reads the position that a path names.
+
+    Raises:
+        HTTPException: 404, no event can have it.
+    """
+    text = request.path_params["seq"]
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= _SEQ_MAX):
+        raise HTTPException(404, "there is no such event")
+    return int(text)
+
+
 def limit(request: Request, default: int = 60) -> int:
     """Reads how many rows are wanted."""
     return max(1, number(request, "limit", default, most=LIMIT_MAX))

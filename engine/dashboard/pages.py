@@ -51,7 +51,7 @@ class Pages:
             Route("/icon.svg", self.icon),
             Route("/fragments/state", self.state),
             Route("/fragments/events", self.events),
-            Route("/fragments/event/{seq:int}", self.event),
+            Route("/fragments/event/{seq}", self.event),
             Route("/fragments/training", self.training),
             Route("/fragments/rewards", self.rewards),
         ]
@@ -84,7 +84,7 @@ class Pages:
     def event(self, request: Request) -> Response:
         """One event, whole."""
         self._view.refresh()
-        detail = detail_of(self._view.reader, request.path_params["seq"])
+        detail = detail_of(self._view.reader, asking.position(request))
         if detail is None:
             raise HTTPException(404, "there is no such event")
         return self._show("event.html", detail=detail, entry=detail.entry, head=self._view.head)

@@ -34,7 +34,7 @@ from instar.fsm.codec import TYPES
 from instar.fsm.errors import ConfigError, LogMissing
 from instar.fsm.words import Seq, State, digest_of
 from instar.store.log import Pending
-from tests.engine.agents import PROJECT
+from tests.engine.agents import PROJECT, code_only
 from tests.engine.dashboard_log import BASE, HOSTILE, NEW, append, empty_log, feedback, sample_log, vectors
 
 TOKEN, PORT = "secret-token", 8123
@@ -91,6 +91,26 @@ def test_every_answer_has_the_security_headers(client: TestClient, path: str) ->
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize("seq", [0, 20, 2**62, 2**63 - 1, 2**63, 2**64, "9" * 5000, "%C2%B2", "x", "-1", "1.0"])
+@pytest.mark.parametrize("path", ["/api/event/", "/fragments/event/"])
+def test_position_that_no_event_has_is_not_found(client: TestClient, path: str, seq: int | str) -> None:
+    assert client.get(f"{path}{seq}").status_code == 404
+
+
+def test_workspace_without_a_model_says_so(client: TestClient, tmp_path: Path) -> None:
+    runtime = code_only(tmp_path / "agent")
+    runtime.log.append(feedback(1))
+    runtime.close()
+    with browsing(tmp_path / "agent") as other:
+        page = other.get("/").text
+        assert "no model: nothing is embedded, and nothing is trained" in page
+        assert "no model: nothing is trained" in other.get("/fragments/training").text
+    assert "come with the first cycle" not in page
+    page = client.get("/").text
+    assert "come with the first cycle" in page
+    assert "no model" not in page
 
 
 def test_page_shows_the_eight_states_and_lights_the_current_one(client: TestClient) -> None:

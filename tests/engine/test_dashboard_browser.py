@@ -7,11 +7,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.engine.agents import PROJECT
+from instar.engine.feedback_rows import check_rows
+from instar.engine.loop import Loop
+from instar.store.log import Pending
+from tests.engine.agents import PROJECT, code_only
 from tests.engine.dashboard_log import append, feedback, sample_log
 
 pytest.importorskip("starlette", reason="the extra `dashboard` is not installed")
@@ -42,14 +46,39 @@ _SERVE = (
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
     sample_log(tmp_path).close()
-    server = subprocess.Popen(
-        [sys.executable, "-c", _SERVE, str(tmp_path)], cwd=PROJECT, stdout=subprocess.PIPE, text=True
-    )
+    with served(tmp_path) as url:
+        yield url
+
+
+@contextmanager
+def served(root: Path) -> Iterator[str]:
+    server = subprocess.Popen([sys.executable, "-c", _SERVE, str(root)], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
-    yield server.stdout.readline().strip()
-    server.terminate()
-    server.wait(60)
-    server.stdout.close()
+    try:
+        yield server.stdout.readline().strip()
+    finally:
+        server.terminate()
+        server.wait(60)
+        server.stdout.close()
+
+
+def test_empty_panel_is_not_stretched_to_the_height_of_its_neighbour(tmp_path: Path) -> None:
+    runtime = code_only(tmp_path / "agent")
+    rows = [{"task_type": f"task {number}", "input": "x", "outcome": "fail"} for number in range(20)]
+    runtime.log.transact(lambda _: [Pending(event) for event in check_rows(rows)])
+    Loop(runtime).run_until_idle()
+    runtime.close()
+    with served(tmp_path / "agent") as url, playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.goto(url)
+        page.wait_for_selector("#memory-empty:not([hidden])", timeout=20_000)
+        assert "has no model" in page.locator("#memory-empty").inner_text()
+        training, rewards = (page.locator(name).bounding_box() for name in (".training", ".rewards"))
+        page.screenshot(path=tmp_path / "page.png", full_page=True)
+        browser.close()
+    assert training["y"] == rewards["y"]
+    assert training["height"] < rewards["height"] / 2
 
 
 def test_page_is_live_and_talks_to_nobody_else(address: str, tmp_path: Path) -> None:
