@@ -78,7 +78,10 @@ class LogMissing(LogError):
 
 
 class LogLost(LogMissing):
-    """There is a workspace here, and its log is gone or was emptied; a new one would hide that."""
+    """There is a workspace here, and its log is gone or was emptied; a new one would hide that.
+
+    A process that has the log open hears of it at its next append or question, also where it was moved or replaced.
+    """
 
     exit_code = 3
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from instar.fsm.record import Recorded
 
@@ -34,10 +34,11 @@ class Asking:
 
     Args:
         lock: the lock.
+        require: makes sure that the log is still there.
     """
 
-    def __init__(self, lock: FileLock) -> None:
-        self._lock = lock
+    def __init__(self, lock: FileLock, require: Callable[[], object]) -> None:
+        self._lock, self._require = lock, require
         self._slots, self._gates = Slots(lock), Gates(lock)
         self._process = os.getpid()
         self._led = False
@@ -70,7 +71,9 @@ class Asking:
 
         Raises:
             LogUnavailable: the lock cannot be had.
+            LogLost: the log is gone; nobody was asked.
         """
+        self._require()
         if self._expected:
             self._expected -= 1
         led, self._led = self._led, False

@@ -13,17 +13,19 @@ from sqlalchemy import create_engine, insert
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.pool import StaticPool
 
-from instar.fsm.errors import LogCorrupt, LogUnavailable, PositionConflict
+from instar.fsm.errors import LogCorrupt, LogLost, LogUnavailable, PositionConflict
 from instar.fsm.words import Digest, Seq
 
 from .asking import Asking
 from .failpoints import failpoint
 from .inserting import Inserter
 from .lock import FileLock
+from .opened_file import OpenedFile
 from .page_fill import filling
 from .ports import STAGED, Batch, Row
 from .schema import blobs, events, newer, state_snapshots
 from .sqlite_rights import authorize, authorize_upkeep
+from .sqlite_source import absent_or_out_of_reach, uri_of
 
 WAL_BYTES_MAX = 32 << 20
 """Past this size the write-ahead log is copied into the database and cut to nothing, readers permitting."""
@@ -70,11 +72,14 @@ class SqliteJournal:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = FileLock(path.with_name("log.lock"))
-        self.asking = Asking(self._lock)
+        try:
+            self._file = OpenedFile(path)
+        except OSError as error:
+            raise absent_or_out_of_reach(path, error) from error
+        self._require_kept = self._file.require_kept
+        self.asking = Asking(self._lock, self._require_kept)
         self._wal = path.with_name(f"{path.name}-wal")
-        self._engine = create_engine(
-            f"sqlite:///{path}", poolclass=StaticPool, connect_args={"check_same_thread": False}
-        )
+        self._engine = create_engine("sqlite://", creator=self._connect, poolclass=StaticPool)
         try:
             self._pooled = self._engine.raw_connection()
         except sqlite3.Error as error:
@@ -97,13 +102,17 @@ class SqliteJournal:
             raise self._wrapped(error) if isinstance(error, sqlite3.Error) else error from error
         self._driver.set_authorizer(authorize)
 
+    def _connect(self) -> sqlite3.Connection:
+        """Opens the file that stands there, and makes none."""
+        return sqlite3.connect(uri_of(self._path, "mode=rw"), uri=True, check_same_thread=False)
+
     def exclusive(self, head: Seq) -> _Turn:
         """Holds the file's lock and a transaction; gives what other connections committed after ``head``."""
         return _Turn(self, head)
 
     def begin(self, head: Seq) -> Sequence[Row]:
         """Takes the lock and begins a transaction; gives what other connections committed after ``head``."""
-        self._acquire()
+        self._acquire(self._file.require)
         driver = self._driver
         try:
             alone = self.asking.alone
@@ -140,7 +149,7 @@ class SqliteJournal:
         Returns:
             False if the log is to be held and looked at: nothing was recorded.
         """
-        self._acquire()
+        self._acquire(self._require_kept)
         try:
             if self._driver.in_transaction:
                 return False
@@ -157,17 +166,26 @@ class SqliteJournal:
         self._committed()
         return True
 
-    def _acquire(self) -> None:
+    def _acquire(self, require: Callable[[], object]) -> None:
         if os.getpid() != self._process:
             raise LogUnavailable(
                 f"the event log {self._path} was opened before this process was forked off: open it again here, "
                 "a connection of SQLite cannot be shared"
             )
-        self._lock.acquire()
+        try:
+            self._lock.acquire()
+        except LogUnavailable:
+            self._file.require()  # where the folder is gone there is no lock either
+            raise
+        try:
+            require()
+        except BaseException:
+            self._lock.release()
+            raise
 
     @contextmanager
     def _held(self) -> Iterator[None]:
-        self._acquire()
+        self._acquire(self._file.require)
         try:
             yield
         finally:
@@ -297,15 +315,26 @@ class SqliteJournal:
 
     def close(self) -> None:
         """Closes the connection; then the database alone holds all that was appended, readers permitting."""
-        with suppress(LogUnavailable), self._held():
-            if self._inserter is not None:
-                self._inserter.close()
-            with suppress(sqlite3.Error):
-                self._driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            self._pooled.close()
-            self._engine.dispose()
+        try:
+            with self._held():
+                self._disconnect(checkpoints=True)
+        except LogLost:
+            self._disconnect(
+                checkpoints=False
+            )  # SQLite sees too that the file is gone, and leaves alone what stands in its place
+        except LogUnavailable:
+            pass
         self.asking.close()
         self._lock.close()
+
+    def _disconnect(self, *, checkpoints: bool) -> None:
+        if self._inserter is not None:
+            self._inserter.close()
+        if checkpoints:
+            with suppress(sqlite3.Error):
+                self._driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        self._pooled.close()
+        self._engine.dispose()
 
     def _wrapped(self, error: sqlite3.Error) -> Exception:
         text = str(error)

@@ -19,6 +19,7 @@ from urllib.parse import quote
 from instar.fsm.errors import LogCorrupt, LogForeign, LogUnavailable
 
 from .lost_log import absent
+from .opened_file import OpenedFile
 from .place import Place
 from .ports import Row
 
@@ -54,25 +55,22 @@ class SqliteSource:
     def _connect(self) -> sqlite3.Connection:
         try:
             status = self.path.stat()
-        except FileNotFoundError:
-            raise absent(Place(self.path)) from None
         except OSError as error:
-            raise LogUnavailable(f"the event log {self.path} cannot be reached: {error}. Give permission.") from error
+            raise absent_or_out_of_reach(self.path, error) from error
         if not stat.S_ISREG(status.st_mode):
             raise LogForeign(
                 f"{self.path} is a folder or a device, not a file, so no event log of Instar: move it away, then init."
             )
         if not status.st_size:
             raise absent(Place(self.path))
+        self._file = OpenedFile(self.path)
         try:
             return self._connected("mode=ro")
         except sqlite3.OperationalError as error:
             return self._connect_unwritable(error)
 
     def _connected(self, how: str) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            f"file:{quote(str(self.path))}?{how}", uri=True, check_same_thread=False, isolation_level=None
-        )
+        connection = sqlite3.connect(uri_of(self.path, how), uri=True, check_same_thread=False, isolation_level=None)
         try:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.OperationalError:
@@ -108,7 +106,13 @@ class SqliteSource:
         check_schema(str(self.path), self.schema)
 
     def all(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
-        """Gives every row of a query."""
+        """Gives every row of a query.
+
+        Raises:
+            LogLost: the file is no longer the one that was opened.
+            LogCorrupt, LogForeign, LogUnavailable: it cannot be read.
+        """
+        self._file.require()
         try:
             with self._lock:
                 return self._connection.execute(sql, parameters).fetchall()
@@ -123,6 +127,22 @@ class SqliteSource:
         """Closes the connection."""
         with self._lock:
             self._connection.close()
+
+
+def uri_of(path: Path, how: str) -> str:
+    """Names a file for SQLite, whatever bytes its path holds.
+
+    >>> uri_of(Path("/a b/50%?.db"), "mode=ro")
+    'file:/a%20b/50%25%3F.db?mode=ro'
+    """
+    return f"file:{quote(os.fsencode(path))}?{how}"
+
+
+def absent_or_out_of_reach(path: Path, error: OSError) -> Exception:
+    """Says what it means that the file of a log could not be looked at."""
+    if isinstance(error, FileNotFoundError):
+        return absent(Place(path))
+    return LogUnavailable(f"the event log {path} cannot be reached: {error}. Give permission.")
 
 
 def check_schema(name: str, version: str) -> None:
