@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from instar.fsm.errors import InstarError, WorkerBusy
+from instar.fsm.errors import InstarError, LogUnavailable, WorkerBusy
 from instar.fsm.events import PolicyChanged
 from instar.fsm.react import react
 from instar.store.failpoints import failpoint
@@ -34,6 +34,11 @@ from .watcher import Watcher
 logger = logging.getLogger("instar.engine")
 
 _POLL_S = 0.1
+_RETRY_S = 0.5
+_PATIENCE_S = 300
+"""How long a worker waits for a server that went away."""
+_FAILED_MAX = 3
+"""Rounds in a row that may fail although the log can be read again: it is something else then."""
 
 
 class Worker:
@@ -102,6 +107,7 @@ class Worker:
 
         Raises:
             WorkerBusy: there is one already.
+            LogUnavailable: the disk is full or read-only, or a server stays away for too long.
         """
         from .service import Service
 
@@ -112,21 +118,53 @@ class Worker:
             self._prepare()
             service.start()
             self._watcher.start()
-            token = -1
+            token, failed = -1, 0
             while self._wanted():
-                if self._watcher.due_in() <= 0:
-                    self._watcher.look()
-                fresh = self._runtime.reader.changed_token()
-                if fresh != token:
-                    token = fresh
-                    self._loop.run_until_idle(self._wanted)
-                self.take_trigger_file()
-                self._wake.wait(min(_POLL_S, self._watcher.due_in()))
-                self._wake.clear()
+                try:
+                    token = self._round(token)
+                    failed = 0
+                except LogUnavailable as error:
+                    failed += 1
+                    if self._runtime.log.place.url is None or failed > _FAILED_MAX:
+                        raise
+                    self._await_log(error)
+                    token = -1
         finally:
             self._watcher.stop()
             service.stop()
             self._lock.release()
+
+    def _round(self, token: int) -> int:
+        """Looks at the folder and the log once, and waits a moment; gives what tells whether the log changed."""
+        if self._watcher.due_in() <= 0:
+            self._watcher.look()
+        fresh = self._runtime.reader.changed_token()
+        if fresh != token:
+            self._loop.run_until_idle(self._wanted)
+        self.take_trigger_file()
+        self._wake.wait(min(_POLL_S, self._watcher.due_in()))
+        self._wake.clear()
+        return fresh
+
+    def _await_log(self, error: LogUnavailable) -> None:
+        """Waits until a server's log can be read again, and finishes what was cut off; what is owed stays owed.
+
+        Raises:
+            LogUnavailable: it cannot be read for too long.
+        """
+        deadline = time.monotonic() + _PATIENCE_S
+        logger.warning("%s Trying again for up to %d s.", error, _PATIENCE_S)
+        while self._wanted():
+            try:
+                self._runtime.reader.head()
+                self._prepare()
+            except LogUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+                self._stopping.wait(_RETRY_S)
+            else:
+                logger.warning("the event log can be read again; the work goes on")
+                return
 
     def _wanted(self) -> bool:
         return not self._stopping.is_set()

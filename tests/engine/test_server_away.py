@@ -1,0 +1,93 @@
+"""A worker whose server of PostgreSQL goes away says so, waits, and goes on with what is owed when it is back."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from instar.engine.initialize import initialize
+from instar.engine.runtime import Runtime
+from instar.engine.settings import Settings
+from instar.engine.worker import Worker
+from instar.fsm.errors import LogUnavailable
+from tests.store.logs import SERVER, feedback
+
+psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'instar[postgresql]'")
+
+
+class Database:
+    """A database of a real server, which can be shut and opened without a harm to others."""
+
+    def __init__(self, server: str) -> None:
+        self.name = f"t{uuid.uuid4().hex[:20]}"
+        self.url = f"{server.rpartition('/')[0]}/{self.name}"
+        self._server = server.replace("+psycopg", "", 1)
+        self.run(f"CREATE DATABASE {self.name}")
+
+    def run(self, statement: str) -> None:
+        with psycopg.connect(self._server, autocommit=True) as connection:
+            connection.execute(statement)
+
+    def shut(self) -> None:
+        self.run(f"ALTER DATABASE {self.name} ALLOW_CONNECTIONS false")
+        self.run(f"SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = '{self.name}'")
+
+    def open(self) -> None:
+        self.run(f"ALTER DATABASE {self.name} ALLOW_CONNECTIONS true")
+
+
+@pytest.fixture
+def database() -> Iterator[Database]:
+    server = os.environ.get(SERVER)
+    if not server:
+        pytest.skip(f"{SERVER} names no PostgreSQL server")
+    made = Database(server)
+    yield made
+    made.run(f"DROP DATABASE {made.name} WITH (FORCE)")
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_worker_waits_for_its_server_and_goes_on(
+    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path / "agent"
+    root.mkdir()
+    settings = Settings(log_url=database.url)
+    initialize(root, settings=settings, with_model=False)
+    runtime = Runtime(root, actor="worker", settings=settings)
+    told: list[str] = []
+    worker = Worker(runtime, lambda record: told.append(type(record.event).__name__))
+    thread = threading.Thread(target=worker.run_forever)
+    other = Runtime(root, actor="test", settings=settings)
+    with caplog.at_level(logging.WARNING, logger="instar.engine"):
+        thread.start()
+        other.log.append(feedback(1))
+        until(lambda: "CycleStarted" in told)
+        database.shut()
+        until(lambda: "Trying again for up to" in caplog.text)
+        with pytest.raises(LogUnavailable):
+            other.log.append(feedback(2))
+        assert thread.is_alive()
+        told.clear()
+        database.open()
+        other.log.append(feedback(3))
+        until(lambda: "CycleStarted" in told)
+        assert "can be read again; the work goes on" in caplog.text
+    worker.stop()
+    thread.join(60)
+    assert not thread.is_alive()
+    for opened in (runtime, other):
+        opened.close()
