@@ -50,14 +50,14 @@ def write_audit(runtime: Runtime) -> str | None:
 
     def write_log() -> None:
         if known is None:
-            write_beside(workspace.audit_log, lines)
+            write_beside(workspace.audit_log, lines, workspace.root)
         elif fresh:
             with workspace.audit_log.open("ab") as file:
                 file.write(lines)
 
     def write_lineage() -> None:
         if fresh or _is_behind(workspace.audit, workspace.audit_log):
-            write_beside(workspace.audit, _lineage(runtime))
+            write_beside(workspace.audit, _lineage(runtime), workspace.root)
 
     faults = [_fault(workspace.audit_log, write_log), _fault(workspace.audit, write_lineage)]
     return "; ".join(filter(None, faults)) or None

@@ -19,7 +19,7 @@ from instar.fsm.decisions import trigger_content
 from instar.fsm.events import InputSkipped, RetrainFlagged, TaskQueued, Trigger
 from instar.fsm.words import digest_of
 from instar.store.clock import iso
-from instar.store.durable import write_durably
+from instar.store.durable import make_below, write_durably
 from instar.store.log import Pending
 
 from .files.beneath import OPEN_FILE
@@ -43,9 +43,15 @@ def render_trigger(triggers: tuple[Trigger, ...], at_us: int) -> bytes:
     return trigger_content(triggers, iso(at_us))
 
 
-def write_beside(path: Path, content: bytes) -> None:
-    """Writes a file of ``[paths]``, with the folders above it: whoever reads it sees the old bytes or the new ones."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_beside(path: Path, content: bytes, root: Path) -> None:
+    """Writes a file of ``[paths]``, with the folders above it: whoever reads it sees the old bytes or the new ones.
+
+    Args:
+        path: the file.
+        content: its bytes.
+        root: the folder of the agent; where that is gone it is not made anew.
+    """
+    make_below(path.parent, root)
     write_durably(path, content)
 
 

@@ -21,6 +21,7 @@ from instar.fsm.errors import ConfigError, EffectFailedError
 from instar.fsm.events import MutationAccepted, MutationRejected, TaskQueued
 from instar.fsm.state import AgentState
 from instar.fsm.words import Digest, Seq
+from instar.store.durable import make_below
 from instar.store.paths import decode_path, parent_of
 from instar.store.trees import Tree, read_tree, write_tree
 
@@ -115,7 +116,8 @@ def _try(runtime: Runtime, state: AgentState, current: Tree, patch: bytes, comma
 
 def _write_copy(runtime: Runtime, tree: Tree, folder: Path) -> None:
     """Writes the files, links and empty folders of a tree into a new folder."""
-    folder.mkdir(parents=True)
+    make_below(folder.parent, runtime.workspace.home)
+    folder.mkdir()
     for path in sorted(Tree(tree.files, tree.folders).all_folders()):
         (folder / os.fsdecode(decode_path(path))).mkdir()
     places = [

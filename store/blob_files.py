@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import time
@@ -38,6 +39,12 @@ class BlobFiles:
         """Says whether a blob is kept as a file."""
         return self.path(digest).is_file()
 
+    def _make(self, folder: Path) -> None:
+        """Makes a folder of the store; one that the store itself should lie in, and that is gone, is not made anew."""
+        if not self.folder.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.folder.parent))
+        make_folder(folder)
+
     def all(self) -> Iterator[Digest]:
         """Names every blob that is kept as a file."""
         for folder in sorted(self.folder.glob("[0-9a-f][0-9a-f]")):
@@ -64,7 +71,7 @@ class BlobFiles:
         """
         path = self.path(digest)
         try:
-            make_folder(path.parent)
+            self._make(path.parent)
             write_durably(path, compressed)
         except OSError as error:
             raise LogUnavailable(f"blob of {len(compressed)} bytes cannot be written to {path}: {error}") from error
@@ -82,7 +89,7 @@ class BlobFiles:
             Exception: what ``parts`` raises; nothing is left.
         """
         try:
-            make_folder(self.folder)
+            self._make(self.folder)
             fd, name = tempfile.mkstemp(dir=self.folder, prefix=".parts.")
         except OSError as error:
             raise LogUnavailable(f"a blob of {size} bytes cannot be written to {self.folder}: {error}") from error
@@ -93,7 +100,7 @@ class BlobFiles:
             os.fsync(fd)
             if is_stored(digest):
                 return digest, False
-            make_folder(self.path(digest).parent)
+            self._make(self.path(digest).parent)
             staged.replace(self.path(digest))
             self.settle(digest)
             return digest, True

@@ -37,6 +37,17 @@ def make_folder(folder: Path) -> None:
         sync_folder(path.parent)
 
 
+def make_below(folder: Path, root: Path) -> None:
+    """Makes a folder and what is missing between it and ``root``, which must be there: what is gone is not made anew.
+
+    Raises:
+        OSError: ``root`` is gone, or a folder cannot be made.
+    """
+    for path in reversed((folder, *folder.parents)):
+        if path != root and path.is_relative_to(root):
+            path.mkdir(exist_ok=True)
+
+
 def sync_folder(folder: Path) -> None:
     """Makes the names in a folder durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

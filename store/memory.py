@@ -219,7 +219,7 @@ class VectorMemory:
 
     def _write(self, held: VectorSpace, *, linked: bool = True) -> None:
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(exist_ok=True)
             with self._guarded():
                 for path, content in zip(self._paths(held.space), held.pack(linked=linked), strict=True):
                     write_durably(path, content)

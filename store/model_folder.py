@@ -35,7 +35,7 @@ def materialize(blobs: Blobs, digest: Digest, parent: Path, *, verify: bool = Fa
     """
     manifest = read_manifest(blobs, digest)
     target = parent / digest
-    parent.mkdir(parents=True, exist_ok=True)
+    parent.mkdir(exist_ok=True)
     with FileLock(parent / ".lock").held():
         if _stands(target, manifest, verify=verify):
             return target

@@ -42,6 +42,7 @@ from instar.fsm.react import Effect, EffectName
 from instar.fsm.state import AgentState, Cycle
 from instar.fsm.words import Digest, Seq
 from instar.store.checkpoints import import_checkpoint, import_products
+from instar.store.durable import make_below
 from instar.store.failpoints import failpoint
 from instar.store.log import Pending
 from instar.store.reader import LogReader
@@ -61,7 +62,7 @@ def flag(runtime: Runtime, state: AgentState, effect: Effect) -> list[Pending]:
     if foreign:
         # Recorded before the file is replaced, so that another program's trigger is not lost.
         runtime.log.transact(lambda _: [foreign])
-    write_beside(runtime.workspace.retrain_trigger, content)
+    write_beside(runtime.workspace.retrain_trigger, content, runtime.workspace.root)
     event = RetrainFlagged(
         triggers=triggers, path=runtime.settings.paths.retrain_trigger, content=runtime.blobs.put(content)
     )
@@ -72,7 +73,7 @@ def generate_dataset(runtime: Runtime, state: AgentState, effect: Effect) -> lis
     """Builds the data set from everything that the log and the log files hold, and writes it where ``[paths]`` says."""
     failures, skipped = read_failures(runtime.workspace.logs, leave_out=(runtime.workspace.audit_log,))
     event = dataset_of(runtime, effect.answers, failures, state.policy, space=state.checkpoint)
-    write_beside(runtime.workspace.dataset, runtime.blobs.get(event.dataset))
+    write_beside(runtime.workspace.dataset, runtime.blobs.get(event.dataset), runtime.workspace.root)
     return [*_skipped_once(runtime, skipped), Pending(event, cause=effect.answers)]
 
 
@@ -135,7 +136,7 @@ def train(runtime: Runtime, state: AgentState, effect: Effect) -> list[Pending]:
     """
     scratch = runtime.workspace.scratch / f"train-{effect.answers}"
     forget_trainings(runtime, but=scratch)
-    scratch.mkdir(parents=True, exist_ok=True)
+    make_below(scratch, runtime.workspace.home)
     cancelling = Cancelling(runtime.workspace, effect.answers)
 
     def check(step: int, steps: int) -> None:

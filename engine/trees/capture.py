@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from instar.engine.files.mounts import file_system
 from instar.engine.files.open_beneath import OPEN_FOLDER
 from instar.engine.uncollected import uncollected
-from instar.fsm.errors import ConfigError
+from instar.fsm.errors import ConfigError, LogUnavailable
 from instar.fsm.words import Digest
 from instar.store.ports import BlobIntake
 from instar.store.tree_nodes import Entry, Node, NodeReader, encode_node
@@ -54,6 +54,7 @@ class Capture:
         self, root: Path, blobs: BlobIntake, ignore: Ignore, cap_bytes: int = CAP_BYTES, *, cache: StatCache
     ) -> None:
         self.root = root
+        self._opened = _identity(root)
         self.blobs = blobs
         self.ignore = ignore
         self.cap_bytes = cap_bytes
@@ -80,6 +81,7 @@ class Capture:
 
         Raises:
             ConfigError: the root is no folder that can be read.
+            LogUnavailable: it is gone, or no longer the one that was opened.
             InstarError, OSError: a blob could not be stored, or the machine is out of something. There is no tree then.
         """
         self.look(full=full)
@@ -150,10 +152,7 @@ class Capture:
 
     def _pass(self, work: Callable[[Scan], None], *, full: bool = False) -> Digest:
         """Looks once; returns the root of the tree, wholly stored."""
-        try:
-            fd = os.open(self.root, OPEN_FOLDER & ~os.O_NOFOLLOW)
-        except OSError as error:
-            raise ConfigError(f"cannot read the folder {self.root}: {error.strerror}; give one that exists.") from error
+        fd = self._open_root()
         scan = Scan(self, fd, full=full)
         try:
             with uncollected():
@@ -168,6 +167,26 @@ class Capture:
         finally:
             scan.close()
             os.close(fd)
+
+    def _open_root(self) -> int:
+        """Opens the folder that stood there at first: one that is gone, or another, is no folder without files."""
+        try:
+            fd = os.open(self.root, OPEN_FOLDER & ~os.O_NOFOLLOW)
+        except OSError as error:
+            if self._opened is not None and isinstance(error, FileNotFoundError | NotADirectoryError):
+                raise self._root_gone("is gone") from error
+            raise ConfigError(f"cannot read the folder {self.root}: {error.strerror}; give one that exists.") from error
+        status = os.fstat(fd)
+        if self._opened is not None and self._opened != (status.st_dev, status.st_ino):
+            os.close(fd)
+            raise self._root_gone("is no longer the one that was opened")
+        return fd
+
+    def _root_gone(self, how: str) -> LogUnavailable:
+        return LogUnavailable(
+            f"the folder {self.root} {how}: it was moved, deleted, replaced or unmounted. Nothing was recorded of it; "
+            "put it back where it was, then start again."
+        )
 
     def _rows(self) -> list[Seen]:
         return [seen for _, place in every_place(self.root_place) for seen in place.rows.values()]
@@ -208,3 +227,12 @@ class Capture:
                 if seen.entry.blob in lost:
                     place.rows[name] = replace(seen, settled=False)
         return bool(lost)
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Tells a folder from every other one that may stand in its place; None where there is none."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -89,7 +89,6 @@ class StatCache:
         if not self._writes:
             return 0
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(self._beside("clock"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 os.utime(fd)

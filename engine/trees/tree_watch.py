@@ -93,7 +93,7 @@ class TreeWatch:
         self._cookie_told = threading.Condition(self._lock)
         self._mask: Mask = Mask(sum(getattr(InotifyConstants, name) for name in _MASK))
         self._id: CallbackId = CallbackId(id(self))
-        cookies.mkdir(parents=True, exist_ok=True)
+        cookies.mkdir(exist_ok=True)
         for left in cookies.glob(f"{_COOKIE}-*"):
             left.unlink(missing_ok=True)
         self._cookie_wd = self._root_wd = WatchDescriptor(-1)

@@ -51,6 +51,7 @@ def settle() -> None:
 def test_scan_captures_exactly_what_stands(first: Wanted, second: Wanted) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root, blobs = Path(folder), MemoryBlobs()
+        (root / ".instar").mkdir()
         cache = StatCache(root / ".instar" / "stat-cache")
         capture = Capture(root, blobs, Ignore(), cache=cache)
         for wanted in (first, second):  # the second time with a cache
@@ -168,6 +169,7 @@ def test_same_size_with_its_time_put_back_is_seen(tmp_path: Path) -> None:
 
 
 def test_same_size_written_again_and_again_is_always_seen(tmp_path: Path) -> None:
+    (tmp_path / ".instar").mkdir()
     blobs = MemoryBlobs()
     capture = Capture(tmp_path, blobs, Ignore(), cache=StatCache(tmp_path / ".instar" / "stat-cache"))
     for number in range(300):

@@ -170,9 +170,9 @@ def test_trigger_is_taken_once_and_our_own_is_not(runtime: Runtime) -> None:
     path = runtime.workspace.retrain_trigger
     assert foreign_trigger(runtime) is None
     own = render_trigger(TRIGGERS, 1)
-    write_beside(path, own)
+    write_beside(path, own, runtime.workspace.root)
     assert foreign_trigger(runtime, own=own) is None
-    write_beside(path, b'{"trigger": "cron"}')
+    write_beside(path, b'{"trigger": "cron"}', runtime.workspace.root)
     pending = foreign_trigger(runtime)
     assert pending is not None
     runtime.log.transact(lambda _: [pending])
@@ -287,11 +287,11 @@ def test_trigger_that_is_still_being_written_is_waited_for(runtime: Runtime, mon
 
 def test_trigger_dropped_while_another_is_taken_is_not_lost(runtime: Runtime) -> None:
     path = runtime.workspace.retrain_trigger
-    write_beside(path, b'{"trigger": "first"}')
+    write_beside(path, b'{"trigger": "first"}', runtime.workspace.root)
     first = foreign_trigger(runtime)
     assert first is not None
     runtime.log.transact(lambda _: [first])
-    write_beside(path, b'{"trigger": "second"}')
+    write_beside(path, b'{"trigger": "second"}', runtime.workspace.root)
     remove_trigger(runtime, first)
     assert not path.exists()
     sources = [r.event.source for r in runtime.reader.read(types=[TaskQueued])]  # type: ignore[union-attr]

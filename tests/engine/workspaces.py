@@ -75,7 +75,9 @@ class WaitingBlobs(FolderBlobs):
 
 
 def scan(root: Path, blobs: BlobIntake, *, cap_bytes: int = 10 << 20, patterns: tuple[str, ...] = ()) -> Tree:
-    capture = Capture(root, blobs, Ignore(patterns), cap_bytes, cache=StatCache(root / ".instar" / "stat-cache"))
+    home = root / ".instar"
+    home.mkdir(exist_ok=True)
+    capture = Capture(root, blobs, Ignore(patterns), cap_bytes, cache=StatCache(home / "stat-cache"))
     tree = capture.scan()
     capture.save()
     return tree
