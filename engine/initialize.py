@@ -36,7 +36,8 @@ def initialize(root: Path, *, settings: Settings | None = None, with_model: bool
         The first event, or None if the workspace was set up before.
 
     Raises:
-        ConfigError: there is no such folder, or the weights cannot be found, or give no vectors that mean something.
+        ConfigError: there is no such folder, or the weights cannot be found, give no vectors that mean something, or
+            cannot be loaded below its path.
         LogForeign: a file stands in the log's place that is no log of ours.
         LogLost: the log that was here is gone or was emptied.
         LogUnavailable: the disk is full or read-only.
@@ -46,6 +47,7 @@ def initialize(root: Path, *, settings: Settings | None = None, with_model: bool
     settings = settings or load_settings(root, os.environ)
     if with_model:
         located = locate_model(settings.model)  # before anything is written
+        _require_readable_weights(root)
     workspace = Workspace(root, settings.paths, settings.log_url)
     if with_model and settings.model != PACKAGED and not workspace.exists:
         refuse_unsound(located)
@@ -72,6 +74,17 @@ def model_of(reader: LogReader) -> str:
     """Names the weights that a workspace was set up with; empty if it has no model."""
     first = reader.get(Seq(1)).event
     return first.model if isinstance(first, WorkspaceInitialized) else ""
+
+
+def _require_readable_weights(root: Path) -> None:
+    """Refuses a folder in which the weights could be stored, and then not be loaded: safetensors takes UTF-8 alone."""
+    try:
+        str(root.resolve()).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"the path {root.resolve()} is no UTF-8, so no model can be loaded from below it: rename it, or "
+            "set it up with `instar init --no-model`"
+        ) from error
 
 
 def _first_event(runtime: Runtime, settings: Settings, with_model: bool) -> Recorded | None:

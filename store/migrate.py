@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
@@ -92,7 +92,7 @@ def _make_beside(path: Path) -> None:
 
 
 def _upgrade_file(path: Path) -> None:
-    engine = _one_transaction(f"sqlite:///{path}")
+    engine = _one_transaction(URL.create("sqlite", database=str(path)))
     try:
         with engine.connect() as connection:
             driver = connection.connection.driver_connection
@@ -114,7 +114,7 @@ def _upgrade_file(path: Path) -> None:
         engine.dispose()
 
 
-def _one_transaction(url: str) -> Engine:
+def _one_transaction(url: str | URL) -> Engine:
     """Builds an engine whose transactions are begun by us, as SQLAlchemy's SQLite page advises: they hold DDL too."""
     engine = create_engine(url, poolclass=NullPool)
 

@@ -70,13 +70,22 @@ def emit(verb: str, content: Any, *, as_json: bool, lines: Iterable[str] = (), p
     """
     if as_json:
         envelope = {"schema_version": SCHEMA_VERSION, "ok": True, "verb": verb, "data": plain(content)}
-        sys.stdout.write(msgspec.json.encode(envelope).decode() + "\n")
+        sys.stdout.write(_json(envelope) + "\n")
         return
     if patch:
         sys.stdout.flush()
         sys.stdout.buffer.write(patch)
         return
     sys.stdout.write("".join(f"{visible(line)}\n" for line in lines))
+
+
+def _json(envelope: dict[str, Any]) -> str:
+    try:
+        return msgspec.json.encode(envelope).decode()
+    except UnicodeEncodeError:  # a path in it is no UTF-8: JSON's own escapes hold it as it is
+        import json
+
+        return json.dumps(envelope, separators=(",", ":"))
 
 
 def fail(
