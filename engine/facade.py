@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from instar.fsm.errors import EffectFailedError, InstarError, WorkerBusy
+from instar.fsm.errors import ConfigError, EffectFailedError, InstarError, WorkerBusy
 from instar.fsm.react import react
 from instar.fsm.record import Recorded
 
@@ -48,6 +48,9 @@ class Engine(Asking, Auditing, Points, Upkeep):
         worker: start a worker process. Without one, signals are recorded and wait in the log.
         settings: in place of ``instar.toml`` and the environment.
 
+    Raises:
+        ConfigError: the root is relative, and the folder that the process stands in was deleted.
+
     Example::
 
         with Engine(".") as engine:
@@ -56,7 +59,13 @@ class Engine(Asking, Auditing, Points, Upkeep):
     """
 
     def __init__(self, root: str | Path = ".", *, worker: bool = True, settings: Settings | None = None) -> None:
-        self.root = Path(root).resolve()
+        try:
+            self.root = Path(root).resolve()
+        except FileNotFoundError as error:
+            raise ConfigError(
+                f"the folder {root} cannot be found: the one that this process stands in was deleted. "
+                "Go to one that is there, or give the whole path."
+            ) from error
         self._with_worker = worker
         self._settings = settings
         self._runtime: Runtime | None = None

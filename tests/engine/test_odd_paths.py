@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from instar.engine.cli.main import main
 from instar.engine.initialize import initialize
 from instar.fsm.errors import ConfigError
-from tests.engine.agents import agent_folder
+from tests.engine.agents import PROJECT, agent_folder
 
 GIVEN = ("--task-type", "t", "--input", "i", "--output", "o", "--outcome", "pass")
 
@@ -37,3 +39,17 @@ def test_model_below_a_path_that_is_no_utf8_is_refused_before_anything_is_writte
     with pytest.raises(ConfigError, match=r"is no UTF-8.*--no-model"):
         initialize(root)
     assert not (root / ".instar").exists()
+
+
+def test_engine_in_a_folder_that_was_deleted_is_refused_in_words(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    said = subprocess.run(
+        [sys.executable, "-c", "import os; os.rmdir(os.getcwd()); import instar; instar.Engine('.')"],
+        cwd=gone,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "ConfigError: the folder . cannot be found" in said.stderr
