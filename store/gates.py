@@ -12,6 +12,7 @@ import struct
 from contextlib import suppress
 
 from .lock import FileLock
+from .long_waits import told_if_long
 
 _GATES = 64
 """More than there are slots: a process that is stopped behind a gate keeps that one from being closed again."""
@@ -63,7 +64,8 @@ class Gates:
         """
         gate = int.from_bytes(os.pread(self._lock.fd, 8, _NUMBER), "little")
         if 0 < gate <= _GATES:
-            lock_byte(self._lock.fd, _FIRST + gate, shared=True)
+            with told_if_long(self._lock.path):
+                lock_byte(self._lock.fd, _FIRST + gate, shared=True)
             unlock_byte(self._lock.fd, _FIRST + gate)
 
 

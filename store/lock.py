@@ -15,6 +15,8 @@ from pathlib import Path
 
 from instar.fsm.errors import LogUnavailable
 
+from .long_waits import told_if_long
+
 
 class FileLock:
     """A re-entrant lock for the threads of this process and, by ``flock``, between processes.
@@ -37,7 +39,7 @@ class FileLock:
         """Takes the lock; with ``blocking=False`` says at once whether it could be had.
 
         Args:
-            blocking: waits for it.
+            blocking: waits for it; a warning says who holds it if that takes long.
             granted: called whenever the file is locked; a file that was removed is given up after that, for a new one.
 
         Raises:
@@ -68,7 +70,13 @@ class FileLock:
         while True:
             if self.fd < 0 or self._process != os.getpid():
                 self._open()
-            fcntl.flock(self.fd, fcntl.LOCK_EX if blocking else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not blocking:
+                    raise
+                with told_if_long(self.path):
+                    fcntl.flock(self.fd, fcntl.LOCK_EX)
             if granted is not None:
                 granted()
             if os.fstat(self.fd).st_nlink:
