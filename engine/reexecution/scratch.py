@@ -39,6 +39,7 @@ class ScratchBench:
         self.blobs = ScratchBlobs(BlobStore(reader.path.with_name("blobs"), reader))
         self.progress = _Told(progress)
         self.folder = folder
+        Workspace(folder).home.mkdir(exist_ok=True)
         self._models: ModelShelf | None = None
         self._set: tuple[str, int, Backend] = ("auto", 0, "torch")
 

@@ -319,7 +319,7 @@ def test_trigger_that_is_replaced_while_it_is_waited_for_is_taken_the_next_time(
     runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = runtime.workspace.retrain_trigger
-    write_beside(path, b'{"trigger": "whole"}')
+    write_beside(path, b'{"trigger": "whole"}', runtime.workspace.root)
     (tmp_path / "foreign").write_bytes(b'{"trigger": "other"}')
 
     class Clock:
