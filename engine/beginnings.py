@@ -9,7 +9,6 @@ for nothing.
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,9 +110,3 @@ def forget(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         logger.debug("the count of beginnings stays: %s", error)
-
-
-def sweep(workspace: Workspace) -> None:
-    """Removes the copies in which workers that died tried mutations; the caller is the workspace's one worker."""
-    for left in workspace.scratch.glob("mutation-*"):
-        shutil.rmtree(left, ignore_errors=True)

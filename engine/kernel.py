@@ -32,9 +32,12 @@ from .restoring.writing import Writing, write_all
 from .runtime import Runtime
 from .shell_executor import Captured, Limits, run_captured
 from .trees.patched import Patched, widened
+from .workspace import Workspace
 
 SANDBOX = "rlimits"
 NAMED_MAX = 5
+_COPY = "mutation-"
+"""How the folder begins, in scratch, in which a process tries a patch; its number follows."""
 
 
 class Verdict(Struct, frozen=True, kw_only=True):
@@ -92,7 +95,7 @@ def _try(runtime: Runtime, state: AgentState, current: Tree, patch: bytes, comma
     refused = budget_refusal(state)
     if refused:
         return Verdict(reason=refused)
-    copy = runtime.workspace.scratch / f"mutation-{os.getpid()}"
+    copy = runtime.workspace.scratch / f"{_COPY}{os.getpid()}"
     shutil.rmtree(copy, ignore_errors=True)
     try:
         patched_folder = copy / "patched"
@@ -112,6 +115,12 @@ def _try(runtime: Runtime, state: AgentState, current: Tree, patch: bytes, comma
         return _run_gate(runtime, judged_folder, command, patched.tree, copy / "home")
     finally:
         shutil.rmtree(copy, ignore_errors=True)
+
+
+def remove_copies(workspace: Workspace) -> None:
+    """Removes the folders in which processes that died tried patches; the caller is the workspace's one worker."""
+    for left in workspace.scratch.glob(f"{_COPY}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _write_copy(runtime: Runtime, tree: Tree, folder: Path) -> None:

@@ -23,8 +23,9 @@ from instar.store.failpoints import failpoint
 from instar.store.lock import FileLock
 from instar.store.log import Pending
 
-from .beginnings import forget, sweep
+from .beginnings import forget
 from .feedback_loop import foreign_trigger, remove_trigger
+from .kernel import remove_copies
 from .loop import Listener, Loop
 from .restoring.rollback import finish_begun
 from .runtime import Runtime
@@ -172,7 +173,7 @@ class Worker:
     def _prepare(self) -> None:
         self._runtime.require_initialized()
         finish_begun(self._runtime)
-        sweep(self._runtime.workspace)
+        remove_copies(self._runtime.workspace)
         policy = self._runtime.settings.policy
         self._runtime.log.transact(
             lambda state: [Pending(PolicyChanged(policy=policy))] if state.policy != policy else []

@@ -37,13 +37,12 @@ def encode_event(event: AnyEvent) -> bytes:
             f"a text of {type(event).__name__} holds {half}, half a character, which no UTF-8 can hold: nothing was "
             'recorded. Decode bytes with errors="replace" or "backslashreplace", and give that.'
         ) from error
-
     for name in _NUMBERED[type(event)]:
         value = getattr(event, name)
-        if value is not None and (path := _no_number(value)):
+        if value is not None and (path := _no_number(name, value)):
             raise InputRefused(
-                f"{name}{path.rstrip(':')} of {type(event).__name__} is no finite number, which JSON cannot hold: "
-                "nothing was recorded. Give a number."
+                f"{path} of {type(event).__name__} is no finite number, which JSON cannot hold: nothing was recorded. "
+                "Give a number."
             )
     if type(event) is not FeedbackReceived:  # those were converted, and come by the thousand
         try:
@@ -53,11 +52,11 @@ def encode_event(event: AnyEvent) -> bytes:
     return payload
 
 
-def _no_number(value: object) -> str:
-    """Gives the path of the first number that is none, or infinite; empty if there is none."""
+def _no_number(path: str, value: object) -> str:
+    """Gives the path, from this value's on, of the first number that is none, or infinite; empty if there is none."""
     match value:
         case float():
-            return "" if math.isfinite(value) else ":"
+            return "" if math.isfinite(value) else path
         case Struct():
             parts: Any = ((name, getattr(value, name)) for name in _NUMBERED[type(value)])
         case tuple() | list():
@@ -66,7 +65,7 @@ def _no_number(value: object) -> str:
             parts = value.items()
         case _:
             return ""
-    return next((f".{name}{found}".rstrip(":") for name, part in parts if (found := _no_number(part))), "")
+    return next((found for name, part in parts if (found := _no_number(f"{path}.{name}", part))), "")
 
 
 def _numbered(struct: type[Struct]) -> tuple[str, ...]:

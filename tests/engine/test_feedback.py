@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -256,27 +257,32 @@ def test_event_with_half_a_character_is_refused_by_the_log(runtime: Runtime, fie
     assert runtime.log.append(good).seq == head + 1
 
 
+class JustWritten:
+    """A clock: it is the moment of a file's last write, and something happens while it is waited."""
+
+    def __init__(self, path: Path, meanwhile: Callable[[], None]) -> None:
+        self._path, self._meanwhile = path, meanwhile
+
+    def time(self) -> float:
+        return self._path.stat().st_mtime
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds > 0
+        self._meanwhile()
+
+
 def test_trigger_that_is_still_being_written_is_waited_for(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     path = runtime.workspace.retrain_trigger
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"")
     parts = ['{"trigger": ', '"slow"}']
 
-    class Clock:
-        """It is the moment of the last write; while it is waited, the next part is written."""
-
-        @staticmethod
-        def time() -> float:
-            return path.stat().st_mtime
-
-        @staticmethod
-        def sleep(seconds: float) -> None:
-            assert seconds > 0
-            with path.open("a") as file:
-                file.write(parts.pop(0))
+    def write_next() -> None:
+        with path.open("a") as file:
+            file.write(parts.pop(0))
 
     with monkeypatch.context() as patched:
-        patched.setattr(feedback_loop, "time", Clock)
+        patched.setattr(feedback_loop, "time", JustWritten(path, write_next))
         assert foreign_trigger(runtime) is None
         assert foreign_trigger(runtime) is None
     assert parts == []
@@ -322,19 +328,11 @@ def test_trigger_that_is_replaced_while_it_is_waited_for_is_taken_the_next_time(
     write_beside(path, b'{"trigger": "whole"}', runtime.workspace.root)
     (tmp_path / "foreign").write_bytes(b'{"trigger": "other"}')
 
-    class Clock:
-        """It is the moment of the last write; while it is waited, a link takes the file's place."""
-
-        @staticmethod
-        def time() -> float:
-            return path.stat().st_mtime
-
-        @staticmethod
-        def sleep(_seconds: float) -> None:
-            path.unlink()
-            path.symlink_to(tmp_path / "foreign")
+    def put_link() -> None:
+        path.unlink()
+        path.symlink_to(tmp_path / "foreign")
 
     with monkeypatch.context() as patched:
-        patched.setattr(feedback_loop, "time", Clock)
+        patched.setattr(feedback_loop, "time", JustWritten(path, put_link))
         assert foreign_trigger(runtime) is None
     assert foreign_trigger(runtime) is None
