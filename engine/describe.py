@@ -16,7 +16,7 @@ def describe(event: e.AnyEvent) -> str:
             return _gone(event)
         case e.ChangeObserved() | e.FeedbackReceived() | e.TaskQueued():
             return _signal(event)
-        case e.MutationRejected() | e.MutationAccepted() | e.MutationApplied():
+        case e.MutationRejected() | e.MutationAccepted() | e.MutationApplied() | e.ProbationEnded():
             return _mutation(event)
         case e.RollbackStarted() | e.RollbackFinished():
             return _rollback(event)
@@ -108,14 +108,17 @@ def _judging(
             return f"{event.effect}: {_line(event.reason)}"
 
 
-def _mutation(event: e.MutationRejected | e.MutationAccepted | e.MutationApplied) -> str:
+def _mutation(event: e.MutationRejected | e.MutationAccepted | e.MutationApplied | e.ProbationEnded) -> str:
     match event:
         case e.MutationRejected():
             return _line(event.reason)
         case e.MutationAccepted():
             return f"gate passed ({event.sandbox}); tree {event.tree_before[:12]} → {event.tree_after[:12]}"
         case e.MutationApplied():
-            return f"tree {event.tree[:12]}"
+            watched = f", on probation for {event.probation} outcomes" if event.probation else ""
+            return f"tree {event.tree[:12]}{watched}"
+        case e.ProbationEnded():
+            return f"mutation at event {event.applied} {event.verdict}: {_line(event.reason)}"
 
 
 def _rollback(event: e.RollbackStarted | e.RollbackFinished) -> str:

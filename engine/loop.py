@@ -71,8 +71,8 @@ def performer(name: EffectName) -> Perform:
             from . import mutation_daemon
 
             return mutation_daemon.mutate
-        case EffectName.ROLL_FORWARD:
-            raise AssertionError("a restore is rolled forward by finish_begun, under the lock on the agent's files")
+        case EffectName.ROLL_FORWARD | EffectName.END_PROBATION:
+            raise AssertionError(f"{name} holds the lock on the agent's files, and records what it does itself")
 
 
 class Loop:
@@ -109,6 +109,10 @@ class Loop:
             from .restoring.rollback import finish_begun
 
             finish_begun(self._runtime)
+        elif effect.name is EffectName.END_PROBATION:
+            from .effects.probation import end_probation
+
+            self._tell(end_probation(self._runtime))
         else:
             self._perform(state, effect)
         return True
@@ -161,6 +165,10 @@ class Loop:
                 failpoint("promoted")
                 self._runtime.models.activate(record.event.checkpoint)
                 self._runtime.models.forget_kept()
+        self._tell(records)
+
+    def _tell(self, records: Sequence[Recorded]) -> None:
+        for record in records:
             if self._listener:
                 self._listener(record)
 

@@ -13,13 +13,13 @@ from typing import Final, Literal
 
 from instar.fsm.events import PlanStep
 from instar.fsm.policy import Policy
+from instar.fsm.probation import is_own
 from instar.fsm.rewards import Standing
 
 Strategy = Literal["retrain", "explore", "keep", "review"]
 
 RETRAIN_TYPE: Final = "retrain"
 """The task type under which the engine's own checkpoints are rewarded; its last outcome is the last retrain."""
-_OWN: Final = frozenset({RETRAIN_TYPE, "mutation"})
 _VARIANCE_MAX: Final = 0.25
 
 
@@ -53,7 +53,7 @@ def _strategy(standing: Standing, policy: Policy, retrain: Standing | None) -> t
     """Chooses what to do about a task type, and says why in words that hold the numbers."""
     enough, threshold = policy.reward.count_min, policy.reward.threshold
     low = standing.mean < threshold
-    if standing.task_type in _OWN or standing.task_type.startswith("engine:"):
+    if is_own(standing.task_type):
         if low:
             return "review", f"under {threshold:.2f}, and retraining does not mend the engine's own work"
         return "keep", f"not under {threshold:.2f}"

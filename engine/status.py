@@ -9,6 +9,7 @@ from msgspec import Struct
 from instar.fsm.errors import LogMissing
 from instar.fsm.react import react
 from instar.fsm.rewards import ranking
+from instar.fsm.state import Probation
 from instar.store.reader import LogReader
 
 from .progress import read_progress
@@ -27,6 +28,7 @@ class Status(Struct, frozen=True, kw_only=True):
     waiting: int
     owed: str | None
     restoring: bool
+    probation: dict[str, Any] | None
     worker: bool
     progress: dict[str, Any] | None
     tree: str | None
@@ -71,6 +73,7 @@ def read_status(reader: LogReader, workspace: Workspace) -> Status:
         waiting=state.waiting_count,
         owed=effect.name if effect else None,
         restoring=state.restoring is not None,
+        probation=_probation(state.probation),
         worker=worker_runs(workspace),
         progress=msgspec.to_builtins(progress) if progress else None,
         tree=state.tree,
@@ -81,3 +84,14 @@ def read_status(reader: LogReader, workspace: Workspace) -> Status:
         snapshots=dict(state.snapshots),
         retrains_suppressed=state.suppressed,
     )
+
+
+def _probation(probation: Probation | None) -> dict[str, Any] | None:
+    """Tells of the mutation that is watched: since when, over how many more outcomes, and what was earned since."""
+    if probation is None:
+        return None
+    watched = [
+        {"task_type": one.task_type, "before": one.before, "since": one.mean, "count": one.count}
+        for one in probation.watched
+    ]
+    return {"applied": probation.applied, "left": probation.left, "watched": watched}

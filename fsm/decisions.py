@@ -26,6 +26,7 @@ from .events import (
     MutationAccepted,
     MutationApplied,
     OutcomeRewarded,
+    ProbationEnded,
     RollbackFinished,
     RollbackStarted,
     SnapshotTaken,
@@ -36,7 +37,7 @@ from .state import AgentState, Waiting
 from .values import PARTS, Displaced, Lineage, Part, Retrieval, Span, Trigger
 from .words import Digest, Seq, digest_of
 
-SIGNALS: Final = (ChangeObserved, FeedbackReceived, EffectFailed, OutcomeRewarded)
+SIGNALS: Final = (ChangeObserved, FeedbackReceived, EffectFailed, OutcomeRewarded, ProbationEnded)
 """What a cycle of signals may take up; ``waits_for_cycle`` says which of them it does."""
 
 _TRIGGER_NAMES: Final = {
@@ -59,7 +60,7 @@ def waits_for_cycle(event: AnyEvent) -> bool:
             return not final and not cancelled
         case OutcomeRewarded() as verdict:
             return is_remembered(verdict)
-        case FeedbackReceived():
+        case FeedbackReceived() | ProbationEnded():
             return True
         case _:
             return False
@@ -245,12 +246,19 @@ def restored_among(signals: Iterable[tuple[Seq, Seq | None, AnyEvent]]) -> tuple
 
 
 def finish_of(
-    begun: Seq, event: RollbackStarted | MutationAccepted, displaced: tuple[Displaced, ...]
+    begun: Seq, event: RollbackStarted | MutationAccepted, displaced: tuple[Displaced, ...], probation: int | None
 ) -> RollbackFinished | MutationApplied:
-    """Says that the workspace holds what a restore led to."""
+    """Says that the workspace holds what a restore led to.
+
+    Args:
+        begun: where it began.
+        event: its beginning.
+        displaced: the files that it found in its way.
+        probation: over how many outcomes a mutation is watched.
+    """
     if isinstance(event, RollbackStarted):
         return RollbackFinished(started=begun, tree=event.tree, checkpoint=event.checkpoint, displaced=displaced)
-    return MutationApplied(task=event.task, tree=event.tree_after, displaced=displaced)
+    return MutationApplied(task=event.task, tree=event.tree_after, displaced=displaced, probation=probation)
 
 
 def point_of(seq: Seq, event: AnyEvent) -> Point | None:

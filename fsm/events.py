@@ -30,10 +30,12 @@ from .values import (
     Outcome,
     Part,
     PlanStep,
+    Repair,
     Retrieval,
     Reward,
     Span,
     Trigger,
+    Watched,
     WindowDrift,
 )
 from .words import Digest, Seq
@@ -74,6 +76,8 @@ __all__ = [
     "PlanChosen",
     "PlanStep",
     "PolicyChanged",
+    "ProbationEnded",
+    "Repair",
     "RetrainFlagged",
     "Retrieval",
     "Reward",
@@ -85,6 +89,7 @@ __all__ = [
     "TaskQueued",
     "TreeCaptured",
     "Trigger",
+    "Watched",
     "WindowDrift",
     "WorkspaceInitialized",
 ]
@@ -141,7 +146,7 @@ class FeedbackReceived(Event, frozen=True, kw_only=True):
 class TaskQueued(Event, frozen=True, kw_only=True):
     """A command for the engine. ``self_train`` and ``mutate`` start a cycle of their own; ``shell`` already runs."""
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     task: Literal["self_train", "mutate", "shell"]
     source: str
@@ -151,6 +156,8 @@ class TaskQueued(Event, frozen=True, kw_only=True):
     command: tuple[str, ...] = ()
     recipe: dict[str, float | int | str] = {}
     """Of a training: the parts that are to be otherwise than configured."""
+    repair: Repair | None = None
+    """Of a mutation without a patch: how one is to be found that passes the gate."""
 
 
 class InputSkipped(Event, frozen=True, kw_only=True):
@@ -408,19 +415,31 @@ class EffectFailed(Event, frozen=True, kw_only=True):
 
 
 class MutationRejected(Event, frozen=True, kw_only=True):
-    """A patch did not pass: it did not apply, touched or wrote what it may not, or failed its gate."""
+    """A patch did not pass: it did not apply, touched or wrote what it may not, or failed its gate.
+
+    Of a repair: the gate passes as it is, or no patch was found that passes it.
+    """
+
+    VERSION: ClassVar[int] = 2
 
     task: Seq
-    patch: Digest
+    patch: Digest | None
+    """None of a repair."""
     reason: str
     gate: tuple[str, ...]
     exit_code: int | None
     log: Digest | None
     sandbox: str
+    mutator: str = ""
+    """Who proposed it, if the engine was to find it."""
+    tried: int = 1
+    """How many patches were tried."""
 
 
 class MutationAccepted(Event, frozen=True, kw_only=True):
     """A patch passed its gate in a copy; from here on it must be brought into the workspace."""
+
+    VERSION: ClassVar[int] = 2
 
     task: Seq
     patch: Digest
@@ -430,14 +449,38 @@ class MutationAccepted(Event, frozen=True, kw_only=True):
     plan: Digest
     tree_before: Digest
     tree_after: Digest
+    mutator: str = ""
+    """Who proposed it, if the engine was to find it."""
+    tried: int = 1
+    """How many patches were tried until one passed."""
 
 
 class MutationApplied(Event, frozen=True, kw_only=True):
     """The workspace holds the mutated tree."""
 
+    VERSION: ClassVar[int] = 2
+
     task: Seq
     tree: Digest
     displaced: tuple[Displaced, ...] = ()
+    probation: int | None = None
+    """Over how many outcomes it is watched; None before version 2, where none was."""
+
+
+class ProbationEnded(Event, frozen=True, kw_only=True):
+    """A mutation was watched long enough: it is kept, or undone because a reward fell.
+
+    ``left`` is one that would have been undone, but could not be without taking back what others did since. It is
+    taken up as a signal, so that memory holds what became of a mutation.
+    """
+
+    SIGNAL: ClassVar[Entry | None] = "signals"
+
+    applied: Seq
+    """The MutationApplied that was watched; the cause is the OutcomeRewarded which decided."""
+    verdict: Literal["kept", "undone", "left"]
+    reason: str
+    watched: tuple[Watched, ...]
 
 
 class RollbackStarted(Event, frozen=True, kw_only=True):
@@ -499,6 +542,7 @@ AnyEvent = (
     | MutationRejected
     | MutationAccepted
     | MutationApplied
+    | ProbationEnded
     | RollbackStarted
     | RollbackFinished
 )

@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from . import events as e
+from . import probation as watching
 from .decisions import rollback_fault
 from .errors import IllegalTransition
 from .policies import (
@@ -192,6 +193,8 @@ def _outcome_rewarded(state: AgentState, event: e.OutcomeRewarded, at: Moment) -
         "standings": credit(state.standings, event.rewards, state.policy.reward),
         "cycle": replace(cycle, rewarded=at.seq),
     }
+    if state.probation is not None:
+        changed["probation"] = watching.watched_on(state.probation, event.rewards, state.policy.mutation, at.seq)
     if is_remembered(event):
         changed["waiting"] = _wait(state.waiting, "signals", at.seq)
     if event.verdict == "promoted":
@@ -253,7 +256,23 @@ def _mutation_accepted(state: AgentState, event: e.MutationAccepted, at: Moment)
 
 
 def _mutation_applied(state: AgentState, event: e.MutationApplied, at: Moment) -> dict[str, Any]:
-    return {"restoring": None, "tree": event.tree, "cycle": replace(_cycle(state), mutation=at.seq)}
+    cycle = replace(_cycle(state), mutation=at.seq)
+    changed: dict[str, Any] = {"restoring": None, "tree": event.tree, "cycle": cycle, "probation": None}
+    if event.probation and state.restoring is not None:
+        accepted, policy = state.restoring.seq, state.policy.reward
+        begun = watching.begun(at.seq, accepted, event.tree, event.probation, state.standings, policy)
+        changed["probation"] = begun
+    return changed
+
+
+def _probation_ended(state: AgentState, event: e.ProbationEnded, at: Moment) -> dict[str, Any]:
+    probation = state.probation
+    if probation is None or probation.due is None or (at.cause, event.applied) != (probation.due, probation.applied):
+        raise IllegalTransition("no probation of that mutation is due to end")
+    found, _ = watching.concluded(probation, state.policy.mutation)
+    if (event.verdict == "kept") != (found == "kept"):
+        raise IllegalTransition(f"the mutation at event {probation.applied} is not {event.verdict}: reward was {found}")
+    return {"probation": None, "waiting": _wait(state.waiting, "signals", at.seq)}
 
 
 def _rollback_started(state: AgentState, event: e.RollbackStarted, at: Moment) -> dict[str, Any]:
@@ -268,6 +287,7 @@ def _rollback_started(state: AgentState, event: e.RollbackStarted, at: Moment) -
         "checkpoint": event.checkpoint,
         "trained": event.trained,
         "trained_rows": event.trained_rows,
+        **({"probation": None} if "code" in event.parts else {}),
     }
 
 
@@ -297,6 +317,7 @@ FOLDS: dict[type, Callable[[AgentState, Any, Moment], dict[str, Any]]] = {
     e.MutationRejected: _mutation_rejected,
     e.MutationAccepted: _mutation_accepted,
     e.MutationApplied: _mutation_applied,
+    e.ProbationEnded: _probation_ended,
     e.RollbackStarted: _rollback_started,
     e.RollbackFinished: _rollback_finished,
 }

@@ -45,6 +45,7 @@ DECLARATION: list[dict[str, Any]] = [
     {"trigger": "MutationRejected", "source": State.PLANNING, "dest": State.REWARDING},
     {"trigger": "MutationApplied", "source": State.PLANNING, "dest": State.REWARDING},
     {"trigger": "PlanChosen", "source": State.PLANNING, "dest": State.IDLE},
+    {"trigger": "ProbationEnded", "source": State.IDLE, "dest": None},
     {"trigger": "EffectFailed", "source": BUSY, "dest": State.IDLE},
     {"trigger": "RollbackStarted", "source": "*", "dest": State.IDLE},
     {"trigger": "RollbackFinished", "source": State.IDLE, "dest": None},

@@ -43,10 +43,18 @@ class RetrainPolicy(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MutationPolicy(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a mutation may not touch (gitignore syntax), and how many may be tried in one recorded hour."""
+    """What a mutation may not touch (gitignore syntax), how many may be tried in one recorded hour, and its probation.
+
+    An applied mutation is watched over the ``probation`` outcomes that follow it (0: not at all). It is undone when the
+    reward of a task type fell by more than ``fall_max``; chance makes that out of what did not in less than ``p_max``
+    of all cases, over all task types together and however often it is asked.
+    """
 
     protected: tuple[str, ...] = ("tests/", "test_*.py", "*_test.py", "conftest.py", "instar.toml", "pyproject.toml")
     per_hour_max: int = 12
+    probation: int = 64
+    fall_max: float = 0.10
+    p_max: float = 0.05
 
 
 class CyclePolicy(Struct, frozen=True, forbid_unknown_fields=True):

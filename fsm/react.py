@@ -22,6 +22,7 @@ class EffectName(StrEnum):
     REWARD = "reward"
     MUTATE = "mutate"
     PLAN = "plan"
+    END_PROBATION = "end_probation"
 
 
 class Effect(NamedTuple):
@@ -35,6 +36,8 @@ def react(state: AgentState) -> Effect | None:
     """Names the one effect that a state owes; None when there is nothing to do."""
     if state.restoring:
         return Effect(EffectName.ROLL_FORWARD, state.restoring.seq)
+    if state.machine is State.IDLE and state.probation and state.probation.due is not None:
+        return Effect(EffectName.END_PROBATION, state.probation.due)
     name = _owed(state)
     return Effect(name, state.since) if name else None
 

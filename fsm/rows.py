@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from .drift import with_shift
-from .events import AnyEvent, ChangeObserved, CheckpointTrained, EffectFailed, FeedbackReceived, OutcomeRewarded
+from .events import (
+    AnyEvent,
+    ChangeObserved,
+    CheckpointTrained,
+    EffectFailed,
+    FeedbackReceived,
+    OutcomeRewarded,
+    ProbationEnded,
+)
 from .values import DiffItem, EmbeddedItem
 from .words import Seq
 
@@ -64,7 +72,7 @@ def signal_row(
                 outcome="fail",
                 task_type=failed_task(event),
             )
-        case OutcomeRewarded():
+        case OutcomeRewarded() | ProbationEnded():
             return EmbeddedItem(
                 seq=seq,
                 kind=diff.kind,
@@ -134,7 +142,8 @@ def failure_diff(seq: Seq, event: EffectFailed) -> DiffItem:
     return DiffItem(seq=seq, kind="failure", subject=failed_task(event), similarity=0.0, meaning_changed=False)
 
 
-def verdict_diff(seq: Seq, event: OutcomeRewarded) -> DiffItem:
+def verdict_diff(seq: Seq, event: OutcomeRewarded | ProbationEnded) -> DiffItem:
     """Gives the difference that a verdict stands for."""
-    kind: Literal["retrain", "mutation"] = "retrain" if event.subject == "checkpoint" else "mutation"
+    on_checkpoint = isinstance(event, OutcomeRewarded) and event.subject == "checkpoint"
+    kind: Literal["retrain", "mutation"] = "retrain" if on_checkpoint else "mutation"
     return DiffItem(seq=seq, kind=kind, subject=kind, similarity=1.0, meaning_changed=False)

@@ -13,6 +13,7 @@ from .errors import UnknownEvent
 from .events import Ability, Entry, Interval, PlanStep, Span, Trigger
 from .policy import Policy
 from .rewards import Standing, Standings
+from .values import Watched
 from .window import Window
 from .words import ORIGIN, Digest, Seq, State, digest_of
 
@@ -49,6 +50,20 @@ class Restoring(Struct, frozen=True, gc=False):
     plan: Digest
     kind: Literal["rollback", "mutation"]
     tree: Digest
+
+
+class Probation(Struct, frozen=True, gc=False, kw_only=True):
+    """A mutation that is watched: from the outcomes that follow ``applied`` on, ``left`` more of them."""
+
+    applied: Seq
+    accepted: Seq
+    """In front of this event stands what an undo returns to."""
+    tree: Digest
+    """The mutated tree."""
+    left: int
+    watched: tuple[Watched, ...]
+    due: Seq | None = None
+    """The OutcomeRewarded with which it was decided."""
 
 
 class Cycle(Struct, frozen=True, gc=False, kw_only=True):
@@ -112,6 +127,7 @@ class AgentState(Struct, frozen=True, gc=False, kw_only=True):
     restoring: Restoring | None = None
     calibrations: Calibrations = Map()
     """By checkpoint the temperature under which its confidence means what it says."""
+    probation: Probation | None = None
 
     @property
     def waiting_count(self) -> int:
@@ -161,15 +177,25 @@ _NEW_IN_2 = (
     ("waiting", "*", "again"),
 )
 _NEW_IN_3 = (("policy", "drift", "window"), ("policy", "drift", "p_max"))
+_NEW_IN_4 = (
+    ("probation",),
+    ("policy", "mutation", "probation"),
+    ("policy", "mutation", "fall_max"),
+    ("policy", "mutation", "p_max"),
+)
 """The fields that earlier forms did not know, by the way to them."""
 
 
 def _encode_form_1(state: AgentState) -> bytes:
-    return _encode_without(state, (*_NEW_IN_2, *_NEW_IN_3))
+    return _encode_without(state, (*_NEW_IN_2, *_NEW_IN_3, *_NEW_IN_4))
 
 
 def _encode_form_2(state: AgentState) -> bytes:
-    return _encode_without(state, _NEW_IN_3)
+    return _encode_without(state, (*_NEW_IN_3, *_NEW_IN_4))
+
+
+def _encode_form_3(state: AgentState) -> bytes:
+    return _encode_without(state, _NEW_IN_4)
 
 
 def _encode_without(state: AgentState, fields: Iterable[tuple[str, ...]]) -> bytes:
@@ -183,10 +209,10 @@ def _encode_without(state: AgentState, fields: Iterable[tuple[str, ...]]) -> byt
     return msgspec.json.encode(content, order="sorted")
 
 
-FORM = 3
+FORM = 4
 """The present form of a state's canonical JSON. A changed shape of the state gets the next number."""
 
-_FORMS = {1: _encode_form_1, 2: _encode_form_2, 3: encode_state}
+_FORMS = {1: _encode_form_1, 2: _encode_form_2, 3: _encode_form_3, 4: encode_state}
 """How to write a state in each form that logs hold digests of; an old form leaves out what it did not know."""
 
 

@@ -85,6 +85,17 @@ def _split_by_answer(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
+def _given_patch(content: dict[str, Any]) -> dict[str, Any]:
+    """The next version knows patches that the engine finds itself; before, each was given."""
+    return content
+
+
+def _not_watched(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 says how long a mutation is watched; before, none was."""
+    content.setdefault("probation", None)
+    return content
+
+
 def _by_size(content: dict[str, Any]) -> dict[str, Any]:
     """Version 3 measures Python by drift, and says why; before, by the size of what changed."""
     for item in content["items"]:
@@ -108,6 +119,10 @@ UPCASTERS: dict[tuple[str, int], Upcaster] = {
     ("OutcomeRewarded", 1): _unchanged,
     ("EffectFailed", 1): _not_cancelled,
     ("TaskQueued", 1): _as_configured,
+    ("TaskQueued", 2): _given_patch,
+    ("MutationRejected", 1): _given_patch,
+    ("MutationAccepted", 1): _given_patch,
+    ("MutationApplied", 1): _not_watched,
     ("RollbackStarted", 1): _whole_rollback,
 }
 """From ``(type, version)`` to a function that gives the payload in the shape of ``version + 1``."""

@@ -38,6 +38,36 @@ class Environment(Struct, frozen=True, gc=False, kw_only=True):
     libraries: dict[str, str] = {}
 
 
+class Repair(Struct, frozen=True, gc=False, kw_only=True):
+    """A mutation that the engine is to find itself: what may be changed, by which mutators, in how many tries.
+
+    Without ``paths`` it is the monitored files, without ``mutators`` those that are configured.
+    """
+
+    paths: tuple[str, ...] = ()
+    mutators: tuple[str, ...] = ()
+    tries: int
+
+
+class Watched(Struct, frozen=True, gc=False, kw_only=True):
+    """What a task type has earned since a mutation that is on probation.
+
+    Attributes:
+        before: its mean reward when the mutation was applied.
+        expected: the same, drawn to the middle by as much as that mean is unsure.
+        count: how many outcomes were rewarded since.
+        mean: their mean reward.
+        stakes: what a bet on its fall has come to, at each size of bet (see ``probation``); 1 in the beginning.
+    """
+
+    task_type: str
+    before: float
+    expected: float
+    count: int = 0
+    mean: float = 0.0
+    stakes: tuple[float, ...]
+
+
 class Span(Struct, frozen=True, gc=False, order=True):
     """Positions ``first`` to ``last`` of the log, both included."""
 

@@ -29,6 +29,9 @@ def command(workspace: Root = None, json: Json = False) -> None:
         f"  rewards     {rewards}",
         f"  snapshots   {', '.join(sorted(status.snapshots)) or 'none'}",
     ]
+    if status.probation:
+        left, applied = status.probation["left"], status.probation["applied"]
+        lines.append(f"  The mutation at event {applied} is on probation for {left} more outcomes.")
     if status.restoring:
         lines.append("  A restore was cut off; `instar run --once` finishes it.")
     if status.retrains_suppressed:

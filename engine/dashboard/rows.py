@@ -25,7 +25,14 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "MemoryReembedded",
         "OutcomeRewarded",
     ),
-    "change": ("MutationAccepted", "MutationRejected", "MutationApplied", "RollbackStarted", "RollbackFinished"),
+    "change": (
+        "MutationAccepted",
+        "MutationRejected",
+        "MutationApplied",
+        "ProbationEnded",
+        "RollbackStarted",
+        "RollbackFinished",
+    ),
     "workspace": (
         "WorkspaceInitialized",
         "PolicyChanged",

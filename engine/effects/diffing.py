@@ -18,12 +18,13 @@ from instar.fsm.events import (
     EffectFailed,
     FeedbackReceived,
     OutcomeRewarded,
+    ProbationEnded,
 )
 from instar.fsm.react import Effect, EffectName
 from instar.fsm.record import Recorded
 from instar.fsm.rows import failure_diff, verdict_diff
 from instar.fsm.state import AgentState
-from instar.fsm.words import Digest
+from instar.fsm.words import Digest, Seq
 from instar.store.log import Pending
 
 from .signals import current, signals_of
@@ -71,14 +72,18 @@ def _difference(bench: Bench, record: Recorded, by_drift: bool) -> tuple[DiffIte
         case EffectFailed(effect=name, reason=reason, detail=detail):
             return failure_diff(record.seq, record.event), redact(f"{name} failed: {reason}\n{detail}")
         case OutcomeRewarded() as verdict:
-            return _verdict(bench, record, verdict)
+            return _verdict(bench, record, verdict, record.cause or record.seq)
+        case ProbationEnded(applied=applied) as verdict:
+            return _verdict(bench, record, verdict, applied)
         case other:
             raise AssertionError(f"{type(other).__name__} is no signal")
 
 
-def _verdict(bench: Bench, record: Recorded, verdict: OutcomeRewarded) -> tuple[DiffItem, str]:
+def _verdict(
+    bench: Bench, record: Recorded, verdict: OutcomeRewarded | ProbationEnded, on: Seq
+) -> tuple[DiffItem, str]:
     """Tells what became of a retrain or a mutation, in words that a search can find."""
-    judged = bench.reader.get(record.cause or record.seq).event
+    judged = bench.reader.get(on).event
     item = verdict_diff(record.seq, verdict)
     return item, redact(f"{item.kind} {verdict.verdict}: {verdict.reason}\n{describe(judged)}")
 

@@ -37,7 +37,7 @@ def roll_forward_restore(runtime: Runtime, state: AgentState, *, fresh: bool = F
     if isinstance(event, RollbackStarted):
         runtime.models.activate(event.checkpoint)
         failpoint("rollback.checkpoint")
-    finished = finish_of(begun.seq, event, displaced)
+    finished = finish_of(begun.seq, event, displaced, state.policy.mutation.probation)
     outcome = Pending(finished, cause=begun.seq, key=restored_key(begun.seq))
     return lambda now: [outcome, *_own_changes(runtime, now, finished.tree)]
 

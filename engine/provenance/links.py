@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from instar.fsm import events as e
 from instar.fsm.policies import is_remembered
+from instar.fsm.probation import is_own
 from instar.fsm.words import Digest, Seq
 
 from .unit_vectors import Shift, UnitVectors
@@ -42,6 +43,12 @@ class Links:
         self._versions: dict[tuple[str, Digest], Seq] = {}
         self._reembedded: tuple[Seq, Seq | None] | None = None
         self._scored: dict[str, Seq] = {}
+        self._watching: Seq | None = None
+        """The mutation that is on probation."""
+        self._rewards_since: list[Seq] = []
+        """What rewarded outcomes that followed it."""
+        self._undone: Seq | None = None
+        """The end of a probation whose rollback is next."""
         self._task_types: dict[Seq, str] = {}
         """Of the signals that were embedded last."""
 
@@ -177,6 +184,8 @@ class Links:
         for reward in event.rewards:
             yield reward.seq, "scores"
             self._scored[reward.task_type] = seq
+        if self._watching and any(r.seq > self._watching and not is_own(r.task_type) for r in event.rewards):
+            self._rewards_since.append(seq)
         yield self._policy, "under policy"
         if event.verdict == "promoted" and event.checkpoint:
             self._active, self._active_since = event.checkpoint, seq
@@ -204,10 +213,21 @@ class Links:
         yield cause, "carries out"
         yield event.task, "tries"
         self._stands(seq, event.tree)
+        self._watching, self._rewards_since = (seq if event.probation else None), []
+
+    def _watched(self, seq: Seq, cause: Seq | None, event: e.ProbationEnded) -> Edges:
+        yield event.applied, "watches"
+        yield cause, "rewards since"
+        for rewarded in self._rewards_since:
+            yield rewarded, "rewards since"
+        yield self._policy, "under policy"
+        self._undone = seq if event.verdict == "undone" else None
 
     def _rolling(self, seq: Seq, cause: Seq | None, event: e.RollbackStarted) -> Edges:
         yield event.target, "back to"
         yield event.undoes, "takes back"
+        yield self._undone, "after probation"
+        self._undone = None
         yield (self.made.get(event.checkpoint) if event.checkpoint else None), "holds checkpoint"
         yield self._trees.get(event.tree), "tree since"
         yield (self.datasets.get(event.trained) if event.trained else None), "learned last"
@@ -251,6 +271,7 @@ _HANDLERS: Final[dict[type, Callable[[Links, Seq, Seq | None, Any], Edges]]] = {
     e.MutationRejected: Links._judged,
     e.MutationAccepted: Links._judged,
     e.MutationApplied: Links._applied,
+    e.ProbationEnded: Links._watched,
     e.RollbackStarted: Links._rolling,
     e.RollbackFinished: Links._rolled,
 }

@@ -20,6 +20,7 @@ from instar.fsm.events import (
     MutationApplied,
     MutationRejected,
     OutcomeRewarded,
+    ProbationEnded,
     SignalEmbedded,
     TaskQueued,
     WorkspaceInitialized,
@@ -160,6 +161,8 @@ def _task_of(reader: LogReader, record: Recorded) -> Seq | None:
             return span.first
         case MutationAccepted(task=task) | MutationRejected(task=task) | MutationApplied(task=task):
             return task
+        case ProbationEnded(applied=applied):
+            return _task_of(reader, reader.get(applied))
         case ChangeObserved() | OutcomeRewarded(subject="mutation") if record.cause is not None:
             judged = reader.get(record.cause)
             return _task_of(reader, judged) if isinstance(judged.event, _VERDICTS) else None

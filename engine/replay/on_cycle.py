@@ -72,7 +72,7 @@ def _diff(signal: Fact, item: DiffItem) -> DiffItem:
             return replace(expected, meaning_changed=_rounded(expected, item), text=item.text)
         case e.EffectFailed() as failure:
             return replace(failure_diff(signal.seq, failure), text=item.text)
-        case e.OutcomeRewarded() as verdict:
+        case e.OutcomeRewarded() | e.ProbationEnded() as verdict:
             return replace(verdict_diff(signal.seq, verdict), text=item.text)
         case other:
             raise AssertionError(f"{type(other).__name__} is no signal")

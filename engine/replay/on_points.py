@@ -11,6 +11,7 @@ from instar.fsm import events as e
 from instar.fsm.decisions import asked_of, budget_refusal, finish_of, restored_key, undo_of
 from instar.fsm.errors import ReplayDiverged
 from instar.fsm.policies import may_mutate
+from instar.fsm.probation import concluded
 from instar.fsm.state import AgentState
 
 from .compare import compare
@@ -84,14 +85,29 @@ def _rolling(decider: Decider, _before: AgentState, fact: Fact, event: e.Rollbac
     decider.taken["rollbacks"] += 1
 
 
-def _finished(decider: Decider, _before: AgentState, fact: Fact, event: e.RollbackFinished | e.MutationApplied) -> None:
+def _finished(decider: Decider, before: AgentState, fact: Fact, event: e.RollbackFinished | e.MutationApplied) -> None:
     """A restore ends with what it was begun for."""
     assert fact.cause is not None
     begun = decider.facts.at(fact.cause, fact.seq).event
     assert isinstance(begun, e.RollbackStarted | e.MutationAccepted)
-    compare(fact.seq, finish_of(fact.cause, begun, event.displaced), event)
+    older = isinstance(event, e.MutationApplied) and event.probation is None  # such a version watched none
+    watched = None if older else before.policy.mutation.probation
+    compare(fact.seq, finish_of(fact.cause, begun, event.displaced, watched), event)
     compare(fact.seq, restored_key(fact.cause), fact.key, "key")
     decider.taken["restores"] += 1
+
+
+def _watched(decider: Decider, before: AgentState, fact: Fact, event: e.ProbationEnded) -> None:
+    """A probation ends as its bets stand; whether an undo was possible only the record says."""
+    unkeyed(fact)
+    assert before.probation is not None
+    found, reason = concluded(before.probation, before.policy.mutation)
+    compare(fact.seq, before.probation.watched, event.watched, "watched")
+    if found == "kept" or event.verdict == "undone":
+        compare(fact.seq, reason, event.reason, "reason")
+    elif not event.reason.startswith(reason):
+        raise ReplayDiverged(fact.seq, "reason", reason, event.reason)
+    decider.taken["probations"] += 1
 
 
 def check_protected(decider: Decider, before: AgentState, fact: Fact, event: e.ChangeObserved) -> None:
@@ -109,4 +125,5 @@ CHECKS: dict[type, Check] = {
     e.RollbackStarted: _rolling,
     e.RollbackFinished: _finished,
     e.MutationApplied: _finished,
+    e.ProbationEnded: _watched,
 }

@@ -85,7 +85,13 @@ def roll_back(
 
 
 def carry_out(
-    runtime: Runtime, target: Seq, asked: Return, *, digest: str | None = None, seen: RollbackPlan | None = None
+    runtime: Runtime,
+    target: Seq,
+    asked: Return,
+    *,
+    digest: str | None = None,
+    seen: RollbackPlan | None = None,
+    first: Pending | None = None,
 ) -> RolledBack:
     """Returns to an event; raises as ``roll_back``.
 
@@ -95,6 +101,7 @@ def carry_out(
         asked: what is brought back.
         digest: the digest of the plan that was looked at, or its beginning.
         seen: that plan itself.
+        first: what is recorded together with the beginning, in front of it.
     """
     finish_begun(runtime)
     workspace = runtime.workspace
@@ -112,7 +119,7 @@ def carry_out(
         fresh = stage(workspace.root, workspace.staging / content, planned.plan, runtime.blobs)
         failpoint("rollback.staged")
         try:
-            begun = _begin(runtime, planned, content)
+            begun = _begin(runtime, planned, content, [first] if first else [])
         except PositionConflict as error:
             if isinstance(error.__cause__, BlobMissing):  # collected, while this process remembered what it held
                 raise error.__cause__ from error
@@ -123,7 +130,7 @@ def carry_out(
     assert isinstance(finished, RollbackFinished)
     return RolledBack(
         target=target,
-        safety=_safety(begun[0].seq),
+        safety=_safety(begun[1 if first else 0].seq),
         started=begun[-1].seq,
         finished=records[0].seq,
         changed=len(planned.plan.steps),
@@ -139,8 +146,8 @@ def _safety(seq: Seq) -> str:
     return f"{SAFETY}{seq}"
 
 
-def _begin(runtime: Runtime, planned: RollbackPlan, content: Digest) -> list[Recorded]:
-    """Records the safety snapshot, the vectors that memory lacks, and the beginning, all together.
+def _begin(runtime: Runtime, planned: RollbackPlan, content: Digest, first: Sequence[Pending]) -> list[Recorded]:
+    """Records the safety snapshot, the vectors that memory lacks, and the beginning, all together, after ``first``.
 
     What the worker embeds while vectors are made may lack them too: then they are made for that as well.
     """
@@ -157,9 +164,10 @@ def _begin(runtime: Runtime, planned: RollbackPlan, content: Digest) -> list[Rec
                 raise Diverged("another process changed the workspace meanwhile. Nothing was moved; start again.")
             if not switch.covers(runtime.reader, runtime.blobs, asked, event):
                 return []
-            safety = taken(now, _safety(Seq(now.head + 1)), f"before the rollback to event {target}")
+            place = Seq(now.head + 1 + len(first))
+            safety = taken(now, _safety(place), f"before the rollback to event {target}")
             again = [Pending(one) for one in switch.embedded]
-            return [Pending(safety), *again, Pending(event, after=1)]
+            return [*first, Pending(safety), *again, Pending(event, after=1)]
 
         begun = runtime.log.transact(begin)
         if begun:

@@ -18,9 +18,12 @@ from msgspec.structs import replace
 
 from instar.engine.runtime import Runtime
 from instar.engine.snapshot import take_snapshot
-from instar.fsm.events import BlobsCollected, RollbackFinished, TaskQueued
+from instar.engine.tool_executor import execute
+from instar.engine.worker import Worker
+from instar.fsm.events import BlobsCollected, ProbationEnded, RollbackFinished, RollbackStarted, TaskQueued
 from instar.fsm.react import EffectName
 from instar.fsm.words import State
+from instar.store.log import Pending
 from instar.store.packing import is_pressed
 from instar.store.reader import LogReader
 from tests.crash.power_workload import LARGE
@@ -30,8 +33,8 @@ from tests.engine.test_kernel import GATE, GOOD
 from tests.store.logs import feedback
 
 PASSES_MAX = 3
-NEVER = {"roll_forward.done", "roll_forward.recorded"}
-"""Rolling forward is no effect with an outcome of its own: the loop does not pass there."""
+NEVER = {f"{name}.{place}" for name in ("roll_forward", "end_probation") for place in ("done", "recorded")}
+"""These are no effects with an outcome of their own: the loop does not pass there."""
 
 _APPENDER = """
 import sys
@@ -251,8 +254,36 @@ def is_swept(root: Path) -> None:
     assert not (root / "notes.txt").exists()
 
 
+# ---- probation ------------------------------------------------------------------------------------------------------
+
+
+def watched_agent(root: Path) -> None:
+    """An agent whose mutation is about to lose its probation: one more cycle, and it is due."""
+    runtime = code_only(root)
+    events = [replace(feedback(number), outcome="pass") for number in range(20)]
+    runtime.log.transact(lambda _: [Pending(event) for event in events])
+    Worker(runtime).run_once()
+    execute(runtime, {"type": "mutate", "patch": GOOD, "gate": GATE}, source="test")
+    Worker(runtime).run_once()
+    events = [replace(feedback(number), outcome="fail") for number in range(30, 38)]
+    runtime.log.transact(lambda _: [Pending(event) for event in events])
+    runtime.close()
+
+
+def is_undone(root: Path) -> None:
+    reader = log_of(root)
+    (verdict,) = reader.read(types=[ProbationEnded])
+    assert isinstance(verdict.event, ProbationEnded)
+    assert verdict.event.verdict == "undone"
+    assert len(list(reader.read(types=[RollbackStarted]))) == len(list(reader.read(types=[RollbackFinished]))) == 1
+    assert reader.state_at().probation is None
+    assert "return a + b" in (root / "heuristics.py").read_text()
+    reader.close()
+
+
 ROLLBACK = Scenario(edited_agent, roll_back, rolled_back, is_rolled_back)
 MUTATION = Scenario(agent, mutate, gone_on, is_mutated)
+PROBATION = Scenario(watched_agent, work, gone_on, is_undone)
 TRIGGER = Scenario(triggered_agent, work, gone_on, is_taken_once)
 APPENDS = Scenario(agent, append, appended, is_appended)
 COLLECTION = Scenario(collectable, sweep, swept, is_swept)
@@ -263,6 +294,8 @@ SCENARIOS = {
     "restore.": ROLLBACK,
     "mutate.": MUTATION,
     "roll_forward.": MUTATION,
+    "probation.": PROBATION,
+    "end_probation.": PROBATION,
     "trigger.": TRIGGER,
     "log.ma": CREATION,
     "log.migrated": CREATION,

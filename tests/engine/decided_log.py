@@ -264,7 +264,8 @@ class Story:
         """Ends a restore, and records what it changed."""
         event = self.log.reader.get(begun).event
         assert isinstance(event, e.RollbackStarted | e.MutationAccepted)
-        done = Pending(finish_of(begun, event, ()), cause=begun, key=restored_key(begun))
+        watched = self.state.policy.mutation.probation
+        done = Pending(finish_of(begun, event, (), watched), cause=begun, key=restored_key(begun))
         own = Pending(replace(self.change(path, f"before {begun}", "after"), tree=digest_of(tree.encode())), after=1)
         self.log.transact(lambda _: [done, own])
 
@@ -276,7 +277,7 @@ class Story:
         head = self.state.head
         started = self.log.append(event, cause=head).seq
         then = self.log.reader.state_at(target)
-        done = Pending(finish_of(started, event, ()), cause=started, key=restored_key(started))
+        done = Pending(finish_of(started, event, (), None), cause=started, key=restored_key(started))
         own = Pending(replace(self.change("notes.txt", f"x {started}", "y"), tree=event.tree), after=1)
         self.log.transact(lambda _: [done, own])
         assert then.tree == self.state.tree

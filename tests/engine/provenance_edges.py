@@ -168,4 +168,18 @@ EDGES: dict[int, dict[str, set[int]]] = {
     64: {"erases": {2}},
     # BlobsCollected
     65: {},
+    # FeedbackReceived
+    66: {},
+    # CycleStarted
+    67: {"takes up": {66}, "under policy": {26}},
+    # DiffComputed
+    68: {"in cycle": {67}, "compares": {66}},
+    # SignalEmbedded
+    69: {"embeds": {68}, "row": {66}, "space": {12}, "active since": {14}, "under policy": {26}},
+    # OutcomeRewarded
+    70: {"follows": {69}, "scores": {66}, "under policy": {26}},
+    # PlanChosen
+    71: {"plans on": {70}, "under policy": {26}},
+    # ProbationEnded
+    72: {"watches": {49}, "rewards since": {70}, "under policy": {26}},
 }

@@ -240,7 +240,7 @@ def full_log(root: Path) -> Story:
                     **shared,  # type: ignore[arg-type]
                 )
             )
-            applied = story.add(e.MutationApplied(task=task, tree=TREE_MUTATED))
+            applied = story.add(e.MutationApplied(task=task, tree=TREE_MUTATED, probation=1))
             story.add(changed(GOOD, MUTATED, TREE_MUTATED), cause=applied)
             story.rewarded("kept", "mutation")
         story.planned("mutation")
@@ -272,7 +272,24 @@ def full_log(root: Path) -> Story:
         bytes=4,
     )
     story.log.collect(lambda _: (collection, listed))
+    _watched(story)
     return story
+
+
+def _watched(story: Story) -> None:
+    """An outcome ends the probation of the mutation."""
+    passed = story.add(feedback(9))
+    story.start()
+    story.add(e.DiffComputed(items=(diffed(passed),)))
+    story.add(embedded(item(passed, row=0, outcome="pass", task_type="find"), space=FIRST))
+    story.rewarded("none", rewards=(e.Reward(passed, "find", 1.0, "pass"),))
+    story.planned()
+    probation = story.log.state.probation
+    assert probation is not None
+    story.add(
+        e.ProbationEnded(applied=probation.applied, verdict="kept", reason="r", watched=probation.watched),
+        cause=probation.due,
+    )
 
 
 def one_cycle(folder: Path, outcomes: str, **policy: object) -> Story:

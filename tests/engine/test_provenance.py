@@ -78,8 +78,8 @@ def test_story_has_every_event_type_and_every_edge(reader: LogReader) -> None:
     assert {type(record.event).__name__ for record in reader.read()} == set(TYPES)
     assert set(TYPES.values()) == set(_HANDLERS)
     told = {name for edges in EDGES.values() for name in edges}
-    # Those who give a cause that the engine gives none; the one edge that only a row of memory has; that of an undo.
-    assert set(NAMES) - told == {"answers", "difference in", "takes back"}
+    # Those who give a cause that the engine gives none; the one edge that only a row of memory has; those of an undo.
+    assert set(NAMES) - told == {"answers", "difference in", "takes back", "after probation"}
 
 
 def test_undo_rests_on_the_rollback_that_it_takes_back(tmp_path: Path) -> None:
@@ -303,13 +303,13 @@ def test_references_beyond_events_are_found(reader: LogReader) -> None:
     ("reference", "said"),
     [
         ("nonsense", "memory:SEQ.ITEM"),
-        ("9999", "events 1 to 65"),
+        ("9999", "events 1 to 72"),
         ("checkpoint:", "Known: "),
         ("checkpoint:zz", f"Known: {BASE[:12]}, {FIRST[:12]}, {SECOND[:12]}"),
         ("mutation:3", "by task: 35, 43"),
         ("mutation:x", "by task: 35, 43"),
         ("memory:9", "memory:SEQ.ITEM"),
-        ("memory:8.0", "lie in: 20, 29, 38, 46, 55 (the last 5 of 6)"),
+        ("memory:8.0", "lie in: 29, 38, 46, 55, 69 (the last 5 of 7)"),
         ("memory:9.4", "items 0 to 3"),
         ("dataset:zz", "Known: "),
         ("dataset:{}#9", "rows 1 to 3"),
@@ -392,9 +392,9 @@ def test_taint_of_a_feedback_names_rows_checkpoints_vectors_and_what_is_active(r
         (20, (0,), False),
         (38, (0,), True),
     ]
-    assert [(space.checkpoint, space.events) for space in found.spaces] == [(FIRST, [13, 20, 29, 38, 46, 55])]
+    assert [(space.checkpoint, space.events) for space in found.spaces] == [(FIRST, [13, 20, 29, 38, 46, 55, 69])]
     assert found.active.checkpoint_rests == "content"
-    assert found.active.plan_rests == "no"
+    assert found.active.plan_rests == "occasion"  # it follows an outcome that was embedded in the space of FIRST
     assert found.files == []
 
 

@@ -92,6 +92,7 @@ EVENTS: tuple[e.AnyEvent, ...] = (
     e.MutationRejected(task=Seq(2), patch=D, reason="r", gate=(), exit_code=1, log=None, sandbox="s"),
     e.MutationAccepted(task=Seq(2), patch=D, gate=(), log=None, sandbox="s", plan=D, tree_before=TREE, tree_after=NEW),
     e.MutationApplied(task=Seq(2), tree=NEW),
+    e.ProbationEnded(applied=Seq(2), verdict="kept", reason="r", watched=()),
     e.RollbackStarted(target=Seq(1), plan=D, tree=TREE, checkpoint=BASE, memory=(), reason="r"),
     e.RollbackFinished(started=Seq(2), tree=TREE, checkpoint=BASE),
 )

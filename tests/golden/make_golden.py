@@ -9,6 +9,8 @@ from __future__ import annotations
 from itertools import chain, count
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from instar.fsm import events as e
 from instar.fsm.codec import TYPES, encode_event
 from instar.fsm.erasure import remains_of
@@ -79,6 +81,29 @@ def collect_one(log: EventLog) -> None:
     log.collect(lambda _: (collection, gone))
 
 
+def watch_one(log: EventLog) -> None:
+    """Applies a mutation, and lets its probation end with the outcome that follows."""
+    task = append(log, e.TaskQueued(task="mutate", source="golden", patch=D, gate=("true",)))
+    start(log)
+    tree = log.state.tree
+    assert tree is not None
+    facts = {"task": task, "patch": D, "gate": ("true",), "log": None, "sandbox": "rlimits", "plan": D}
+    append(log, e.MutationAccepted(**facts, tree_before=tree, tree_after=digest_of(b"t6")))  # type: ignore[arg-type]
+    append(log, e.MutationApplied(task=task, tree=digest_of(b"t6"), probation=1))
+    finish(log, "kept")
+    seq = append(log, replace(feedback(3, "pass"), task_type="sort"))
+    start(log)
+    row = e.EmbeddedItem(seq=seq, kind="feedback", unit="sort", text="t", row=None, outcome="pass", task_type="sort")
+    append(log, e.DiffComputed(items=()))
+    append(log, e.SignalEmbedded(space=NEW, items=(row,), vectors=None, dim=0))
+    rewards = (e.Reward(seq, "sort", 0.9, "pass"),)
+    append(log, e.OutcomeRewarded(subject="outcomes", rewards=rewards, verdict="none", reason="r", model="b"))
+    append(log, e.PlanChosen(steps=(), planner="builtin"))
+    assert log.state.probation is not None
+    watched = log.state.probation.watched
+    append(log, e.ProbationEnded(applied=log.state.probation.applied, verdict="kept", reason="r", watched=watched))
+
+
 def write(root: Path) -> Path:
     """Writes a log with every event type."""
     log = sample_log(root)
@@ -115,7 +140,7 @@ def write(root: Path) -> Path:
                     tree_after=digest_of(b"t3"),
                 ),
             )
-            append(log, e.MutationApplied(task=task, tree=digest_of(b"t3")))
+            append(log, e.MutationApplied(task=task, tree=digest_of(b"t3"), probation=0))
             finish(log, "kept")
         else:
             rejected = e.MutationRejected(
@@ -125,6 +150,7 @@ def write(root: Path) -> Path:
             finish(log, "rejected")
     append(log, e.TreeCaptured(tree=digest_of(b"t5")))
     computed_here(log)
+    watch_one(log)
     erase_one(log)
     collect_one(log)
     while log.reader.head() < 300:

@@ -45,9 +45,18 @@ ENDS = {
         "b337b321e7cb1c3b4429857705613f93cc7452572b4028cefe18acb2914873b2",
         "3:58688b5c1187b97b52fe278c65e270e76a14baea4f73e188335d03a4bb60396d",
     ),
+    "schema_0004_2.db": (
+        "720007b3051c59a6d957cf5131a003173349a3f6f55fc6b4c8a7199af7695756",
+        "4:9d17fdfc25f98d89e11caa57126b305c065fa05a382e5d0d4debe6c71c95a8d5",
+    ),
 }
 _SINCE_3 = {"BlobsCollected", "TreeCaptured"}
-LATER = {"schema_0001.db": {"PayloadErased", *_SINCE_3}, "schema_0002.db": _SINCE_3}
+_SINCE_4_2 = {"ProbationEnded"}
+LATER = {
+    **dict.fromkeys(set(ENDS) - {"schema_0004_2.db"}, _SINCE_4_2),
+    "schema_0001.db": {"PayloadErased", *_SINCE_3, *_SINCE_4_2},
+    "schema_0002.db": _SINCE_3 | _SINCE_4_2,
+}
 """Event types that a schema's logs do not hold: they came later."""
 
 

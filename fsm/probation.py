@@ -1,0 +1,127 @@
+"""The probation of a mutation: whether what the agent earns fell since it was applied.
+
+Each task type that had earned enough to be compared is bet on to fall: with stakes that start at 1, each outcome of
+reward ``x`` multiplies them by ``1 + share * (mean - x) / (1 - mean)``, where ``mean`` is what it is expected to earn,
+less the fall that is allowed. As long as it earns that much the stakes do not grow on average, so they reach ``1 / p``
+with a probability of ``p`` at most, whenever one looks (Ville 1939); such bets on a bounded mean are those of
+Waudby-Smith & Ramdas 2024, section 4. Several shares are bet side by side, and their average is what counts: a small
+one tells of a small fall, a large one tells soon of a large one.
+
+What it is expected to earn is its exponential mean, with four more outcomes counted in, two of 1 and two of 0 (Agresti
+& Coull 1998): five passes in a row do not say that it never fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, Literal
+
+from msgspec.structs import replace
+
+from .policy import MutationPolicy, RewardPolicy
+from .rewards import Standing, Standings
+from .state import Probation
+from .values import Reward, Watched
+from .words import Digest, Seq
+
+SHARES: Final = (0.2, 0.5, 0.8)
+"""Of what a bet can lose at most; each is a bet of its own."""
+TOLD_MAX: Final = 5
+OWN: Final = frozenset({"retrain", "mutation"})
+"""Task types of the engine itself."""
+
+
+def begun(
+    applied: Seq, accepted: Seq, tree: Digest, outcomes: int, standings: Standings, policy: RewardPolicy
+) -> Probation:
+    """Begins to watch an applied mutation, over every task type of the agent that earned often enough before."""
+    watched = tuple(
+        Watched(
+            task_type=name,
+            before=standing.mean,
+            expected=_expected(standing, policy.smoothing),
+            stakes=(1.0,) * len(SHARES),
+        )
+        for name, standing in sorted(standings.items())
+        if standing.count >= policy.count_min and not is_own(name)
+    )
+    return Probation(applied=applied, accepted=accepted, tree=tree, left=outcomes, watched=watched)
+
+
+def _expected(standing: Standing, smoothing: float) -> float:
+    """Draws a mean to the middle; an exponential one is as sure as one of ``(2 - smoothing) / smoothing`` outcomes."""
+    count = min(float(standing.count), (2.0 - smoothing) / smoothing)
+    return (count * standing.mean + 2.0) / (count + 4.0)
+
+
+def is_own(task_type: str) -> bool:
+    """Says whether outcomes of a task type are the engine's own and not the agent's."""
+    return task_type in OWN or task_type.startswith("engine:")
+
+
+def watched_on(probation: Probation, rewards: Iterable[Reward], policy: MutationPolicy, at: Seq) -> Probation:
+    """Counts in what was rewarded of the outcomes that followed the mutation.
+
+    Args:
+        probation: so far.
+        rewards: of the agent's outcomes and the engine's own.
+        policy: how far a reward may fall, and how sure it must be.
+        at: the event that holds the rewards.
+    """
+    if probation.due is not None:
+        return probation
+    watched = {one.task_type: one for one in probation.watched}
+    left = probation.left
+    for reward in rewards:
+        if reward.seq <= probation.applied or is_own(reward.task_type):
+            continue
+        left -= 1
+        one = watched.get(reward.task_type)
+        if one is not None:
+            watched[reward.task_type] = _bet(one, reward.score, policy.fall_max)
+    after = replace(probation, left=max(left, 0), watched=tuple(watched.values()))
+    decided = after.left == 0 or fallen(after, policy)
+    return replace(after, due=at) if decided else after
+
+
+def _bet(one: Watched, score: float, fall_max: float) -> Watched:
+    count = one.count + 1
+    mean = one.expected - fall_max
+    stakes = one.stakes
+    if 0.0 < mean < 1.0:  # of a mean under the allowed fall no fall can be told
+        stakes = tuple(
+            stake * (1.0 + share * (mean - score) / (1.0 - mean))
+            for stake, share in zip(one.stakes, SHARES, strict=True)
+        )
+    return replace(one, count=count, mean=one.mean + (score - one.mean) / count, stakes=stakes)
+
+
+def fallen(probation: Probation, policy: MutationPolicy) -> tuple[Watched, ...]:
+    """Gives the task types whose reward surely fell by more than it may, the surest first.
+
+    All of them share ``p_max`` (Bonferroni).
+    """
+    found = [one for one in probation.watched if stake_of(one) * policy.p_max >= len(probation.watched)]
+    return tuple(sorted(found, key=lambda one: (-stake_of(one), one.task_type)))
+
+
+def stake_of(one: Watched) -> float:
+    """Gives what the bets on the fall of a task type have come to, on average."""
+    return sum(one.stakes) / len(one.stakes)
+
+
+def concluded(probation: Probation, policy: MutationPolicy) -> tuple[Literal["kept", "fallen"], str]:
+    """Says what came of a probation that was decided, and why."""
+    found = fallen(probation, policy)
+    if found:
+        return "fallen", f"reward fell by more than {policy.fall_max:g}: {_told(found)}"
+    seen = tuple(one for one in probation.watched if one.count)
+    if not seen:
+        return "kept", "no task type that could be compared had an outcome"
+    return "kept", f"no reward fell for sure by more than {policy.fall_max:g}: {_told(seen)}"
+
+
+def _told(watched: tuple[Watched, ...]) -> str:
+    return "; ".join(
+        f"{one.task_type} {one.before:.2f} → {one.mean:.2f} over {one.count} outcomes" for one in watched[:TOLD_MAX]
+    )
