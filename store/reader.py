@@ -171,12 +171,13 @@ class LogReader:
             f"the payload of event {seq} is gone, and no event says that it was erased. Restore the log from a backup."
         )
 
-    def tail(self, count: int, types: Sequence[type] = ()) -> list[Recorded]:
-        """Gives the last ``count`` events, oldest first."""
-        where = f"WHERE type IN ({', '.join('?' * len(types))})" if types else ""
+    def tail(self, count: int, types: Sequence[type] = (), *, before: int | None = None) -> list[Recorded]:
+        """Gives the last ``count`` events, or the last before a position, oldest first."""
+        where = f" AND type IN ({', '.join('?' * len(types))})" if types else ""
+        end = before if before is not None else 2**62
         rows = self._all(
-            f"SELECT {COLUMNS} FROM events {where} ORDER BY seq DESC LIMIT ?",
-            (*(kind.__name__ for kind in types), count),
+            f"SELECT {COLUMNS} FROM events WHERE seq < ?{where} ORDER BY seq DESC LIMIT ?",
+            (end, *(kind.__name__ for kind in types), count),
         )
         return [self.decode(row) for row in reversed(rows)]
 

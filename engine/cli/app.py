@@ -6,15 +6,12 @@ import logging
 import os
 import select
 import sys
-import traceback
 from functools import cache
-from pathlib import Path
 
 import typer
 from typer.main import get_command
 
 from instar.engine.visible import VisibleFormatter
-from instar.fsm.errors import GateFailed, InstarError, LogCorrupt
 
 from . import (
     INTERRUPTED,
@@ -32,6 +29,7 @@ from . import (
     init,
     lineage,
     log,
+    mcp,
     mutate,
     replay,
     restore,
@@ -47,11 +45,8 @@ from . import (
     verify,
     why,
 )
+from .failures import failure_of
 from .output import Given, fail
-
-CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
-"""``ClickException``: of the package click with an older typer, of typer's own copy with a newer one."""
-assert CommandLineError.__name__ == "ClickException"
 
 app = typer.Typer(
     name="instar",
@@ -92,6 +87,7 @@ for verb in (
     drift,
     doctor,
     dashboard,
+    mcp,
 ):
     app.command(name=verb.__name__.rpartition(".")[2])(verb.command)
 
@@ -103,7 +99,7 @@ def _version(
 ) -> None:
     """Exit codes: 0 ok, 1 error, 2 usage, 3 integrity, 4 refused or diverged, 5 gate failed, 130 interrupted.
 
-    What goes on until Ctrl-C (run, log -f, dashboard) ends with 0 then.
+    What goes on until Ctrl-C (run, log -f, dashboard, mcp) ends with 0 then.
     """
     if version:
         from instar.engine.version import VERSION
@@ -127,12 +123,6 @@ def invoke(arguments: list[str]) -> int:
             logging.lastResort.setFormatter(VisibleFormatter())
         code = _command().main(args=arguments, prog_name="instar", standalone_mode=False, obj=given)
         sys.stdout.flush()
-    except InstarError as error:
-        name, by_lines = type(error).__name__, isinstance(error, GateFailed | LogCorrupt)
-        return fail(name, str(error), error.exit_code, as_json=as_json, details=error.details, by_lines=by_lines)
-    except CommandLineError as error:
-        message = getattr(error, "format_message", error.__str__)()
-        return fail("UsageError", f"{message} See `instar -h`.", 2, as_json=as_json)
     except (KeyboardInterrupt, typer.Abort):
         return fail("Interrupted", "interrupted; what was recorded stays recorded", INTERRUPTED, as_json=as_json)
     except BrokenPipeError:  # whoever reads has enough, such as `head`
@@ -141,15 +131,8 @@ def invoke(arguments: list[str]) -> int:
         if isinstance(error.__context__, BrokenPipeError):  # as the library of the command line tells it
             return _unread()
         raise
-    except OSError as error:  # a disk or a right of this machine: no bug, and nothing that a log can mend
-        return fail(
-            type(error).__name__,
-            f"{error}. What was recorded stays recorded: mend this, then go on.",
-            1,
-            as_json=as_json,
-        )
-    except Exception as error:  # a bug of ours: the user gets a sentence, the file gets the traceback
-        return fail(type(error).__name__, f"{error}{_keep_traceback(given.workspace)}", 1, as_json=as_json)
+    except Exception as error:
+        return fail(*failure_of(error, given.workspace), as_json=as_json)
     return int(code or 0)
 
 
@@ -166,16 +149,3 @@ def _unread() -> int:
     if enough:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return 0 if enough else 1
-
-
-def _keep_traceback(root: Path | None) -> str:
-    """Writes the traceback into the workspace that was meant; says where it is."""
-    from instar.engine.workspace import HOME, find_workspace
-
-    try:
-        path = find_workspace(root or Path.cwd()) / HOME / "errors.log"
-        with path.open("a", encoding="utf-8") as file:
-            file.write(traceback.format_exc() + "\n")
-    except (InstarError, OSError):
-        return ". This should not happen; please report it."
-    return f". This should not happen; details are in {path}."

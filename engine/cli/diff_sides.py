@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from .asked import may_change
 from .output import runtime_at, say, workspace_at
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def opened(workspace: Path | None, a: str, b: str | None) -> Iterator[Sides]:
     if b is not None:
         with _reading(place) as reader:
             yield _recorded(place, reader, a, b)
-    elif _may_write(place):
+    elif may_change() and _may_write(place):
         with _working(workspace, a) as sides:
             yield sides
     else:

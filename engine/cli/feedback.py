@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .asked import actor
 from .output import Json, Root, emit, runtime_at, say
 
 
@@ -35,7 +36,7 @@ def command(
     row |= {"outcome": outcome, "confidence": confidence, "reward": reward, "group": group}
     given = {name: value for name, value in row.items() if value is not None}
     if jsonl is None:
-        event = check_feedback({**given, "source": "cli"})
+        event = check_feedback({**given, "source": actor()})
         runtime = runtime_at(workspace)
         record = runtime.log.append(event)
         runtime.close()

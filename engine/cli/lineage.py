@@ -38,6 +38,7 @@ def command(workspace: Root = None, json: Json = False) -> None:
                 )
             case OutcomeRewarded(subject="checkpoint", verdict=verdict, reason=reason) if rows:
                 rows[-1].update(verdict=verdict, reason=reason)
+    reader.close()
     for row in rows:
         row["active"] = row["checkpoint"] == active
     lines = [

@@ -29,6 +29,8 @@ def command(
         int, typer.Option("-c", "--count", min=1, max=COUNT_MAX, help="How many events, from the head back.")
     ] = 30,
     kind: Annotated[list[str] | None, typer.Option("--type", help="Only events of this type; may be repeated.")] = None,
+    before: Annotated[int | None, typer.Option(min=1, help="Only events before this one; the latest of them.")] = None,
+    after: Annotated[int | None, typer.Option(min=0, help="Only events after this one; the first of them.")] = None,
     follow: Annotated[
         bool, typer.Option("-f", "--follow", help="Go on with each event as it is recorded, until Ctrl-C.")
     ] = False,
@@ -45,22 +47,22 @@ def command(
 
     With --follow each event is shown as it is recorded, with --json then one object a line.
     """
-    from instar.fsm.codec import TYPES
     from instar.fsm.errors import ConfigError
 
     source = context.get_parameter_source("count")
     counted = source is not None and source.name != "DEFAULT"
     if path is not None:
-        if kind or follow or cursor or counted:
+        if kind or follow or cursor or counted or before is not None or after is not None:
             raise ConfigError(
-                "a file's versions take no --count, --type, --follow or --cursor: leave out the path, or these"
+                "a file's versions take no --count, --type, --before, --after, --follow or --cursor: leave out the "
+                "path, or these"
             )
-        _versions(path, workspace, as_json=json)
+        versions(path, workspace, as_json=json)
         return
 
-    unknown = [name for name in kind or () if name not in TYPES]
-    if unknown:
-        raise ConfigError(f"there is no event type {unknown[0]!r}. Known: {', '.join(sorted(TYPES))}.")
+    _require_types(kind or ())
+    if follow and (before is not None or after is not None):
+        raise ConfigError("--follow goes on with new events: leave out --before and --after")
     if cursor is not None and not follow:
         raise ConfigError("--cursor remembers how far --follow has come: give both")
     if cursor is not None and counted:
@@ -68,13 +70,54 @@ def command(
     if follow:
         _follow(workspace, count, kind or (), cursor, as_json=json)
         return
+    events(workspace, count, kind or (), before=before, after=after, as_json=json)
+
+
+def events(
+    workspace: Path | None,
+    count: int,
+    kinds: Collection[str] = (),
+    *,
+    before: int | None = None,
+    after: int | None = None,
+    as_json: bool,
+) -> None:
+    """Shows the latest events, the latest before one, or the first after one; oldest first.
+
+    Raises:
+        ConfigError: there is no such type, no such position, or both ends are named.
+    """
+    from itertools import islice
+
+    from instar.engine.references import DIGITS_MAX
+    from instar.fsm.codec import TYPES
+    from instar.fsm.errors import ConfigError
+
+    _require_types(kinds)
+    if before is not None and after is not None:
+        raise ConfigError("--before goes back and --after goes on: give one of them")
+    if max(before or 0, after or 0) >= 10**DIGITS_MAX:
+        raise ConfigError(f"a number of over {DIGITS_MAX} digits is no position of this log")
+    types = [TYPES[name] for name in kinds]
     reader = reader_at(workspace)
-    records = reader.tail(count, [TYPES[name] for name in kind or ()])
+    if after is None:
+        records = reader.tail(count, types, before=before)
+    else:
+        records = list(islice(reader.read(after + 1, types=types, chunk_max=min(count, 1000)), count))
     reader.close()
-    emit("log", [_row(record) for record in records], as_json=json, lines=map(_line, records))
+    emit("log", [_row(record) for record in records], as_json=as_json, lines=map(_line, records))
 
 
-def _versions(path: str, workspace: Path | None, *, as_json: bool) -> None:
+def _require_types(kinds: Collection[str]) -> None:
+    from instar.fsm.codec import TYPES
+    from instar.fsm.errors import ConfigError
+
+    unknown = [name for name in kinds if name not in TYPES]
+    if unknown:
+        raise ConfigError(f"there is no event type {unknown[0]!r}. Known: {', '.join(sorted(TYPES))}.")
+
+
+def versions(path: str, workspace: Path | None, *, as_json: bool) -> None:
     """Shows each version of a file, oldest first."""
     from instar.engine.restoring.restore_path import tree_path
     from instar.engine.trees.path_versions import versions

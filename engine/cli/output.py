@@ -13,6 +13,8 @@ from msgspec.structs import replace
 
 from instar.engine.visible import visible
 
+from .asked import actor, asked, may_change
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -68,9 +70,11 @@ def emit(verb: str, content: Any, *, as_json: bool, lines: Iterable[str] = (), p
             line nor reach the terminal as commands.
         patch: in place of lines, what goes out byte for byte, whatever encoding is set.
     """
+    if (by := asked()) is not None:
+        by.verb, by.content, by.patch = verb, plain(content), patch
+        return
     if as_json:
-        envelope = {"schema_version": SCHEMA_VERSION, "ok": True, "verb": verb, "data": plain(content)}
-        sys.stdout.write(_json(envelope) + "\n")
+        sys.stdout.write(_json(envelope(verb, plain(content))) + "\n")
         return
     if patch:
         sys.stdout.flush()
@@ -79,23 +83,39 @@ def emit(verb: str, content: Any, *, as_json: bool, lines: Iterable[str] = (), p
     sys.stdout.write("".join(f"{visible(line)}\n" for line in lines))
 
 
-def _json(envelope: dict[str, Any]) -> str:
+def envelope(verb: str, content: Any) -> dict[str, Any]:
+    """Gives the envelope of a result that is plain already."""
+    return {"schema_version": SCHEMA_VERSION, "ok": True, "verb": verb, "data": content}
+
+
+def envelope_of_error(
+    kind: str, message: str, exit_code: int, details: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Gives the envelope of an error; parameters as of ``fail``."""
+    written = message.encode("utf-8", "backslashreplace").decode()  # an argument in it may be no UTF-8
+    error: dict[str, Any] = {"kind": kind, "message": written, "exit_code": exit_code}
+    if details:
+        error["details"] = plain(dict(details))
+    return {"schema_version": SCHEMA_VERSION, "ok": False, "error": error}
+
+
+def _json(whole: dict[str, Any]) -> str:
     try:
-        return msgspec.json.encode(envelope).decode()
+        return msgspec.json.encode(whole).decode()
     except UnicodeEncodeError:  # a path in it is no UTF-8: JSON's own escapes hold it as it is
         import json
 
-        return json.dumps(envelope, separators=(",", ":"))
+        return json.dumps(whole, separators=(",", ":"))
 
 
 def fail(
     kind: str,
     message: str,
     exit_code: int,
-    *,
-    as_json: bool,
     details: Mapping[str, Any] | None = None,
     by_lines: bool = False,
+    *,
+    as_json: bool,
 ) -> int:
     """Prints an error: in the envelope on standard output, or as a line on standard error. Returns the exit code.
 
@@ -103,17 +123,13 @@ def fail(
         kind: the class of the error.
         message: what happened, where, and what to do next.
         exit_code: what the command ends with.
-        as_json: whether the envelope is wanted.
         details: what a program may want to know.
         by_lines: the message is several lines on purpose: they stay, those after the first set in.
+        as_json: whether the envelope is wanted.
     """
     if as_json:
-        written = message.encode("utf-8", "backslashreplace").decode()  # an argument in it may be no UTF-8
-        error = {"kind": kind, "message": written, "exit_code": exit_code}
-        if details:
-            error["details"] = plain(dict(details))
-        envelope = {"schema_version": SCHEMA_VERSION, "ok": False, "error": error}
-        sys.stdout.write(msgspec.json.encode(envelope).decode() + "\n")
+        whole = envelope_of_error(kind, message, exit_code, details)
+        sys.stdout.write(msgspec.json.encode(whole).decode() + "\n")
     else:
         first, *more = message.split("\n") if by_lines else [message]
         say(f"instar: {first}", *(line if line.startswith(" ") else f"  {line}" for line in more))
@@ -123,6 +139,9 @@ def fail(
 
 def say(*lines: str) -> None:
     """Prints a message for people on standard error; each line is one, whatever it holds."""
+    if (by := asked()) is not None:
+        by.notes += map(visible, lines)
+        return
     sys.stderr.write("".join(f"{visible(line)}\n" for line in lines))
 
 
@@ -163,16 +182,20 @@ def runtime_at(root: Path | None, *, puts_back: bool = False, warns: bool = True
         root: the folder of the agent, or one below it.
         puts_back: go on where the settings broke, by those that last worked and the policy that the log records.
         warns: say so.
+
+    Raises:
+        RollbackRefused: a restore was cut off, and whoever asks may change nothing.
     """
     import os
 
     from instar.engine.last_settings import load_to_read
     from instar.engine.runtime import Runtime
     from instar.engine.workspace import find_workspace
+    from instar.fsm.errors import RollbackRefused
 
     found = find_workspace(root or Path.cwd())
     settings, fault = load_to_read(found, os.environ) if puts_back else (None, "")
-    runtime = Runtime(found, actor="cli", settings=settings)
+    runtime = Runtime(found, actor=actor(), settings=settings)
     runtime.require_initialized()
     if fault:
         if warns:
@@ -181,5 +204,8 @@ def runtime_at(root: Path | None, *, puts_back: bool = False, warns: bool = True
     if runtime.state.restoring is not None:
         from instar.engine.restoring.rollback import finish_begun
 
+        if not may_change():
+            runtime.close()
+            raise RollbackRefused("a restore was cut off, and this reads alone: `instar run --once` finishes it")
         finish_begun(runtime)
     return runtime

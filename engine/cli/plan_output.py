@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from .asked import actor
 from .output import emit, say
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def run(verb: str, runtime: Runtime, plan: RollbackPlan, *, dry_run: bool, yes: 
                 raise RollbackRefused("nobody can be asked here: look with -n, then give -y")
             say(*_lines(runtime, plan))
             typer.confirm(f"{verb.capitalize()}?", abort=True, err=True)
-        done = roll_back(runtime, plan, "undo" if verb == "undo" else "asked for on the command line")
+        where = "on the command line" if actor() == "cli" else f"by {actor()}"
+        done = roll_back(runtime, plan, "undo" if verb == "undo" else f"asked for {where}")
     finally:
         runtime.close()
     emit(verb, done, as_json=as_json, lines=_done(verb, done))

@@ -10,7 +10,9 @@ import typer
 from .output import DryRun, Json, Root, Yes, runtime_at
 
 
-class _Part(StrEnum):
+class Part(StrEnum):
+    """What of the agent a rollback can bring back alone."""
+
     CODE = "code"
     CHECKPOINT = "checkpoint"
     MEMORY = "memory"
@@ -21,7 +23,7 @@ def command(
         str, typer.Argument(help="A seq, latest~N, snapshot:NAME, checkpoint:PREFIX, last-good, a time.")
     ],
     only: Annotated[
-        list[_Part] | None,
+        list[Part] | None,
         typer.Option(help="Bring back this alone; may be repeated. By default code, checkpoint and memory."),
     ] = None,
     plan: Annotated[

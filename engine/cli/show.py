@@ -41,6 +41,7 @@ def command(
     lines += _displaced_lines(record.seq, record.event)
     if record.seq > 0 and (text := _diff_text(reader, record.event)):
         lines += ["", *text.removesuffix("\n").split("\n")]
+    reader.close()
     emit("show", content, as_json=json, lines=lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -24,5 +25,6 @@ def command(
     from instar.engine.provenance.report import render
     from instar.engine.provenance.taint import taint
 
-    found = taint(reader_at(workspace), reference)
+    with closing(reader_at(workspace)) as reader:
+        found = taint(reader, reference)
     emit("taint", found, as_json=json, lines=() if json else render(found, everything=everything))

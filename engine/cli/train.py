@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from .asked import actor
 from .output import Json, Root, emit, reader_at, runtime_at, workspace_at
 from .run import run_once
 
@@ -31,27 +33,47 @@ def command(
     if cancel:
         _cancel(workspace, json=json)
         return
+    from instar.engine.training.recipe import parse_recipe
+    from instar.fsm.errors import InputRefused
+
+    try:
+        parts = parse_recipe(recipe)
+    except ValueError as error:
+        raise InputRefused(f"the recipe cannot be used: {error}. docs/training.md lists its parts.") from error
+    order(note, parts, workspace, queue=queue, as_json=json)
+
+
+def order(
+    note: str, recipe: Mapping[str, float | int | str], workspace: Path | None, *, queue: bool, as_json: bool
+) -> None:
+    """Orders a retrain, runs it unless a worker does, and tells what became of it.
+
+    Args:
+        note: why.
+        recipe: parts of the recipe that are to be otherwise than configured.
+        workspace: the folder of the agent, or one below it.
+        queue: leave it to a worker.
+        as_json: print one envelope.
+
+    Raises:
+        InputRefused: the recipe cannot be used; nothing was recorded.
+        Exit: with 1 if it failed, with 5 if the gate did not admit it.
+    """
     from instar.engine.describe import describe
     from instar.engine.face.learning import outcome_of
     from instar.engine.status import worker_runs
     from instar.engine.tool_executor import execute
-    from instar.engine.training.recipe import parse_recipe
-    from instar.fsm.errors import InputRefused
     from instar.fsm.events import CheckpointTrained, DatasetGenerated, EffectFailed, OutcomeRewarded
     from instar.fsm.words import Seq
 
-    try:
-        task = {"type": "self_train", "note": note, "recipe": parse_recipe(recipe)}
-    except ValueError as error:
-        raise InputRefused(f"the recipe cannot be used: {error}. docs/training.md lists its parts.") from error
     runtime = runtime_at(workspace)
-    executed = execute(runtime, task, source="cli")
+    executed = execute(runtime, {"type": "self_train", "note": note, "recipe": dict(recipe)}, source=actor())
     if queue or worker_runs(runtime.workspace):
         runtime.close()
         text = f"queued as event {executed.event}; the worker takes it up"
-        emit("train", {"event": executed.event, "ran": False}, as_json=json, lines=[text])
+        emit("train", {"event": executed.event, "ran": False}, as_json=as_json, lines=[text])
         return
-    run_once(workspace, quiet=json)
+    run_once(workspace, quiet=as_json)
     kinds = (DatasetGenerated, CheckpointTrained, OutcomeRewarded, EffectFailed)
     records = list(runtime.reader.read(executed.event + 1, types=kinds))
     found = outcome_of(runtime.reader, Seq(executed.event))
@@ -64,7 +86,7 @@ def command(
         "outcome": [record.event for record in records],
     }
     lines = [f"{type(record.event).__name__:<18} {describe(record.event)}" for record in records]
-    emit("train", content, as_json=json, lines=[*lines, f"{found.verdict}: {found.reason}"])
+    emit("train", content, as_json=as_json, lines=[*lines, f"{found.verdict}: {found.reason}"])
     if code := _EXIT_CODES.get(found.verdict):
         raise typer.Exit(code)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -25,9 +26,9 @@ def command(
     from instar.engine.provenance.tree import render
     from instar.engine.provenance.why import trace, why
 
-    reader = reader_at(workspace)
-    if json:
-        emit("why", why(reader, reference), as_json=True)
-        return
-    lines = render(trace(reader, reference), depth=depth, everything=everything)
+    with closing(reader_at(workspace)) as reader:
+        if json:
+            emit("why", why(reader, reference), as_json=True)
+            return
+        lines = render(trace(reader, reference), depth=depth, everything=everything)
     emit("why", None, as_json=False, lines=lines)
