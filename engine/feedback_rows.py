@@ -16,7 +16,7 @@ from .redact import redact
 
 TEXT_CHARS_MAX = 100_000
 
-Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")]
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+\Z")]
 """What a kind of task, or a source, may be called."""
 
 

@@ -44,18 +44,21 @@ def _run(asker: RawIOBase, answers: BufferedWriter) -> int:
     from .calling import call, read_call
 
     order = msgspec.json.decode(asker.readline(), type=Order)
-    threading.Thread(target=_end_with, args=(asker,), daemon=True).start()
+    answered = threading.Event()
+    threading.Thread(target=_end_with, args=(asker, answered), daemon=True).start()
     tool = read_call(order.name, order.arguments, may_change=order.may_change)
     whole = call(tool, Path(os.fsdecode(order.root)), may_change=order.may_change)
+    answered.set()  # whoever asked closes the input when it has the answer
     answers.write(as_text(whole).encode("utf-8", "backslashreplace"))
     answers.close()
     return 0
 
 
-def _end_with(asker: RawIOBase) -> None:
+def _end_with(asker: RawIOBase, answered: threading.Event) -> None:
     while asker.read(1):
         pass
-    _thread.interrupt_main()
+    if not answered.is_set():
+        _thread.interrupt_main()
 
 
 if __name__ == "__main__":

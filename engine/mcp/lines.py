@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
 import mcp_types as types
-from mcp.shared._stream_protocols import WriteStream
 from mcp.shared.message import SessionMessage
 
 from instar.fsm.errors import InputRefused
+
+if TYPE_CHECKING:
+    from mcp.shared._stream_protocols import WriteStream
 
 MESSAGE_BYTES_MAX = 32 << 20
 """The longest message that is read; a client that sends a longer one is not served further."""
