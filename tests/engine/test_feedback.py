@@ -36,6 +36,7 @@ from tests.engine.agents import code_only
         ({"reward": 2}, "reward is 2"),
         ({"task_type": ""}, "length >= 1"),
         ({"task_type": "a\nb"}, "matching regex"),
+        ({"task_type": "a\n"}, "matching regex"),
         ({"task_type": None}, "Expected `str`"),
         ({"outcome": "maybe"}, "Invalid enum value"),
         ({"colour": "red"}, "unknown field"),
