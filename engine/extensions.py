@@ -1,4 +1,4 @@
-"""What can be replaced: the ports of reward and planning, and how an implementation is found.
+"""What can be replaced: the ports of reward, planning and mutation, and how an implementation is found.
 
 An implementation is named ``builtin``, by an entry point of the port's group, or as ``module:attribute``. A class, or a
 function that makes one, is called without arguments; anything else is taken as it is.
@@ -20,6 +20,7 @@ BUILTIN: Final = "builtin"
 REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     "instar.reward_models": ("name", "score"),
     "instar.planners": ("name", "plan"),
+    "instar.mutators": ("name", "propose"),
 }
 """The groups of entry points, each with what an implementation must at least have."""
 
