@@ -86,6 +86,21 @@ class MutationSettings(Struct, frozen=True, forbid_unknown_fields=True):
     memory_bytes: int = 8 * 1024**3
 
 
+class MutatorSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who proposes repairs, and how many are tried. The key of a model's endpoint is never a setting."""
+
+    enabled: tuple[str, ...] = ("templates", "operators")
+    """Asked in this order: ``templates``, ``operators``, ``llm``, an entry point's name, or ``module:attribute``."""
+    tries: int = 200
+    time_s: float = 1800.0
+    llm_url: str = ""
+    """The base of an OpenAI-compatible endpoint, such as ``http://127.0.0.1:8080/v1``."""
+    llm_model: str = ""
+    llm_key_variable: str = ""
+    """Which environment variable holds the key, if one is needed."""
+    llm_timeout_s: float = 120.0
+
+
 class PluginSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Which implementation serves each port: ``builtin``, an entry point's name, or ``module:attribute``."""
 
@@ -109,6 +124,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     training: TrainingSettings = field(default_factory=TrainingSettings)
     embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)
     mutation: MutationSettings = field(default_factory=MutationSettings)
+    mutators: MutatorSettings = field(default_factory=MutatorSettings)
     plugins: PluginSettings = field(default_factory=PluginSettings)
 
 
@@ -254,6 +270,9 @@ _BOUNDS: Final[dict[str, tuple[float, float]]] = {
     "embedding.cache_mb": (0, 1 << 20),
     "mutation.timeout_s": (0.1, 86_400.0),
     "mutation.memory_bytes": (64 * 1024**2, 2**50),
+    "mutators.tries": (1, 100_000),
+    "mutators.time_s": (1.0, 604_800.0),
+    "mutators.llm_timeout_s": (0.1, 3600.0),
 }
 """The lowest and the highest value of every number that can be set."""
 
