@@ -64,7 +64,8 @@ def _signal(event: e.ChangeObserved | e.FeedbackReceived | e.TaskQueued) -> str:
             sure = "" if event.confidence is None else f" at {event.confidence:.2f}"
             return f"{event.outcome}{sure} {event.task_type}: {_line(event.input)}"
         case e.TaskQueued():
-            return f"{event.task} from {event.source} {_line(event.note)}".strip()
+            asked = f"repair {', '.join(event.repair.paths[:3]) or 'what is monitored'}" if event.repair else event.task
+            return f"{asked} from {event.source} {_line(event.note)}".strip()
 
 
 def _gathering(
@@ -113,7 +114,8 @@ def _mutation(event: e.MutationRejected | e.MutationAccepted | e.MutationApplied
         case e.MutationRejected():
             return _line(event.reason)
         case e.MutationAccepted():
-            return f"gate passed ({event.sandbox}); tree {event.tree_before[:12]} → {event.tree_after[:12]}"
+            found = f", found by {event.mutator} after {event.tried} tries" if event.mutator else ""
+            return f"gate passed ({event.sandbox}){found}; tree {event.tree_before[:12]} → {event.tree_after[:12]}"
         case e.MutationApplied():
             watched = f", on probation for {event.probation} outcomes" if event.probation else ""
             return f"tree {event.tree[:12]}{watched}"

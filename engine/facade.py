@@ -200,7 +200,8 @@ class Engine(Asking, Auditing, Points, Upkeep):
         """Queues a task for the worker, or runs a shell command now and records how it ended.
 
         Args:
-            task: ``{"type": "self_train"}``, ``{"type": "mutate", "patch": …}`` or ``{"type": "shell", "command": …}``.
+            task: ``{"type": "self_train"}``, ``{"type": "mutate", "patch": …}``, ``{"type": "mutate", "repair": True}``
+                or ``{"type": "shell", "command": …}``.
                 A command that is a string is a line for ``/bin/sh``; one that is a list is a program and its
                 arguments, run without a shell: give that where a part comes from elsewhere.
 

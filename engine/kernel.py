@@ -26,6 +26,8 @@ from instar.store.paths import decode_path, parent_of
 from instar.store.trees import Tree, read_tree, write_tree
 
 from .files.open_beneath import OPEN_FOLDER
+from .mending import Mended, mend
+from .mutators.port import Proposal
 from .protection import TOUCHES, protected_among
 from .restoring.restore import check_plan, make_plan, write_plan
 from .restoring.writing import Writing, write_all
@@ -55,33 +57,41 @@ def judge(runtime: Runtime, state: AgentState, task_seq: Seq, task: TaskQueued) 
     The workspace itself is not touched: an accepted mutation names the plan that the restore machinery then carries
     out, file by file against what the caller's rescan saw.
     """
-    if task.patch is None or state.tree is None:
+    if (task.patch is None and task.repair is None) or state.tree is None:
         raise EffectFailedError(f"task {task_seq} names no patch; queue it with `instar mutate --patch FILE`")
     command = gate_command(runtime, task)
     current = read_tree(runtime.blobs, state.tree)
-    verdict = _try(runtime, state, current, runtime.blobs.get(task.patch), command)
+    patch, mended = task.patch, None
+    if task.repair is None and patch is not None:
+        verdict = _try(runtime, state, current, runtime.blobs.get(patch), command)
+    else:
+        verdict, mended = _mend(runtime, state, current, task_seq, task, command)
+        patch = runtime.blobs.put(mended.patch) if mended.patch else None
     log = runtime.blobs.put(verdict.captured.output) if verdict.captured else None
-    if verdict.reason is not None or verdict.tree is None:
+    found = {"mutator": mended.mutator, "tried": mended.tried} if mended else {}
+    if verdict.reason is not None or verdict.tree is None or patch is None:
         return MutationRejected(
             task=task_seq,
-            patch=task.patch,
+            patch=patch,
             reason=verdict.reason or "no tree came of it",
             gate=command,
             exit_code=verdict.captured.exit_code if verdict.captured else None,
             log=log,
             sandbox=SANDBOX,
+            **found,  # type: ignore[arg-type]
         )
     plan = make_plan(current, verdict.tree)
     check_plan(runtime.workspace.root, plan, runtime.blobs)
     return MutationAccepted(
         task=task_seq,
-        patch=task.patch,
+        patch=patch,
         gate=command,
         log=log,
         sandbox=SANDBOX,
         plan=write_plan(runtime.blobs, plan),
         tree_before=state.tree,
         tree_after=write_tree(runtime.blobs, verdict.tree),
+        **found,  # type: ignore[arg-type]
     )
 
 
@@ -95,8 +105,7 @@ def _try(runtime: Runtime, state: AgentState, current: Tree, patch: bytes, comma
     refused = budget_refusal(state)
     if refused:
         return Verdict(reason=refused)
-    copy = runtime.workspace.scratch / f"{_COPY}{os.getpid()}"
-    shutil.rmtree(copy, ignore_errors=True)
+    copy = _fresh_copy(runtime)
     try:
         patched_folder = copy / "patched"
         _write_copy(runtime, widened(current), patched_folder)
@@ -115,6 +124,55 @@ def _try(runtime: Runtime, state: AgentState, current: Tree, patch: bytes, comma
         return _run_gate(runtime, judged_folder, command, patched.tree, copy / "home")
     finally:
         shutil.rmtree(copy, ignore_errors=True)
+
+
+def _mend(
+    runtime: Runtime, state: AgentState, current: Tree, task_seq: Seq, task: TaskQueued, command: tuple[str, ...]
+) -> tuple[Verdict, Mended]:
+    """Has the mutators find a patch; what they found is then tried like one that was given."""
+    assert task.repair is not None
+    refused = budget_refusal(state)
+    if refused:
+        return Verdict(reason=refused), Mended()
+    copy = _fresh_copy(runtime)
+
+    def run(proposal: Proposal | None) -> Captured:
+        shutil.rmtree(copy, ignore_errors=True)
+        _write_copy(runtime, current, copy / "tree")
+        if proposal is not None:
+            _put_into(copy / "tree", proposal)
+        verdict = _run_gate(runtime, copy / "tree", command, current, copy / "home")
+        if verdict.captured is None:
+            raise ConfigError(verdict.reason or "the gate cannot run")
+        return verdict.captured
+
+    asked = runtime.reader.get(task_seq).hash
+    try:
+        mended = mend(runtime, state, current, task.repair, asked, command, run, lambda _: None)
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
+    if mended.patch is None:
+        return Verdict(reason=mended.reason, gate=command, captured=mended.captured), mended
+    return _try(runtime, state, current, mended.patch, command), mended
+
+
+def _put_into(folder: Path, proposal: Proposal) -> None:
+    """Writes a proposal over the file in a copy, by a way that follows no link; the file's mode stays."""
+    name = decode_path(proposal.path.rpartition("/")[2])
+    parent = folder / os.fsdecode(decode_path(parent_of(proposal.path)))
+    fd = os.open(parent, OPEN_FOLDER)
+    try:
+        file = os.open(name, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+        with os.fdopen(file, "wb") as written:
+            written.write(proposal.content)
+    finally:
+        os.close(fd)
+
+
+def _fresh_copy(runtime: Runtime) -> Path:
+    copy = runtime.workspace.scratch / f"{_COPY}{os.getpid()}"
+    shutil.rmtree(copy, ignore_errors=True)
+    return copy
 
 
 def remove_copies(workspace: Workspace) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import entry_points
+from typing import Final
 
 from msgspec import Struct
 
-from instar.fsm.errors import BlobCorrupt, BlobMissing, EffectFailedError, InputRefused
+from instar.fsm.errors import BlobCorrupt, BlobMissing, ConfigError, EffectFailedError, InputRefused
 from instar.fsm.events import ChangeObserved
 from instar.fsm.state import AgentState
 from instar.fsm.words import digest_of
@@ -32,6 +34,7 @@ from .mutators.templates import Templates
 from .protection import protected_among
 from .settings import MutatorSettings
 
+GROUP: Final = "instar.mutators"
 EDITS_MAX = 200
 """How many of the latest changes of files are looked at."""
 _log = logging.getLogger("instar.repair")
@@ -118,7 +121,15 @@ def _mutator(settings: MutatorSettings, name: str) -> Mutator:
     if name == "llm":
         return language_model(settings.llm_url, settings.llm_model, settings.llm_key_variable, settings.llm_timeout_s)
     builtin: dict[str, Callable[[], Mutator]] = {"templates": Templates, "operators": Operators}
-    found: Mutator = builtin[name]() if name in builtin else load_extension("instar.mutators", name)
+    if name in builtin:
+        return builtin[name]()
+    others = {point.name for point in entry_points(group=GROUP)}
+    if ":" not in name and name not in others:
+        known = ", ".join([*builtin, "llm", *sorted(others)])
+        raise ConfigError(
+            f"no mutator is called {name!r}; known are {known}, or put module:attribute into mutators.enabled"
+        )
+    found: Mutator = load_extension(GROUP, name)
     return found
 
 

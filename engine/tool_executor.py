@@ -5,25 +5,27 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from instar.fsm.decisions import shell_key
 from instar.fsm.errors import ConfigError, InputRefused
-from instar.fsm.events import FeedbackReceived, TaskQueued
+from instar.fsm.events import FeedbackReceived, Repair, TaskQueued
 from instar.fsm.record import Recorded
 
 from .feedback_rows import TEXT_CHARS_MAX, Name, recordable
 from .kernel import patch_digest
 from .redact import redact
+from .repair import chosen_mutators
 from .runtime import Runtime
 from .shell_executor import INTERRUPTED, TERMINATED, Captured, Limits, Terminated, raised_sigterm, run_captured
 from .training.probes import probe_file
 from .training.recipe import Recipe
 
 OUTPUT_CHARS = 4000
+TRIES_MAX = 100_000
 WORD_BYTES_MAX = 128 * 1024
 COMMAND_BYTES_MAX = 1024 * 1024
 NOT_RUN = 127
@@ -41,11 +43,19 @@ class SelfTrain(Struct, tag="self_train", forbid_unknown_fields=True):
 
 
 class Mutate(Struct, tag="mutate", forbid_unknown_fields=True):
-    """Proposes a patch (a unified diff), with the gate command that it must pass."""
+    """Proposes a patch (a unified diff), with the gate command that it must pass; or asks for one that passes it."""
 
-    patch: str
+    patch: str | None = None
     gate: str | list[str] | None = None
     note: str = ""
+    repair: bool = False
+    """The mutators are to find the patch."""
+    paths: list[str] = []
+    """Of a repair: the files and folders that may be changed; the monitored files by default."""
+    mutators: list[str] = []
+    """Of a repair: who is asked; ``mutators.enabled`` by default."""
+    tries: Annotated[int, Meta(ge=1, le=TRIES_MAX)] | None = None
+    """Of a repair: how many proposals are tried; ``mutators.tries`` by default."""
 
 
 class Shell(Struct, tag="shell", forbid_unknown_fields=True):
@@ -80,7 +90,8 @@ def parse_task(task: Mapping[str, Any]) -> Task:
         return msgspec.convert(dict(task), Task)  # type: ignore[no-any-return]
     except (msgspec.ValidationError, TypeError, ValueError) as error:
         raise InputRefused(
-            f"task refused: {error}. Known types: self_train, mutate (patch, gate), shell (command, timeout_s)."
+            f"task refused: {error}. Known types: self_train, mutate (patch or repair, gate), shell (command, "
+            "timeout_s)."
         ) from error
 
 
@@ -158,19 +169,47 @@ def execute(runtime: Runtime, task: Mapping[str, Any], *, source: str) -> Execut
 
     Raises:
         InputRefused: the task is malformed, its recipe cannot be trained with, or its gate needs a shell.
-        ConfigError: the patch is no unified diff, or the configured probes cannot be read.
+        ConfigError: the patch is no unified diff, a mutator is not known, or the configured probes cannot be read.
     """
     match parse_task(task):
         case SelfTrain(note=note, recipe=recipe):
             record = runtime.log.append(training_task(runtime, source=source, note=note, recipe=recipe))
             return Executed(type="self_train", event=record.seq)
         case Mutate() as mutation:
-            gate = gate_words(mutation.gate)
-            patch = patch_digest(runtime, mutation.patch.encode())
-            event = TaskQueued(task="mutate", source=source, note=recordable(mutation.note), patch=patch, gate=gate)
+            event = _mutation(runtime, mutation, source)
             return Executed(type="mutate", event=runtime.log.append(event).seq)
         case Shell() as shell:
             return _run_shell(runtime, shell, source)
+
+
+def _mutation(runtime: Runtime, asked: Mutate, source: str) -> TaskQueued:
+    """Gives the order to try a patch, or to find one.
+
+    Raises:
+        InputRefused: it names both or neither, a path outside the workspace, or a gate that needs a shell.
+        ConfigError: the patch is no unified diff, or a mutator is not known or not configured.
+    """
+    gate, note = gate_words(asked.gate), recordable(asked.note)
+    if (asked.patch is None) != asked.repair:
+        raise InputRefused("task refused: a mutation names a patch, or asks for a repair, and not both")
+    if asked.patch is not None:
+        if asked.paths or asked.mutators or asked.tries is not None:
+            raise InputRefused("task refused: paths, mutators and tries belong to a repair; this names a patch")
+        return TaskQueued(
+            task="mutate", source=source, note=note, patch=patch_digest(runtime, asked.patch.encode()), gate=gate
+        )
+    for path in asked.paths:
+        if not path.strip("/") or path.startswith("/") or ".." in path.split("/") or "\0" in path:
+            raise InputRefused(f"task refused: {path!r} is no path in the workspace; give one relative to its root")
+    for name in asked.mutators:
+        if ":" in name and name not in runtime.settings.mutators.enabled:
+            raise InputRefused(
+                f"task refused: {name!r} names code to be run; put it into mutators.enabled, and ask again"
+            )
+    chosen_mutators(runtime.settings.mutators, asked.mutators)
+    tries = asked.tries or runtime.settings.mutators.tries
+    repair = Repair(paths=tuple(asked.paths), mutators=tuple(asked.mutators), tries=tries)
+    return TaskQueued(task="mutate", source=source, note=note, gate=gate, repair=repair)
 
 
 def training_task(runtime: Runtime, *, source: str, note: str, recipe: Mapping[str, float | int | str]) -> TaskQueued:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,40 +15,64 @@ from .run import run_once
 
 
 def command(
-    patch: Annotated[str, typer.Option(help="A unified diff; - reads stdin.")],
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(help="With --repair: the files or folders that may be changed; the monitored files by default."),
+    ] = None,
+    patch: Annotated[str | None, typer.Option(help="A unified diff; - reads stdin.")] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Find a patch with which the gate passes; it has to fail as it is.")
+    ] = False,
     gate: Annotated[
         str | None,
         typer.Option(help="The command that must pass in the copy, such as 'python -m pytest -q'; no shell runs it."),
+    ] = None,
+    tries: Annotated[int | None, typer.Option(help="With --repair: how many proposals are tried.")] = None,
+    mutator: Annotated[
+        list[str] | None, typer.Option(help="With --repair: who proposes, such as templates or operators; repeatable.")
     ] = None,
     queue: Annotated[bool, typer.Option("--queue", help="Only queue the task; a worker takes it up.")] = False,
     workspace: Root = None,
     json: Json = False,
 ) -> None:
-    """Try a patch in a copy behind its gate; apply it if it passes. Exit code 5 when it does not."""
+    """Try a patch in a copy behind its gate, or find one; apply it if it passes. Exit code 5 when none does."""
+    from instar.fsm.errors import ConfigError
+
+    if (patch is None) != repair:
+        raise ConfigError("give a patch with --patch FILE, or have one found with --repair [PATH…]")
+    task: dict[str, Any] = {"type": "mutate", "gate": gate}
+    if patch is not None:
+        if paths or tries is not None or mutator:
+            raise ConfigError("paths, --tries and --mutator belong to --repair")
+        task["patch"] = _read(patch)
+    else:
+        task |= {"repair": True, "paths": paths or [], "tries": tries, "mutators": mutator or []}
+    try_task(task, workspace, queue=queue, as_json=json)
+
+
+def _read(patch: str) -> str:
     from instar.fsm.errors import InputRefused
 
     try:
         content = sys.stdin.buffer.read() if patch == "-" else Path(patch).read_bytes()
-        text = content.decode("utf-8")
+        return content.decode("utf-8")
     except OSError as error:
         raise InputRefused(f"{patch} cannot be read: {error}") from error
     except UnicodeDecodeError as error:
         raise InputRefused(f"{patch} is not UTF-8: {error}") from error
-    try_patch(text, gate, workspace, queue=queue, as_json=json)
 
 
-def try_patch(text: str, gate: str | None, workspace: Path | None, *, queue: bool, as_json: bool) -> None:
-    """Tries a patch, or queues it where a worker runs, and tells what became of it.
+def try_task(task: Mapping[str, Any], workspace: Path | None, *, queue: bool, as_json: bool) -> None:
+    """Tries a mutation, or queues it where a worker runs, and tells what became of it.
 
     Args:
-        text: a unified diff.
-        gate: the command that must pass; that of the settings by default.
+        task: as ``Engine.execute`` takes it.
         workspace: the folder of the agent, or one below it.
         queue: leave it to a worker.
         as_json: print one envelope.
 
     Raises:
-        InputRefused, ConfigError: the patch cannot be read as one.
+        InputRefused, ConfigError: the task is malformed, or the patch cannot be read as one.
         GateFailed: it was rejected, and why.
         EffectFailedError: it could not be tried.
     """
@@ -58,7 +83,7 @@ def try_patch(text: str, gate: str | None, workspace: Path | None, *, queue: boo
     from instar.fsm.events import MutationAccepted, MutationApplied, MutationRejected
 
     runtime = runtime_at(workspace)
-    executed = execute(runtime, {"type": "mutate", "patch": text, "gate": gate}, source=actor())
+    executed = execute(runtime, task, source=actor())
     if queue or worker_runs(runtime.workspace):
         runtime.close()
         told = f"queued as event {executed.event}"

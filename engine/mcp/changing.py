@@ -84,7 +84,16 @@ class Mutate(Tool):
     apart: ClassVar[bool] = True
     reports: ClassVar[bool] = True
 
-    patch: Annotated[str, Meta(min_length=1, max_length=1_000_000, description="A unified diff: its text.")]
+    patch: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=1_000_000)] | None,
+        Meta(description="A unified diff: its text. Give this, or repair."),
+    ] = None
+    repair: Annotated[
+        bool, Meta(description="Have a patch found with which the gate passes; as the files are it has to fail.")
+    ] = False
+    paths: Annotated[
+        list[Text], Meta(description="Of a repair: what may be changed; the monitored files by default.")
+    ] = field(default_factory=list)
     gate: Annotated[
         Text | None,
         Meta(description="The command that must pass in the copy, such as 'python -m pytest -q'; no shell runs it."),
@@ -95,7 +104,8 @@ class Mutate(Tool):
         """Calls ``instar mutate``."""
         from instar.engine.cli import mutate
 
-        mutate.try_patch(self.patch, self.gate, root, queue=self.queue, as_json=True)
+        task = {"type": "mutate", "patch": self.patch, "gate": self.gate, "repair": self.repair, "paths": self.paths}
+        mutate.try_task(task, root, queue=self.queue, as_json=True)
 
 
 class Snapshot(Tool):

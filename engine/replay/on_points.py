@@ -51,7 +51,11 @@ def _judged(decider: Decider, before: AgentState, fact: Fact, event: e.MutationR
     compare(fact.seq, cycle.span.first, event.task, "task")
     task = decider.facts.at(cycle.span.first, fact.seq).event
     assert isinstance(task, e.TaskQueued)
-    compare(fact.seq, task.patch, event.patch, "patch")
+    if task.repair is None:
+        compare(fact.seq, task.patch, event.patch, "patch")
+        compare(fact.seq, ("", 1), (event.mutator, event.tried), "mutator")
+    elif not event.tried <= task.repair.tries:
+        raise ReplayDiverged(fact.seq, "tried", f"at most {task.repair.tries}", event.tried)
     if task.gate:
         asked = [_asked(part, place, event.gate) for place, part in enumerate(task.gate)]
         compare(fact.seq, asked, event.gate, "gate")
