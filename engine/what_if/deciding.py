@@ -91,6 +91,6 @@ class Deciding:
 
 def handlers() -> dict[type, Handler]:
     """Lists who decides, by the type of the event."""
-    from . import of_cycle, of_learning, of_mutation
+    from . import of_cycle, of_learning, of_mutation, of_probation
 
-    return {**of_cycle.HANDLERS, **of_learning.HANDLERS, **of_mutation.HANDLERS}
+    return {**of_cycle.HANDLERS, **of_learning.HANDLERS, **of_mutation.HANDLERS, **of_probation.HANDLERS}

@@ -10,7 +10,7 @@ from instar.fsm.state import AgentState
 from instar.fsm.words import Seq
 
 Decision = Literal[
-    "batch", "monitored", "seen", "trigger", "flag", "retrain", "promotion", "plan", "failure", "mutation"
+    "batch", "monitored", "seen", "trigger", "flag", "retrain", "promotion", "plan", "failure", "mutation", "probation"
 ]
 
 

@@ -13,6 +13,8 @@ from instar.fsm.state import AgentState
 from instar.fsm.values import PlanStep, Reward
 from instar.fsm.words import State
 
+from .of_probation import count_in
+
 if TYPE_CHECKING:
     from instar.engine.replay.facts import Fact
 
@@ -83,6 +85,7 @@ def _rewarded(deciding: Deciding, before: AgentState, fact: Fact, event: e.Outco
         rewards = [_outcome(reward, found) if reward.seq == candidate.seq else reward for reward in rewards]
     if shadow.refused:
         rewards = [_refused(reward) if reward.task_type == "mutation" else reward for reward in rewards]
+    count_in(deciding, before, fact, rewards)
     shadow.standings = credit(shadow.standings, rewards, deciding.other.policy(before.policy).reward)
 
 
@@ -147,6 +150,8 @@ def _told(steps: tuple[PlanStep, ...]) -> str:
 
 def _rolling(deciding: Deciding, _before: AgentState, _fact: Fact, event: e.RollbackStarted) -> None:
     deciding.shadow.trained, deciding.shadow.trained_rows = event.trained, event.trained_rows
+    if "code" in event.parts:
+        deciding.shadow.probation = None
 
 
 HANDLERS: dict[type, Handler] = {

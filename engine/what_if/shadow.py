@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from instar.fsm.policy import Policy
 from instar.fsm.rewards import Standings
-from instar.fsm.state import AgentState
+from instar.fsm.state import AgentState, Probation
 from instar.fsm.words import Digest, Seq
 
 from .overrides import Overrides
@@ -35,6 +35,7 @@ class Shadow(Struct, kw_only=True):
     """What of the cycle in progress would not have been: its retrain, or all that is still to come."""
     refused: bool = False
     """The mutation in progress would not have been tried."""
+    probation: Probation | None = None
 
 
 class Other:

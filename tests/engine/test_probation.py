@@ -16,6 +16,7 @@ from instar.engine.runtime import Runtime
 from instar.engine.status import read_status
 from instar.engine.tool_executor import execute
 from instar.engine.watcher import rescan
+from instar.engine.what_if import what_if
 from instar.fsm.events import FeedbackReceived, MutationApplied, Outcome, ProbationEnded, RollbackStarted, SnapshotTaken
 from instar.fsm.record import Recorded
 from instar.fsm.words import State
@@ -151,3 +152,25 @@ def test_verdict_of_a_probation_is_remembered(runtime: Runtime) -> None:
     run(runtime)
     assert runtime.state.waiting == ()
     assert replay(runtime.reader, level=Level.DECISIONS).state.head == runtime.reader.head()
+
+
+def test_other_policy_undoes_sooner_later_or_never(runtime: Runtime) -> None:
+    mutate(runtime)
+    earn(runtime, "fail", 1)
+    earn(runtime, "fail", 7)
+    asked = {
+        key: what_if(runtime.reader, {f"mutation.{key}": value}).otherwise
+        for key, value in (("fall_max", 1.0), ("probation", 0), ("p_max", 0.9), ("per_hour_max", 12))
+    }
+    told = {
+        key: [(one.decision, one.was.split(":")[0], one.would_be.split(":")[0]) for one in found]
+        for key, found in asked.items()
+    }
+    assert told == {
+        "fall_max": [("probation", "undone", "watched on")],
+        "probation": [("probation", "undone", "not watched")],
+        "p_max": [("probation", "watched on", "undone")],
+        "per_hour_max": [],
+    }
+    (never,) = asked["fall_max"]
+    assert last(runtime, RollbackStarted).seq in never.then
