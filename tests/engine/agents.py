@@ -10,6 +10,8 @@ from pathlib import Path
 from instar.engine.initialize import initialize
 from instar.engine.runtime import Runtime
 
+from .warm import MODULE, run_warm
+
 HEURISTICS = '''"""Scores."""
 
 
@@ -44,14 +46,30 @@ def with_model(folder: Path) -> Runtime:
 
 def instar(*arguments: str, cwd: Path, stdin: bytes = b"", **environ: str) -> subprocess.CompletedProcess[bytes]:
     """Runs the command line as a user would, in a process of its own."""
+    whole = {**os.environ, "PYTHONPATH": str(PROJECT), "HF_HUB_OFFLINE": "1", **environ}
+    if _needs_model(arguments, cwd):
+        return run_warm(arguments, cwd=cwd, stdin=stdin, environ=whole)
     return subprocess.run(
-        [sys.executable, "-m", "instar.engine.cli.main", *arguments],
+        [sys.executable, "-m", MODULE, *arguments],
         cwd=cwd,
         input=stdin,
         capture_output=True,
         timeout=280,
-        env={**os.environ, "PYTHONPATH": str(PROJECT), "HF_HUB_OFFLINE": "1", **environ},
+        env=whole,
     )
+
+
+def _needs_model(arguments: tuple[str, ...], cwd: Path) -> bool:
+    """Says whether a command loads the model: then it need not load the libraries by itself."""
+    match arguments:
+        case ("init", *others):
+            return "--model" in others
+        case ("replay", *others):
+            return "--reexecute" in others
+        case ("run" | "search" | "train", *_):
+            return os.path.lexists(cwd / "run" / "checkpoints" / "active")
+        case _:
+            return False
 
 
 def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
