@@ -29,6 +29,9 @@ from .keeping.leftovers import find_leftovers, size_below
 from .keeping.shares import shares
 from .last_settings import load_to_read
 from .references import resolve
+from .sandbox.cgroup import available
+from .sandbox.choose import chosen, stronger
+from .sandbox.rlimits import RLIMITS
 from .settings import Settings
 from .status import read_status
 from .workspace import Workspace
@@ -86,6 +89,7 @@ def _workspace(workspace: Workspace) -> Iterator[Finding]:
     except InstarError as error:
         yield Finding("bad", "workspace", str(error))
         return
+    yield _sandbox(settings)
     status = read_status(reader, workspace)
     size = f"{size_below(workspace.home) / 1e6:.1f} MB in {workspace.home}"
     yield Finding("ok", "log", f"{status.head} events in {reader.place.name}, {size}")
@@ -107,6 +111,18 @@ def _workspace(workspace: Workspace) -> Iterator[Finding]:
         yield Finding("bad", "checkpoint", f"{folder} is not what the log holds. {advice}")
     yield from _room(workspace, reader, settings)
     reader.close()
+
+
+def _sandbox(settings: Settings) -> Finding:
+    """Says what a mutation's gate would run in, and why in nothing stronger."""
+    try:
+        sandbox = chosen(settings.mutation)
+    except InstarError as error:
+        return Finding("bad", "sandbox", str(error))
+    reasons = "".join(f"; not {name}: {why}" for name, why in stronger(settings.mutation, sandbox).items())
+    counted = "" if available() else "; no control group can be made here"
+    level: Literal["ok", "note"] = "note" if sandbox.name == RLIMITS else "ok"
+    return Finding(level, "sandbox", f"{sandbox.name} would hold a mutation's gate{reasons}{counted}")
 
 
 def _room(workspace: Workspace, reader: LogReader, settings: Settings) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""What can be replaced: the ports of reward, planning and mutation, and how an implementation is found.
+"""What can be replaced: reward, planning, mutation, the sandbox (``sandbox/port.py``); how one is found.
 
 An implementation is named ``builtin``, by an entry point of the port's group, or as ``module:attribute``. A class, or a
 function that makes one, is called without arguments; anything else is taken as it is.
@@ -21,6 +21,7 @@ REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     "instar.reward_models": ("name", "score"),
     "instar.planners": ("name", "plan"),
     "instar.mutators": ("name", "propose"),
+    "instar.sandboxes": ("name", "fault", "enforced", "command"),
 }
 """The groups of entry points, each with what an implementation must at least have."""
 

@@ -32,11 +32,12 @@ from .protection import TOUCHES, protected_among
 from .restoring.restore import check_plan, make_plan, write_plan
 from .restoring.writing import Writing, write_all
 from .runtime import Runtime
-from .shell_executor import Captured, Limits, run_captured
+from .sandbox.choose import unconfined
+from .sandbox.gate import NONE, run_gate
+from .shell_executor import Captured
 from .trees.patched import Patched, widened
 from .workspace import Workspace
 
-SANDBOX = "rlimits"
 NAMED_MAX = 5
 _COPY = "mutation-"
 """How the folder begins, in scratch, in which a process tries a patch; its number follows."""
@@ -49,6 +50,8 @@ class Verdict(Struct, frozen=True, kw_only=True):
     tree: Tree | None = None
     gate: tuple[str, ...] = ()
     captured: Captured | None = None
+    sandbox: str = NONE
+    """What confined the gate, if it was run."""
 
 
 def judge(runtime: Runtime, state: AgentState, task_seq: Seq, task: TaskQueued) -> MutationRejected | MutationAccepted:
@@ -63,7 +66,7 @@ def judge(runtime: Runtime, state: AgentState, task_seq: Seq, task: TaskQueued) 
     current = read_tree(runtime.blobs, state.tree)
     patch, mended = task.patch, None
     if task.repair is None and patch is not None:
-        verdict = _try(runtime, state, current, runtime.blobs.get(patch), command)
+        verdict = _try(runtime, state, current, runtime.blobs.get(patch), command, task.source)
     else:
         verdict, mended = _mend(runtime, state, current, task_seq, task, command)
         patch = runtime.blobs.put(mended.patch) if mended.patch else None
@@ -77,7 +80,7 @@ def judge(runtime: Runtime, state: AgentState, task_seq: Seq, task: TaskQueued) 
             gate=command,
             exit_code=verdict.captured.exit_code if verdict.captured else None,
             log=log,
-            sandbox=SANDBOX,
+            sandbox=verdict.sandbox,
             **found,  # type: ignore[arg-type]
         )
     plan = make_plan(current, verdict.tree)
@@ -87,7 +90,7 @@ def judge(runtime: Runtime, state: AgentState, task_seq: Seq, task: TaskQueued) 
         patch=patch,
         gate=command,
         log=log,
-        sandbox=SANDBOX,
+        sandbox=verdict.sandbox,
         plan=write_plan(runtime.blobs, plan),
         tree_before=state.tree,
         tree_after=write_tree(runtime.blobs, verdict.tree),
@@ -101,8 +104,10 @@ def gate_command(runtime: Runtime, task: TaskQueued) -> tuple[str, ...]:
     return tuple(part.replace("{python}", sys.executable) for part in chosen)
 
 
-def _try(runtime: Runtime, state: AgentState, current: Tree, patch: bytes, command: tuple[str, ...]) -> Verdict:
-    refused = budget_refusal(state)
+def _try(
+    runtime: Runtime, state: AgentState, current: Tree, patch: bytes, command: tuple[str, ...], source: str
+) -> Verdict:
+    refused = budget_refusal(state) or unconfined(runtime.settings.mutation, source)
     if refused:
         return Verdict(reason=refused)
     copy = _fresh_copy(runtime)
@@ -146,14 +151,17 @@ def _mend(
             raise ConfigError(verdict.reason or "the gate cannot run")
         return verdict.captured
 
+    def barred(name: str) -> str | None:
+        return unconfined(runtime.settings.mutation, name)
+
     asked = runtime.reader.get(task_seq).hash
     try:
-        mended = mend(runtime, state, current, task.repair, asked, command, run, lambda _: None)
+        mended = mend(runtime, state, current, task.repair, asked, command, run, barred)
     finally:
         shutil.rmtree(copy, ignore_errors=True)
     if mended.patch is None:
         return Verdict(reason=mended.reason, gate=command, captured=mended.captured), mended
-    return _try(runtime, state, current, mended.patch, command), mended
+    return _try(runtime, state, current, mended.patch, command, mended.mutator), mended
 
 
 def _put_into(folder: Path, proposal: Proposal) -> None:
@@ -237,27 +245,18 @@ def _out_of_bounds(state: AgentState, patched: Patched) -> str | None:
 
 def _run_gate(runtime: Runtime, folder: Path, command: tuple[str, ...], mutated: Tree, home: Path) -> Verdict:
     home.mkdir()
-    limits = Limits(
-        timeout_s=runtime.settings.mutation.timeout_s,
-        memory_bytes=runtime.settings.mutation.memory_bytes,
-        open_files=1024,
-    )
-    environ = {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "HOME": str(home),
-        "TMPDIR": str(home),
-        "LANG": "C.UTF-8",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "HF_HUB_OFFLINE": "1",
-    }
     try:
-        captured = run_captured(command, cwd=folder, limits=limits, environ=environ)
+        ran = run_gate(
+            command, folder=folder, home=home, workspace=runtime.workspace, settings=runtime.settings.mutation
+        )
     except ConfigError as error:
         return Verdict(reason=f"the gate cannot run: {error}", gate=command)
+    captured = ran.captured
     if not captured.passed:
         how = "timed out" if captured.timed_out else f"ended with {captured.exit_code}"
-        return Verdict(reason=f"the gate {how}: {captured.tail(500)}", gate=command, captured=captured)
-    return Verdict(reason=None, tree=mutated, gate=command, captured=captured)
+        reason = f"the gate {how}: {captured.tail(500)}"
+        return Verdict(reason=reason, gate=command, captured=captured, sandbox=ran.sandbox)
+    return Verdict(reason=None, tree=mutated, gate=command, captured=captured, sandbox=ran.sandbox)
 
 
 def patch_digest(runtime: Runtime, patch: bytes) -> Digest:

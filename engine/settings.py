@@ -84,6 +84,16 @@ class MutationSettings(Struct, frozen=True, forbid_unknown_fields=True):
     gate: tuple[str, ...] = ("{python}", "-m", "compileall", "-q", ".")
     timeout_s: float = 300.0
     memory_bytes: int = 8 * 1024**3
+    processes: int = 1024
+    """Processes and threads of a gate, where the sandbox can count them (docs/security.md)."""
+    file_bytes: int = 4 * 1024**3
+    sandbox: str = "auto"
+    """The strongest that works here, or one by name: ``bubblewrap``, ``landlock``, ``rlimits``, or a plugin's."""
+    network: bool = False
+    readable: tuple[str, ...] = ()
+    writable: tuple[str, ...] = ()
+    unconfined: bool = False
+    """Whether a patch that an LLM wrote is tried where nothing but ``rlimits`` holds its gate."""
 
 
 class MutatorSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -270,6 +280,8 @@ _BOUNDS: Final[dict[str, tuple[float, float]]] = {
     "embedding.cache_mb": (0, 1 << 20),
     "mutation.timeout_s": (0.1, 86_400.0),
     "mutation.memory_bytes": (64 * 1024**2, 2**50),
+    "mutation.processes": (8, 2**22),
+    "mutation.file_bytes": (1024**2, 2**50),
     "mutators.tries": (1, 100_000),
     "mutators.time_s": (1.0, 604_800.0),
     "mutators.llm_timeout_s": (0.1, 3600.0),

@@ -6,10 +6,9 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -46,17 +45,29 @@ class Captured(Struct, frozen=True, kw_only=True):
 
 
 class Limits(Struct, frozen=True):
-    """What a command may use; None leaves a limit as it is."""
+    """How long a command may take."""
 
     timeout_s: float = 600.0
-    memory_bytes: int | None = None
-    open_files: int | None = None
 
 
 def run_captured(
-    command: Sequence[str], *, cwd: Path, limits: Limits | None = None, environ: Mapping[str, str] | None = None
+    command: Sequence[str],
+    *,
+    cwd: Path,
+    limits: Limits | None = None,
+    environ: Mapping[str, str] | None = None,
+    within: Callable[[Sequence[str]], Sequence[str]] = list,
+    killed: Callable[[], object] = bool,
 ) -> Captured:
     """Runs a command and waits for its end or its time limit; then its whole process group is killed.
+
+    Args:
+        command: the program and its arguments.
+        cwd: the folder in which it starts.
+        limits: how long it may take.
+        environ: its environment; this process's when absent.
+        within: gives the command line that confines a command, see ``sandbox/``.
+        killed: is called once the process group is killed, and kills what left it, where that is known.
 
     Raises:
         ConfigError: the command is empty, or there is no such program.
@@ -70,7 +81,7 @@ def run_captured(
     started = time.monotonic()
     try:
         process = subprocess.Popen(
-            _limited(command, limits),
+            within(command),
             cwd=cwd,
             env=dict(environ) if environ is not None else None,
             stdin=subprocess.DEVNULL,
@@ -89,6 +100,7 @@ def run_captured(
     finally:
         _kill_group(process)
         code = process.wait()
+        killed()
     output = chunks.finish()
     exit_code = TIMED_OUT if timed_out else code if code >= 0 else 128 - code
     return Captured(
@@ -98,27 +110,6 @@ def run_captured(
         timed_out=timed_out,
         duration_s=time.monotonic() - started,
     )
-
-
-_SHIM = (
-    "import os, resource, sys\n"
-    "for item in sys.argv[1].split(','):\n"
-    "    kind, value = item.split('=')\n"
-    "    resource.setrlimit(getattr(resource, kind), (int(value), int(value)))\n"
-    "os.execvp(sys.argv[2], sys.argv[2:])\n"
-)
-"""Sets limits in the new process and becomes the command: a preexec function could deadlock a program with threads."""
-
-
-def _limited(command: Sequence[str], limits: Limits) -> list[str]:
-    wanted = {
-        "RLIMIT_AS": limits.memory_bytes,
-        "RLIMIT_NOFILE": limits.open_files,
-    }
-    named = [f"{kind}={value}" for kind, value in wanted.items() if value is not None]
-    if not named:
-        return list(command)
-    return [sys.executable, "-I", "-S", "-c", _SHIM, ",".join(["RLIMIT_CORE=0", *named]), *command]
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

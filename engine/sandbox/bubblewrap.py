@@ -1,0 +1,92 @@
+"""Bubblewrap (bwrap(1)): a file system of its own that holds what the command needs, in namespaces of its own.
+
+Inside, ``confine.py`` sets the limits and the filter of system calls. A limit on processes counts those of its user
+namespace alone there; the kernel does not hold root to it, see ``cgroup.py``.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from . import seccomp
+from .places import SYSTEM, public
+from .port import Cell
+from .steps import PROGRAM, confined, limits_of
+
+_SCRATCH_BYTES = 1 << 30
+"""The room on each file system that lies in memory."""
+
+
+class Bubblewrap:
+    """Everything that the cell does not name is not there."""
+
+    name = "bubblewrap"
+
+    def fault(self, network: bool) -> str | None:  # noqa: ARG002
+        """Looks for the program."""
+        if shutil.which("bwrap") is None:
+            return "the program bwrap is not installed: apt install bubblewrap"
+        return None
+
+    def enforced(self, cell: Cell) -> str:
+        """Returns what is in force, with the network if it is left open."""
+        parts = [
+            "bubblewrap",
+            *([] if seccomp.fault() else ["seccomp"]),
+            "rlimits",
+            *(["network"] if cell.network else []),
+        ]
+        return "+".join(parts)
+
+    def command(self, command: Sequence[str], cell: Cell) -> list[str]:
+        """Returns the command line of bwrap."""
+        filtered = {} if seccomp.fault() else {"filter": seccomp.program().hex()}
+        inner = confined(command, limits=limits_of(cell, counted=True), weak=True, **filtered)
+        return [
+            shutil.which("bwrap") or "bwrap",
+            *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
+            *([] if cell.network else ["--unshare-net"]),
+            *("--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", "gate"),
+            *("--proc", "/proc", "--dev", "/dev"),
+            *(part for place in ("/dev/shm", "/tmp", "/var/tmp") for part in _in_memory(place)),  # noqa: S108
+            *(part for place in _seen(cell) for part in place),
+            *("--remount-ro", "/", "--chdir", str(cell.folder), "--"),
+            *inner,
+        ]
+
+
+def _in_memory(place: str) -> tuple[str, ...]:
+    return ("--perms", "1777", "--size", str(_SCRATCH_BYTES), "--tmpfs", place)
+
+
+def _seen(cell: Cell) -> Iterator[tuple[str, ...]]:
+    """Yields what is bound where, a folder before what lies in it."""
+    for name in SYSTEM:
+        place = Path(name)
+        if place.is_symlink():
+            yield ("--symlink", str(place.readlink()), name)
+        elif place.is_dir():
+            yield ("--ro-bind", name, name)
+    for place in public(Path("/etc")):
+        if place.is_symlink():
+            yield ("--symlink", str(place.readlink()), str(place))
+        else:
+            yield ("--ro-bind-try", str(place), str(place))
+    yield ("--ro-bind-try", "/sys/devices/system", "/sys/devices/system")
+    if cell.network:  # names of hosts are looked up by a file that /etc only links to
+        names = str(Path("/etc/resolv.conf").resolve())
+        yield ("--ro-bind-try", names, names)
+    placed = [
+        *((str(place), "--dev-bind-try" if place.is_char_device() else "--ro-bind-try") for place in cell.readable),
+        *((str(place), "--dev-bind-try" if place.is_char_device() else "--bind-try") for place in cell.writable),
+        (str(PROGRAM), "--ro-bind"),
+        (str(cell.folder), "--bind"),
+        (str(cell.home), "--bind"),
+    ]
+    for path, how in sorted(placed[:-2], key=lambda item: item[0].count("/")):
+        if not any(Path(path).is_relative_to(system) for system in SYSTEM):
+            yield (how, path, path)
+    for path, how in placed[-2:]:
+        yield (how, path, path)

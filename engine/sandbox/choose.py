@@ -1,0 +1,80 @@
+"""Which sandbox a gate runs in: the strongest that works on this machine, or the one that a setting names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from instar.engine.extensions import load_extension
+from instar.engine.settings import MutationSettings
+from instar.fsm.errors import ConfigError
+
+from .bubblewrap import Bubblewrap
+from .landlock import Landlock
+from .port import Sandbox
+from .rlimits import RLIMITS, Rlimits
+from .trial import fault
+
+AUTO: Final = "auto"
+STRONGEST_FIRST: Final[tuple[Sandbox, ...]] = (
+    Bubblewrap(),
+    Landlock(namespaces=True),
+    Landlock(namespaces=False),
+    Rlimits(),
+)
+
+
+def chosen(settings: MutationSettings) -> Sandbox:
+    """Gives the sandbox for a gate.
+
+    Raises:
+        ConfigError: the one that is named is not known, or this machine cannot run it.
+    """
+    faults: list[str] = []
+    for sandbox in _candidates(settings.sandbox):
+        reason = None if sandbox.name == RLIMITS else fault(sandbox, settings.network)
+        if reason is None:
+            return sandbox
+        faults.append(reason)
+    raise ConfigError(
+        f"mutation.sandbox is {settings.sandbox!r}, which this machine cannot run: {'; '.join(dict.fromkeys(faults))}. "
+        "Mend that, or set it to auto, which takes the strongest that works"
+    )
+
+
+def stronger(settings: MutationSettings, than: Sandbox) -> dict[str, str]:
+    """Tells of each sandbox that is stronger than the one in use why it is not used."""
+    found: dict[str, str] = {}
+    for sandbox in STRONGEST_FIRST:
+        if sandbox.name == than.name or than.name not in {one.name for one in STRONGEST_FIRST}:
+            break
+        found[sandbox.name] = fault(sandbox, settings.network) or f"mutation.sandbox is {settings.sandbox!r}"
+    return found
+
+
+def unconfined(settings: MutationSettings, source: str) -> str | None:
+    """Says why a patch is not tried: an LLM wrote it, and nothing here confines its gate. None if it may be.
+
+    Args:
+        settings: which sandbox is used, and whether such a patch is tried without one.
+        source: who asked for the mutation; ``llm``, or what begins with ``llm:``, is an LLM.
+
+    Raises:
+        ConfigError: the sandbox that is named cannot be used.
+    """
+    if not (source == "llm" or source.startswith("llm:")) or settings.unconfined:
+        return None
+    if chosen(settings).name != RLIMITS:
+        return None
+    return (
+        f"{source} wrote the patch, and only rlimits hold its gate here: a patch of an LLM needs a sandbox. `instar doctor` "
+        "says what this machine lacks; mutation.unconfined = true has it tried all the same"
+    )
+
+
+def _candidates(name: str) -> Iterator[Sandbox]:
+    if name == AUTO:
+        yield from STRONGEST_FIRST
+        return
+    ours = [sandbox for sandbox in STRONGEST_FIRST if sandbox.name == name]
+    yield from ours or [load_extension("instar.sandboxes", name)]
