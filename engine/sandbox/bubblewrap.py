@@ -24,7 +24,7 @@ class Bubblewrap:
 
     name = "bubblewrap"
 
-    def fault(self, network: bool) -> str | None:  # noqa: ARG002
+    def fault(self, network: bool) -> str | None:
         """Looks for the program."""
         if shutil.which("bwrap") is None:
             return "the program bwrap is not installed: apt install bubblewrap"
@@ -50,7 +50,7 @@ class Bubblewrap:
             *([] if cell.network else ["--unshare-net"]),
             *("--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", "gate"),
             *("--proc", "/proc", "--dev", "/dev"),
-            *(part for place in ("/dev/shm", "/tmp", "/var/tmp") for part in _in_memory(place)),  # noqa: S108
+            *(part for place in ("/dev/shm", "/tmp", "/var/tmp") for part in _in_memory(place)),
             *(part for place in _seen(cell) for part in place),
             *("--remount-ro", "/", "--chdir", str(cell.folder), "--"),
             *inner,

@@ -195,7 +195,7 @@ def _restrict_files(attributes: str, rules: list[tuple[str, int]]) -> None:
             fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
         except OSError:
             continue  # what is not there, or not to be reached, is not let in
-        if not os.path.isdir(f"/proc/self/fd/{fd}"):  # noqa: PTH112
+        if not os.path.isdir(f"/proc/self/fd/{fd}"):
             rights &= _RIGHTS_OF_FILES
         rule = _PathBeneath(rights, fd)
         _syscall(f"landlock_add_rule {path}", _ADD_RULE, ruleset, _PATH_BENEATH, ctypes.byref(rule), 0)

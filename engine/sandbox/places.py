@@ -48,7 +48,7 @@ def narrowed(found: Iterable[Path], root: Path) -> tuple[Path, ...]:
     wide = {*_homes(), root, root / _OWN}
     kept: dict[Path, None] = {}
     for place in found:
-        for path in (Path(os.path.abspath(place)), Path(os.path.realpath(place))):  # noqa: PTH100  (links stay)
+        for path in (Path(os.path.abspath(place)), Path(os.path.realpath(place))):
             if any(one.is_relative_to(path) for one in wide) or path.is_relative_to(root / _OWN):
                 continue
             if not path.exists() or any(path.is_relative_to(other) for other in (*SYSTEM, "/proc", "/dev", "/sys")):

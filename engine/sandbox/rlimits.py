@@ -15,11 +15,11 @@ class Rlimits:
 
     name = RLIMITS
 
-    def fault(self, network: bool) -> str | None:  # noqa: ARG002
+    def fault(self, network: bool) -> str | None:
         """Finds nothing amiss: it works everywhere."""
         return None
 
-    def enforced(self, cell: Cell) -> str:  # noqa: ARG002
+    def enforced(self, cell: Cell) -> str:
         """Returns ``rlimits``."""
         return RLIMITS
 
