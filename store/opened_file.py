@@ -45,7 +45,7 @@ class OpenedFile:
             LogUnavailable: its folder cannot be entered.
         """
         try:
-            status = os.stat(self._name)
+            status = os.stat(self._name)  # noqa: PTH116 - Path would double its cost
         except (FileNotFoundError, NotADirectoryError):
             raise self._gone() from None
         except OSError as error:

@@ -88,7 +88,7 @@ class ScratchIntake(ScratchBlobs):
         made = {digest: content for digest, content in hashed if digest in new}
         return lambda: self._made.update(made)
 
-    def put_parts(self, parts: Iterator[bytes], size: int) -> Digest:  # a port's
+    def put_parts(self, parts: Iterator[bytes], size: int) -> Digest:  # noqa: ARG002  # a port's
         """Keeps what comes in parts, in one piece.
 
         Raises:

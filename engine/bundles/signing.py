@@ -116,7 +116,7 @@ def _read_private(path: Path) -> bytes:
 def _refuse_inside(path: Path, workspace: Path) -> None:
     """Refuses a key that the agent could use or exchange: in its own folder, by this name or by what it links to."""
     root = workspace.resolve()
-    for place in (Path(os.path.abspath(path)), path.parent.resolve() / path.name, path.resolve()):
+    for place in (Path(os.path.abspath(path)), path.parent.resolve() / path.name, path.resolve()):  # noqa: PTH100
         if place.is_relative_to(root) or place.is_relative_to(workspace.absolute()):
             raise ConfigError(
                 f"the key {path} lies inside the workspace {root}, where the agent could sign with it. "

@@ -66,7 +66,7 @@ def _take_rows(source: str, workspace: Path | None) -> tuple[int, int]:
     runtime = runtime_at(workspace)
     taken = skipped = 0
     try:
-        lines = sys.stdin.buffer if source == "-" else Path(source).open("rb")
+        lines = sys.stdin.buffer if source == "-" else Path(source).open("rb")  # noqa: SIM115 (closed below)
     except OSError as error:
         raise InputRefused(f"{source} cannot be read: {error}") from error
     try:

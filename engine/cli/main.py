@@ -12,7 +12,7 @@ def _open_streams() -> None:
     """Opens what the caller closed (``>&-``) on the null device: what is said there is said to nobody."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123 — it stays open
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -74,10 +74,10 @@ def read_failures(
     faults = _Faults()
     skipped: list[InputSkipped] = []
     left = TOTAL_BYTES_MAX
-    own = {os.path.abspath(path) for path in leave_out}
+    own = {os.path.abspath(path) for path in leave_out}  # noqa: PTH100 - resolve() would follow links
     for folder in folders:
         for path in _listed(logs / folder, folder, skipped):
-            if os.path.abspath(path) in own or path.name == "bootstrap.log":
+            if os.path.abspath(path) in own or path.name == "bootstrap.log":  # noqa: PTH100
                 continue
             name = path.relative_to(logs).as_posix()
             content, first = _content(path, name, skipped, left)

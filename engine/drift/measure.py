@@ -26,17 +26,17 @@ _FLOW: Final = frozenset(
     """
     If IfExp For AsyncFor While Return Raise Break Continue Try TryStar ExceptHandler With AsyncWith Yield
     YieldFrom Await Assert Match match_case Global Nonlocal Delete BoolOp And Or Not
-    """.split()
+    """.split()  # noqa: SIM905 (a list of words is read more easily so)
 )
 _COMPARISONS: Final = frozenset(
     """
     Eq NotEq Lt LtE Gt GtE Is IsNot In NotIn
-    """.split()
+    """.split()  # noqa: SIM905 (a list of words is read more easily so)
 )
 _OPERATORS: Final = frozenset(
     """
     Add Sub Mult Div FloorDiv Mod Pow LShift RShift BitOr BitXor BitAnd MatMult UAdd USub Invert
-    """.split()
+    """.split()  # noqa: SIM905 (a list of words is read more easily so)
 )
 _NAMES: Final = ("name ", "bound ", "=", "itself", "alias", "Def")
 _CONSTANTS: Final = ("int ", "float ", "complex ", "bool ", "NoneType ", "ellipsis ")

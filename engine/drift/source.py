@@ -26,7 +26,7 @@ _FROM_TYPING: Final = frozenset(
     Iterable Iterator Generator Callable Mapping MutableMapping Sequence MutableSequence Set MutableSet
     Hashable Sized Collection Container Coroutine Awaitable AsyncIterator AsyncIterable AsyncGenerator
     Reversible KeysView ItemsView ValuesView ByteString
-    """.split()
+    """.split()  # noqa: SIM905 (a list of words is read more easily so)
 )
 
 

@@ -22,23 +22,23 @@ LEAST: Final = 0.33
 _HASH: Final = frozenset(
     """
     .py .pyi .pyw .sh .bash .zsh .yaml .yml .toml .ini .cfg .conf .rb .pl .r .mk .cmake .tf
-    """.split()
+    """.split()  # noqa: SIM905 (a list of words is read more easily so)
 )
 _SLASHES: Final = frozenset(
     """
     .js .mjs .ts .jsx .tsx .java .c .h .cc .cpp .hpp .cs .go .rs .swift .kt .scala .php .css .scss .proto
     .dart
-    """.split()
+    """.split()  # noqa: SIM905 (a list of words is read more easily so)
 )
 _DASHES: Final = frozenset(
     """
     .sql .lua .hs .elm
-    """.split()
+    """.split()  # noqa: SIM905 (a list of words is read more easily so)
 )
 _INDENTED: Final = frozenset(
     """
     .py .pyi .pyw .yaml .yml
-    """.split()
+    """.split()  # noqa: SIM905 (a list of words is read more easily so)
 )
 SUFFIXES: Final = _HASH | _SLASHES | _DASHES | {".json"}
 _STRING: Final = r"\"\"\"(?:[^\\]|\\.)*?\"\"\"|'''(?:[^\\]|\\.)*?'''|\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'"

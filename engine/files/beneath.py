@@ -209,7 +209,7 @@ def read(fd: int, name: bytes) -> bytes:
     if stat.S_ISLNK(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
         return os.readlink(name, dir_fd=fd)
     file = os.open(name, OPEN_FILE, dir_fd=fd)
-    with open(file, "rb") as opened:
+    with open(file, "rb") as opened:  # noqa: PTH123 - a descriptor, not a path
         return opened.read()
 
 

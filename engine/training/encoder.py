@@ -47,7 +47,7 @@ class Encoder:
     def __init__(self, model: SentenceTransformer, *, frozen: int, tokens_max: int) -> None:
         self._model = model
         self.device = next(model.parameters()).device
-        getattr(model, "tokenizer").padding_side = "right"
+        getattr(model, "tokenizer").padding_side = "right"  # noqa: B009 — its type does not say so
         model.max_seq_length = min(tokens_max, model.max_seq_length or tokens_max)
         self._frozen = max(0, frozen) if frozen >= 0 else -1
         self._tokens: dict[str, dict[str, torch.Tensor]] = {}

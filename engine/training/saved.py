@@ -123,7 +123,7 @@ class SavedState:
                 told: dict[str, str] = file.metadata() or {}
                 if told.get("key") != self._key:
                     return Position([], [], Best())
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 — it is no mapping
             return self._take(told, tensors)
         except FileNotFoundError:
             return Position([], [], Best())

@@ -35,7 +35,7 @@ def _below(fd: int, prefix: bytes, found: Seen) -> None:
             content = os.readlink(name, dir_fd=fd)
         elif stat.S_ISREG(mode):
             file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=fd)
-            with open(file, "rb") as readable:
+            with open(file, "rb") as readable:  # noqa: PTH123 - a descriptor
                 content = sha256(readable.read()).digest()
         elif stat.S_ISDIR(mode):
             below = os.open(name, OPEN_FOLDER, dir_fd=fd)

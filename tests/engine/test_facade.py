@@ -219,7 +219,7 @@ def test_start_that_failed_leaves_nothing_open(tmp_path: Path) -> None:
         with pytest.raises(IsADirectoryError):
             engine.start()
         with pytest.raises(InstarError, match="not started"):
-            engine.runtime
+            engine.runtime  # noqa: B018
     (folder / ".instar" / "worker.log").rmdir()
     with engine:
         assert engine.wait(timeout_s=60).head == engine.status().head

@@ -31,7 +31,7 @@ def test_folder_of_an_odd_name_is_a_workspace_like_any_other(
     capsys.readouterr()
     assert main(["status", "--json", "-C", str(root)]) == 0
     assert json.loads(capsys.readouterr().out)["data"]["root"] == str(root)
-    assert os.listdir(tmp_path) == [name]
+    assert os.listdir(tmp_path) == [name]  # noqa: PTH208 - no database beside it
 
 
 def test_model_below_a_path_that_is_no_utf8_is_refused_before_anything_is_written(tmp_path: Path) -> None:
