@@ -15,6 +15,7 @@ from .places import SYSTEM, public
 from .port import Cell
 from .steps import PROGRAM, confined, limits_of
 
+_SHARED = ("/dev/shm", "/tmp", "/var/tmp")
 _SCRATCH_BYTES = 1 << 30
 """The room on each file system that lies in memory."""
 
@@ -24,7 +25,7 @@ class Bubblewrap:
 
     name = "bubblewrap"
 
-    def fault(self, network: bool) -> str | None:
+    def fault(self, network: bool) -> str | None:  # noqa: ARG002 (the port's)
         """Looks for the program."""
         if shutil.which("bwrap") is None:
             return "the program bwrap is not installed: apt install bubblewrap"
@@ -44,21 +45,33 @@ class Bubblewrap:
         """Returns the command line of bwrap."""
         filtered = {} if seccomp.fault() else {"filter": seccomp.program().hex()}
         inner = confined(command, limits=limits_of(cell, counted=True), weak=True, **filtered)
+        above = _above(cell)
         return [
             shutil.which("bwrap") or "bwrap",
             *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
             *([] if cell.network else ["--unshare-net"]),
             *("--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", "gate"),
             *("--proc", "/proc", "--dev", "/dev"),
-            *(part for place in ("/dev/shm", "/tmp", "/var/tmp") for part in _in_memory(place)),
+            *(part for place in (*_SHARED, *above) for part in _in_memory(place)),
             *(part for place in _seen(cell) for part in place),
-            *("--remount-ro", "/", "--chdir", str(cell.folder), "--"),
+            *(part for place in ("/", *above) for part in ("--remount-ro", place)),
+            *("--chdir", str(cell.folder), "--"),
             *inner,
         ]
 
 
 def _in_memory(place: str) -> tuple[str, ...]:
     return ("--perms", "1777", "--size", str(_SCRATCH_BYTES), "--tmpfs", place)
+
+
+def _above(cell: Cell) -> list[str]:
+    """Gives the folders in the shared ones that only lead to what the cell names: in memory, and sealed."""
+    named = (*cell.readable, *cell.writable, cell.folder, cell.home, PROGRAM)
+    found: dict[str, None] = {}
+    for shared in map(Path, _SHARED):
+        for path in (place for place in named if place.parent.is_relative_to(shared) and place.parent != shared):
+            found[str(shared / path.relative_to(shared).parts[0])] = None
+    return [place for place in found if Path(place) not in named]
 
 
 def _seen(cell: Cell) -> Iterator[tuple[str, ...]]:

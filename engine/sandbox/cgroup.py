@@ -1,7 +1,7 @@
 """A control group for one gate (cgroups(7)): it bounds the number of its processes, root's too, and ends them all.
 
-Used where this process may make one beside its own: as root, in a container with groups of its own, or where the system's
-service manager left a part of the tree to the user. Elsewhere a gate has none, and its record does not name one.
+Used where this process may make one beside its own: as root, in a container with groups of its own, or where the
+system's service manager left a part of the tree to the user. Elsewhere a gate has none, and its record names none.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _made(processes: int) -> Path | None:
 
 
 def _parents() -> Iterator[Path]:
-    """Yields the folders in which a group may be made: of the hierarchy that counts processes, beside and below our own."""
+    """Yields the folders in which a group may be made: where processes are counted, beside and below our own."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
         groups = Path("/proc/self/cgroup").read_text(encoding="utf-8", errors="surrogateescape").splitlines()

@@ -67,8 +67,8 @@ def unconfined(settings: MutationSettings, source: str) -> str | None:
     if chosen(settings).name != RLIMITS:
         return None
     return (
-        f"{source} wrote the patch, and only rlimits hold its gate here: a patch of an LLM needs a sandbox. `instar doctor` "
-        "says what this machine lacks; mutation.unconfined = true has it tried all the same"
+        f"{source} wrote the patch, and only rlimits hold its gate here: a patch of an LLM needs a sandbox. "
+        "`instar doctor` says what this machine lacks; mutation.unconfined = true has it tried all the same"
     )
 
 

@@ -1,8 +1,8 @@
 """Confines this process step by step, then becomes the command: a program of its own, which imports nothing of ours.
 
-It is run as ``python -I -S confine.py STEPS COMMAND…`` where STEPS is JSON, made by ``steps.py``. All that is set holds for the
-command and whatever it starts. A step that fails ends this process with 125 before the command has run: half a sandbox
-is none. It runs as a process of its own because a preexec function could deadlock a program that has threads.
+It is run as ``python -I -S confine.py STEPS COMMAND…`` where STEPS is JSON, made by ``steps.py``. All that is set holds
+for the command and whatever it starts. A step that fails ends this process with 125 before the command has run: half a
+sandbox is none. It runs as a process of its own because a preexec function could deadlock a program that has threads.
 
 After landlock(7), seccomp(2), user_namespaces(7), pid_namespaces(7) and capabilities(7).
 """
@@ -109,8 +109,8 @@ def _limit(kind: int, value: int) -> None:
 def _enter_namespaces(flags: int) -> None:
     """Goes on in a child, in new namespaces, where it is a process of the first one's; that one dies with this one.
 
-    The process that was started waits, and ends as the command does. If it is killed, the first process of the new process
-    namespace is too, and the kernel kills all the others in it.
+    The process that was started waits, and ends as the command does. If it is killed, the first process of the new
+    process namespace is too, and the kernel kills all the others in it.
     """
     user, group = os.getuid(), os.getgid()
     _call("unshare", _libc.unshare(ctypes.c_int(flags | _CLONE_NEWUSER)))
@@ -176,7 +176,7 @@ def _raise_loopback() -> None:
 
 
 def _give_up_rights() -> None:
-    """Drops every capability, and any way to gain one by running a program; uid 0 then has no more rights than its files."""
+    """Drops every capability, and any way to gain one by running a program; uid 0 then has the rights of its files."""
     _prctl("PR_SET_NO_NEW_PRIVS", _PR_SET_NO_NEW_PRIVS, 1)
     for capability in range(64):
         if _libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(capability), *[ctypes.c_ulong(0)] * 3) < 0:
@@ -195,7 +195,7 @@ def _restrict_files(attributes: str, rules: list[tuple[str, int]]) -> None:
             fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
         except OSError:
             continue  # what is not there, or not to be reached, is not let in
-        if not os.path.isdir(f"/proc/self/fd/{fd}"):
+        if not Path(f"/proc/self/fd/{fd}").is_dir():
             rights &= _RIGHTS_OF_FILES
         rule = _PathBeneath(rights, fd)
         _syscall(f"landlock_add_rule {path}", _ADD_RULE, ruleset, _PATH_BENEATH, ctypes.byref(rule), 0)

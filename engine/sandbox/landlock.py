@@ -1,8 +1,9 @@
 """Landlock (landlock(7)), a filter of system calls, and namespaces where a user may make them.
 
-Landlock lets the command read and write what its cell names and nothing else; unlike bubblewrap it leaves the rest to be seen
-by name (a path can be asked for its size and times). Without a network namespace the filter refuses every socket that leads
-out. Sockets with a path are refused always: Landlock would let the command connect to the services of this machine.
+Landlock lets the command read and write what its cell names and nothing else; unlike bubblewrap it leaves the rest to
+be seen by name (a path can be asked for its size and times). Without a network namespace the filter refuses every
+socket that leads out. Sockets with a path are refused always: Landlock would let the command connect to the services of
+this machine.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a gate needs to read beside its copy: the system's programs, this interpreter and its packages, and its program."""
+"""What a gate needs to read beside its copy: the system's programs, this interpreter and its packages, its program."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import stat
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
@@ -25,8 +26,8 @@ def needed(command: str, environ: Mapping[str, str], root: Path) -> tuple[Path, 
     Args:
         command: its program.
         environ: its environment, of which PATH counts.
-        root: the workspace. Of its files only an environment of Python that lies in it is listed; what is installed from
-            it (``pip install -e``) is not, see ``installed_from``.
+        root: the workspace. Of its files only an environment of Python that lies in it is listed; what is installed
+            from it (``pip install -e``) is not, see ``installed_from``.
     """
     found: list[Path] = []
     for prefix in {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}:
@@ -48,7 +49,7 @@ def narrowed(found: Iterable[Path], root: Path) -> tuple[Path, ...]:
     wide = {*_homes(), root, root / _OWN}
     kept: dict[Path, None] = {}
     for place in found:
-        for path in (Path(os.path.abspath(place)), Path(os.path.realpath(place))):
+        for path in (Path(os.path.abspath(place)), Path(os.path.realpath(place))):  # noqa: PTH100 (links stay)
             if any(one.is_relative_to(path) for one in wide) or path.is_relative_to(root / _OWN):
                 continue
             if not path.exists() or any(path.is_relative_to(other) for other in (*SYSTEM, "/proc", "/dev", "/sys")):
@@ -92,7 +93,7 @@ def installed_from(root: Path) -> list[Path]:
 
 
 def public(folder: Path) -> Iterator[Path]:
-    """Yields the largest parts of a folder that every user may read, down to its files; links are parts by themselves."""
+    """Yields the largest parts of a folder that every user may read, down to its files; a link is a part by itself."""
     parts, whole = _public(folder)
     yield from [folder] if whole else parts
 
@@ -123,10 +124,8 @@ def _public(folder: Path) -> tuple[list[Path], bool]:
 
 def _homes() -> set[Path]:
     mine = {os.environ.get("HOME", "/"), "/root", "/home"}
-    try:
+    with suppress(KeyError):
         mine.add(pwd.getpwuid(os.getuid()).pw_dir)
-    except KeyError:
-        pass
     # An account without a home has one that is not there, or the root of everything.
     return {Path(one).resolve() for one in mine if Path(one).is_dir()}
 

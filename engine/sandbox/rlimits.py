@@ -15,11 +15,11 @@ class Rlimits:
 
     name = RLIMITS
 
-    def fault(self, network: bool) -> str | None:
+    def fault(self, network: bool) -> str | None:  # noqa: ARG002 (the port's)
         """Finds nothing amiss: it works everywhere."""
         return None
 
-    def enforced(self, cell: Cell) -> str:
+    def enforced(self, cell: Cell) -> str:  # noqa: ARG002 (the port's)
         """Returns ``rlimits``."""
         return RLIMITS
 

@@ -1,7 +1,7 @@
 """A filter of system calls, as a program for the kernel's classic BPF machine (seccomp(2), linux/filter.h).
 
-It refuses what no gate needs and what reaches out of a sandbox: tracing other processes, mounting, namespaces, keys, BPF,
-io_uring, kernel modules, the clock. Everything else is let through.
+It refuses what no gate needs and what reaches out of a sandbox: tracing other processes, mounting, namespaces, keys,
+BPF, io_uring, kernel modules, the clock. Everything else is let through.
 """
 
 from __future__ import annotations
@@ -14,11 +14,7 @@ from typing import Final
 
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
-_NUMBER, _ARCHITECTURE, _ARGUMENTS = (
-    0,
-    4,
-    16,
-)  # offsets in struct seccomp_data; an argument has 8 bytes, the low 4 first
+_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data; of an argument the low 4 bytes first
 _X32 = 0x40000000
 """Numbers from here on are the same calls by another name, on x86_64."""
 _NAMESPACES = 0x7E020080
@@ -30,33 +26,35 @@ _SOCK_DGRAM, _SOCK_KINDS = 2, 0xF
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 
 _SAME: Final = {
-    "open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433, "pidfd_getfd": 438,
-    "process_madvise": 440, "mount_setattr": 442, "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427,
+    "open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433,
+    "pidfd_getfd": 438, "process_madvise": 440, "mount_setattr": 442, "io_uring_setup": 425, "io_uring_enter": 426,
+    "io_uring_register": 427,
 }  # fmt: skip
 """Calls with one number on every architecture."""
 
 _X86_64: Final = {
     "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312, "mount": 165, "umount2": 166,
-    "pivot_root": 155, "chroot": 161, "setns": 308, "unshare": 272, "keyctl": 250, "add_key": 248, "request_key": 249,
-    "bpf": 321, "perf_event_open": 298, "userfaultfd": 323, "init_module": 175, "finit_module": 313, "delete_module": 176,
-    "kexec_load": 246, "kexec_file_load": 320, "reboot": 169, "swapon": 167, "swapoff": 168, "acct": 163, "syslog": 103,
-    "quotactl": 179, "settimeofday": 164, "clock_settime": 227, "name_to_handle_at": 303, "open_by_handle_at": 304,
-    "vhangup": 153, "iopl": 172, "ioperm": 173,
+    "pivot_root": 155, "chroot": 161, "setns": 308, "unshare": 272, "keyctl": 250, "add_key": 248,
+    "request_key": 249, "bpf": 321, "perf_event_open": 298, "userfaultfd": 323, "init_module": 175,
+    "finit_module": 313, "delete_module": 176, "kexec_load": 246, "kexec_file_load": 320, "reboot": 169,
+    "swapon": 167, "swapoff": 168, "acct": 163, "syslog": 103, "quotactl": 179, "settimeofday": 164,
+    "clock_settime": 227, "name_to_handle_at": 303, "open_by_handle_at": 304, "vhangup": 153, "iopl": 172,
+    "ioperm": 173,
 }  # fmt: skip
 _AARCH64: Final = {
     "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272, "mount": 40, "umount2": 39,
     "pivot_root": 41, "chroot": 51, "setns": 268, "unshare": 97, "keyctl": 219, "add_key": 217, "request_key": 218,
-    "bpf": 280, "perf_event_open": 241, "userfaultfd": 282, "init_module": 105, "finit_module": 273, "delete_module": 106,
-    "kexec_load": 104, "kexec_file_load": 294, "reboot": 142, "swapon": 224, "swapoff": 225, "acct": 89, "syslog": 116,
-    "quotactl": 60, "settimeofday": 170, "clock_settime": 112, "name_to_handle_at": 264, "open_by_handle_at": 265,
-    "vhangup": 58,
+    "bpf": 280, "perf_event_open": 241, "userfaultfd": 282, "init_module": 105, "finit_module": 273,
+    "delete_module": 106, "kexec_load": 104, "kexec_file_load": 294, "reboot": 142, "swapon": 224, "swapoff": 225,
+    "acct": 89, "syslog": 116, "quotactl": 60, "settimeofday": 170, "clock_settime": 112, "name_to_handle_at": 264,
+    "open_by_handle_at": 265, "vhangup": 58,
 }  # fmt: skip
 
 _MACHINES: Final[Mapping[str, tuple[int, Mapping[str, int], Mapping[str, int]]]] = {
     "x86_64": (0xC000003E, _X86_64, {"socket": 41, "socketpair": 53, "clone": 56, "clone3": 435, "ioctl": 16}),
     "aarch64": (0xC00000B7, _AARCH64, {"socket": 198, "socketpair": 199, "clone": 220, "clone3": 435, "ioctl": 29}),
 }
-"""For each kind of machine its mark in linux/audit.h, the calls that are refused, and those whose arguments are looked at."""
+"""For each kind of machine its mark in linux/audit.h, the calls refused, and those whose arguments are looked at."""
 
 ABROAD = (_AF_INET, _AF_INET6, _AF_NETLINK, _AF_PACKET, _AF_VSOCK, _AF_XDP, _AF_BLUETOOTH, _AF_ALG)
 """Families of sockets that lead out of this machine, or into its kernel."""
