@@ -19,6 +19,7 @@ from instar.fsm.errors import ConfigError
 from instar.fsm.policy import Policy
 from instar.fsm.retention import Retention
 
+from .sandbox.places import check_listed
 from .training.recipe import Recipe, number_or_text
 from .trees.left_out import in_force
 
@@ -151,7 +152,9 @@ def load_settings(root: Path, environ: Mapping[str, str] | None = None, **flags:
     """
     whole = (environ or {}).get(WHOLE)
     content = msgspec.json.decode(whole, type=dict[str, Any]) if whole else settings_in(root)
-    return settings_of(content, environ, **flags)
+    settings = settings_of(content, environ, **flags)
+    check_listed(settings.mutation.readable, settings.mutation.writable, root)
+    return settings
 
 
 def settings_of(content: dict[str, Any], environ: Mapping[str, str] | None = None, **flags: Any) -> Settings:

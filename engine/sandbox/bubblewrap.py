@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from . import seccomp
-from .places import SYSTEM, public
+from .places import SYSTEM, around, public
 from .port import Cell
 from .steps import PROGRAM, confined, limits_of
 
@@ -81,7 +81,7 @@ def _seen(cell: Cell) -> Iterator[tuple[str, ...]]:
         if place.is_symlink():
             yield ("--symlink", str(place.readlink()), name)
         elif place.is_dir():
-            yield ("--ro-bind", name, name)
+            yield from (("--ro-bind-try", str(part), str(part)) for part in around(place, cell.own.parent))
     for place in public(Path("/etc")):
         if place.is_symlink():
             yield ("--symlink", str(place.readlink()), str(place))
@@ -98,8 +98,5 @@ def _seen(cell: Cell) -> Iterator[tuple[str, ...]]:
         (str(cell.folder), "--bind"),
         (str(cell.home), "--bind"),
     ]
-    for path, how in sorted(placed[:-2], key=lambda item: item[0].count("/")):
-        if not any(Path(path).is_relative_to(system) for system in SYSTEM):
-            yield (how, path, path)
-    for path, how in placed[-2:]:
+    for path, how in (*sorted(placed[:-2], key=lambda item: item[0].count("/")), *placed[-2:]):
         yield (how, path, path)

@@ -16,6 +16,7 @@ import os
 import resource
 import select
 import signal
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ _FILTER = 2
 _AMBIENT_CLEAR_ALL = 4
 _CAP_VERSION_3 = 0x20080522
 _CLONE_NEWNS, _CLONE_NEWNET, _CLONE_NEWUSER = 0x00020000, 0x40000000, 0x10000000
-_MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_SLAVE = 2, 4, 8, 16384, 1 << 19
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_SLAVE = 2, 4, 8, 4096, 16384, 1 << 19
+_MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE, _READ_ONLY = 442, -100, 0x8000, 1
 _SIOCSIFFLAGS, _IFF_UP_RUNNING = 0x8914, 0x41
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -53,7 +55,7 @@ def main(arguments: list[str]) -> None:
         if "cgroup" in steps:
             (Path(steps["cgroup"]) / "cgroup.procs").write_text("0")
         if "namespaces" in steps:
-            _enter_namespaces(steps["namespaces"])
+            _enter_namespaces(**steps["namespaces"])
         for kind, value in steps.get("limits", {}).items():
             _limit(getattr(resource, kind), value)
         if steps.get("weak"):
@@ -106,7 +108,7 @@ def _limit(kind: int, value: int) -> None:
     resource.setrlimit(kind, (value, value))
 
 
-def _enter_namespaces(flags: int) -> None:
+def _enter_namespaces(flags: int, writable: list[str]) -> None:
     """Goes on in a child, in new namespaces, where it is a process of the first one's; that one dies with this one.
 
     The process that was started waits, and ends as the command does. If it is killed, the first process of the new
@@ -128,7 +130,7 @@ def _enter_namespaces(flags: int) -> None:
     if select.select([alive], [], [], 0)[0]:  # it died before that was set
         os._exit(FAILED)
     if flags & _CLONE_NEWNS:
-        _mount_own()
+        _mount_own(writable)
     if flags & _CLONE_NEWNET:
         _raise_loopback()
     second = os.fork()
@@ -157,12 +159,32 @@ def _mount(source: bytes, target: bytes, kind: bytes | None, flags: int, options
     _call(f"mount {target.decode()}", result)
 
 
-def _mount_own() -> None:
-    """Gives the command shared memory of its own, and a ``/proc`` of its own where the kernel allows one."""
+def _mount_own(writable: list[str]) -> None:
+    """Makes everything read-only but what may be written: Landlock guards no mode, owner or time of a file.
+
+    Gives shared memory of its own too, and a ``/proc`` of its own where the kernel allows one.
+    """
+    here = Path.cwd()
     _mount(b"none", b"/", None, _MS_REC | _MS_SLAVE)
+    places = [os.fsencode(place) for place in writable if Path(place).exists()]
+    for place in places:
+        _mount(place, place, None, _MS_BIND | _MS_REC)
+    _read_only(b"/", True, _AT_RECURSIVE)
+    for place in places:
+        try:
+            _read_only(place, False, _AT_RECURSIVE)
+        except OSError:  # something that is mounted in it has been read-only before, and stays so
+            _read_only(place, False, 0)
+    os.chdir(here)  # the folder that is mounted there now
     _mount(b"tmpfs", b"/dev/shm", b"tmpfs", _MS_NOSUID | _MS_NODEV, b"mode=1777,size=1g")
     with contextlib.suppress(OSError):  # not in a container that hides parts of /proc
         _mount(b"proc", b"/proc", b"proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+
+
+def _read_only(place: bytes, wanted: bool, flags: int) -> None:
+    attribute = struct.pack("=4Q", _READ_ONLY * wanted, _READ_ONLY * (not wanted), 0, 0)
+    what = f"mount_setattr {os.fsdecode(place)}"
+    _syscall(what, _MOUNT_SETATTR, _AT_FDCWD, place, flags, attribute, len(attribute))
 
 
 def _raise_loopback() -> None:

@@ -14,7 +14,7 @@ from instar.engine.workspace import Workspace
 
 from .cgroup import counted, end
 from .choose import chosen
-from .places import installed_from, narrowed, needed
+from .places import check_listed, installed_from, listed, needed, without_own
 from .port import Cell
 from .steps import confined
 
@@ -56,8 +56,10 @@ def run_gate(
         settings: which sandbox, and what it lets through.
 
     Raises:
-        ConfigError: there is no such program, or the sandbox that is named cannot be used.
+        ConfigError: there is no such program, or the sandbox that is named cannot be used, or a path that is to be
+            let through leads to the workspace.
     """
+    check_listed(settings.readable, settings.writable, workspace.root)
     sandbox = chosen(settings)
     environ = environment(home, folder, workspace)
     cell = Cell(
@@ -66,9 +68,9 @@ def run_gate(
         own=workspace.home,
         readable=(
             *needed(command[0] if command else "", environ, workspace.root),
-            *narrowed(_listed(settings.readable, workspace.root), workspace.root),
+            *(part for place in listed(settings.readable, workspace.root) for part in without_own(place)),
         ),
-        writable=_listed(settings.writable, workspace.root),
+        writable=listed(settings.writable, workspace.root),
         network=settings.network,
         memory_bytes=settings.memory_bytes,
         processes=settings.processes,
@@ -87,7 +89,3 @@ def run_gate(
 
         captured = run_captured(command, cwd=folder, limits=limits, environ=environ, within=within, killed=killed)
     return Ran(captured=captured, sandbox=sandbox.enforced(cell) + ("+cgroup" if group else ""))
-
-
-def _listed(places: Sequence[str], root: Path) -> tuple[Path, ...]:
-    return tuple((root / Path(place).expanduser()).absolute() for place in places)

@@ -3,7 +3,8 @@
 Landlock lets the command read and write what its cell names and nothing else; unlike bubblewrap it leaves the rest to
 be seen by name (a path can be asked for its size and times). Without a network namespace the filter refuses every
 socket that leads out. Sockets with a path are refused always: Landlock would let the command connect to the services of
-this machine.
+this machine. Landlock guards no mode, owner, time or extended attribute of a file: in namespaces all but what may be
+written is mounted read-only besides; without them a command can change those of the files that its user owns.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from . import seccomp
-from .places import DEVICES, SYSTEM, public
+from .places import DEVICES, SYSTEM, around, public
 from .port import Cell
 from .steps import confined, limits_of
 
@@ -83,7 +84,10 @@ class Landlock:
         """Returns the command line that takes the steps and becomes the command."""
         steps: dict[str, Any] = {"limits": limits_of(cell, counted=self._namespaces), "weak": True}
         if self._namespaces:
-            steps["namespaces"] = _NAMESPACES | (0 if cell.network else _NETWORK)
+            steps["namespaces"] = {
+                "flags": _NAMESPACES | (0 if cell.network else _NETWORK),
+                "writable": [str(place) for place in (*cell.writable, cell.folder, cell.home)],
+            }
         own_network = self._namespaces or cell.network
         steps["landlock"] = {"attributes": self._attributes(own_network).hex(), "rules": self._rules(cell)}
         if not seccomp.fault():
@@ -102,7 +106,8 @@ class Landlock:
 
     def _rules(self, cell: Cell) -> list[tuple[str, int]]:
         everything = _handled(abi()) & ~_DEVICE_NODES
-        looked_at = [*SYSTEM, *map(str, public(Path("/etc"))), "/proc", "/sys/devices/system"]
+        system = (part for place in SYSTEM for part in around(Path(place), cell.own.parent))
+        looked_at = [*map(str, (*system, *public(Path("/etc")))), "/proc", "/sys/devices/system"]
         if cell.network:
             looked_at.append("/etc/resolv.conf")
         rules = [(place, _READS) for place in looked_at]

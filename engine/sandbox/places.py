@@ -8,9 +8,11 @@ import shutil
 import stat
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+
+from instar.fsm.errors import ConfigError
 
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
@@ -52,10 +54,51 @@ def narrowed(found: Iterable[Path], root: Path) -> tuple[Path, ...]:
         for path in (Path(os.path.abspath(place)), Path(os.path.realpath(place))):  # noqa: PTH100 (links stay)
             if any(one.is_relative_to(path) for one in wide) or path.is_relative_to(root / _OWN):
                 continue
-            if not path.exists() or any(path.is_relative_to(other) for other in (*SYSTEM, "/proc", "/dev", "/sys")):
+            if not path.exists() or any(path.is_relative_to(other) for other in ("/proc", "/dev", "/sys")):
+                continue
+            if any(path.is_relative_to(place) for place in SYSTEM) and not path.is_relative_to(root):
                 continue
             kept.update(dict.fromkeys(without_own(path)))
     return tuple(path for path in kept if not any(parent in kept for parent in path.parents))
+
+
+def around(place: Path, root: Path) -> list[Path]:
+    """Gives a place, or what it holds beside the workspace, if that lies in it."""
+    if place.is_symlink() or not root.is_relative_to(place):
+        return [place]
+    if place == root:
+        return []
+    if not os.access(place, os.R_OK):
+        return []
+    return [part for child in sorted(place.iterdir()) for part in around(child, root)]
+
+
+def listed(places: Sequence[str], root: Path) -> tuple[Path, ...]:
+    """Reads paths of the settings: ``~`` is a home, and what is relative lies in the workspace."""
+    return tuple(Path(os.path.abspath(root / Path(place).expanduser())) for place in places)  # noqa: PTH100 (links stay)
+
+
+def check_listed(readable: Sequence[str], writable: Sequence[str], root: Path) -> None:
+    """Makes sure that no setting gives a gate the log to read, or what it is not to judge to write.
+
+    Raises:
+        ConfigError: one does.
+    """
+    root = root.resolve()
+    for text, place in zip(writable, listed(writable, root), strict=True):
+        for path in (place, place.resolve()):
+            if path.is_relative_to(root) or root.is_relative_to(path):
+                raise ConfigError(
+                    f"mutation.writable names {text!r}, which is, holds or lies in the workspace: a gate writes to its "
+                    "copy and to TMPDIR, and what it wrote here would be applied unjudged. Name a folder elsewhere"
+                )
+    for text, place in zip(readable, listed(readable, root), strict=True):
+        for path in (place, place.resolve()):
+            if path.is_relative_to(root / _OWN) or root.is_relative_to(path):
+                raise ConfigError(
+                    f"mutation.readable names {text!r}, which would show a gate {_OWN}, the log and all that it holds. "
+                    "Name the folders that it needs one by one"
+                )
 
 
 def without_own(place: Path) -> list[Path]:

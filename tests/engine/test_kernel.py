@@ -15,7 +15,7 @@ from instar.engine.runtime import Runtime
 from instar.engine.settings import load_settings
 from instar.engine.tool_executor import execute
 from instar.engine.watcher import rescan
-from instar.fsm.events import ChangeObserved, MutationApplied, MutationRejected, OutcomeRewarded
+from instar.fsm.events import ChangeObserved, MutationAccepted, MutationApplied, MutationRejected, OutcomeRewarded
 from instar.fsm.words import State, digest_of
 from instar.store.trees import Tree, read_tree
 from tests.engine.agents import code_only, contents
@@ -239,7 +239,7 @@ def test_patch_that_writes_over_the_cap_is_rejected(tmp_path: Path) -> None:
     assert contents(runtime.workspace.root).keys() == {"heuristics.py", "notes.txt"}
 
 
-def test_gate_sees_the_tree_that_is_applied(runtime: Runtime, tmp_path: Path) -> None:
+def test_gate_sees_the_tree_that_is_applied(runtime: Runtime) -> None:
     """Files, links, modes and empty folders: as they are captured, and as they are applied."""
     root = runtime.workspace.root
     (root / "empty").mkdir()
@@ -247,18 +247,20 @@ def test_gate_sees_the_tree_that_is_applied(runtime: Runtime, tmp_path: Path) ->
     (root / "notes.txt").chmod(0o444)
     (root / "run.sh").write_text("#!/bin/sh\n")
     (root / "run.sh").chmod(0o755)
-    seen = tmp_path / "seen.json"
     look = (
         "import json, os, pathlib as p; "
         "told = {str(f): [oct(f.lstat().st_mode), os.readlink(f) if f.is_symlink() else f.is_file() and f.read_text()] "
         "for f in p.Path('.').rglob('*')}; "
-        f"p.Path({str(seen)!r}).write_text(json.dumps(told))"
+        "print(json.dumps(told))"
     )
     mode = "diff --git a/run.sh b/run.sh\nold mode 100755\nnew mode 100644\n"
     event = tried(runtime, GOOD + added("pkg/new.py", "x = 1") + mode, ["{python}", "-c", look])
     assert isinstance(event, MutationApplied)
     assert (root / "run.sh").stat().st_mode & 0o111 == 0
-    told = json.loads(seen.read_text())
+    (accepted,) = (record.event for record in runtime.reader.tail(1, [MutationAccepted]))
+    assert isinstance(accepted, MutationAccepted)
+    assert accepted.log is not None
+    told = json.loads(runtime.blobs.get(accepted.log))
     assert told.keys() == {"empty", "link", "notes.txt", "run.sh", "heuristics.py", "pkg", "pkg/new.py"}
     for name, (mode, text) in told.items():
         place = root / name
@@ -292,8 +294,11 @@ def test_mutation_budget_is_kept(tmp_path: Path) -> None:
     assert "budget" in second.reason
 
 
-def test_edit_made_while_the_gate_ran_is_not_lost(runtime: Runtime) -> None:
-    """The gate itself stands for an editor: it writes to the real file while the mutation is judged."""
+def test_edit_made_while_the_gate_ran_is_not_lost(tmp_path: Path) -> None:
+    """The gate itself, which nothing confines, stands for an editor: it writes to the real file meanwhile."""
+    code_only(tmp_path / "agent").close()
+    settings = load_settings(tmp_path / "agent", mutation__sandbox="rlimits")
+    runtime = Runtime(tmp_path / "agent", actor="test", settings=settings)
     path = runtime.workspace.root / "heuristics.py"
     mine = "def score(a, b):\n    return 7\n"
     gate = ["{python}", "-c", f"open({str(path)!r}, 'w').write({mine!r})"]

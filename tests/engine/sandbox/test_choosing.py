@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from instar.engine.doctor import examine
 from instar.engine.loop import Loop
 from instar.engine.runtime import Runtime
 from instar.engine.sandbox.choose import chosen, unconfined
-from instar.engine.sandbox.places import public, without_own
+from instar.engine.sandbox.places import around, public, without_own
 from instar.engine.sandbox.rlimits import Rlimits
-from instar.engine.settings import MutationSettings
+from instar.engine.settings import MutationSettings, load_settings
 from instar.engine.tool_executor import execute
 from instar.fsm.errors import ConfigError
 from instar.fsm.events import MutationRejected
@@ -98,6 +99,41 @@ def test_log_of_another_workspace_is_left_out(tmp_path: Path) -> None:
     (tmp_path / ".instar").mkdir()
     (tmp_path / "src").mkdir()
     assert without_own(tmp_path) == [tmp_path / "src"]
+
+
+def test_workspace_is_left_out_of_what_holds_it(tmp_path: Path) -> None:
+    for name in ("usr/bin", "usr/src/app", "usr/src/other"):
+        (tmp_path / name).mkdir(parents=True)
+    assert around(tmp_path / "usr/bin", tmp_path / "usr/src/app") == [tmp_path / "usr/bin"]
+    assert around(tmp_path, tmp_path / "usr/src/app") == [tmp_path / "usr/bin", tmp_path / "usr/src/other"]
+
+
+@pytest.mark.parametrize(
+    ("key", "place", "told"),
+    [
+        ("writable", ".", "mutation.writable names '.', which is, holds or lies in the workspace"),
+        ("writable", "data", "in the workspace"),
+        ("writable", "..", "in the workspace"),
+        ("writable", "../link/scratch", "in the workspace"),
+        ("writable", ".instar/scratch", "in the workspace"),
+        ("readable", ".", "mutation.readable names '.', which would show a gate .instar"),
+        ("readable", "/", "would show a gate .instar"),
+        ("readable", "../link", "would show a gate .instar"),
+        ("readable", ".instar/blobs", "would show a gate .instar"),
+        ("readable", "data", None),
+        ("writable", "../shared", None),
+    ],
+)
+def test_setting_that_opens_the_workspace_is_refused(tmp_path: Path, key: str, place: str, told: str | None) -> None:
+    root = tmp_path / "agent"
+    (root / ".instar").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(root / ".instar")
+    (root / "instar.toml").write_text(f"[mutation]\n{key} = [{place!r}]\n")
+    if told is None:
+        load_settings(root)
+    else:
+        with pytest.raises(ConfigError, match=re.escape(told)):
+            load_settings(root)
 
 
 def test_defaults_ask_for_the_strongest_without_a_network() -> None:

@@ -93,6 +93,17 @@ def test_gate_reads_and_writes_nothing_outside(bench: Bench, sandbox: Sandbox, t
     assert sorted(path.name for path in tmp_path.iterdir()) == ["agent", "home"]
 
 
+def test_gate_changes_no_mode_of_a_file_outside(bench: Bench, sandbox: Sandbox) -> None:
+    if sandbox is CONFINING[2]:
+        pytest.skip("Landlock alone guards no modes (docs/security.md)")
+    ours = bench.workspace.root / ".env"
+    before = ours.stat()
+    bench.runs("import os, sys; os.chmod('.', 0o755); os.chmod(sys.argv[1], 0o777)", ours)
+    bench.runs("import os, sys; os.utime(sys.argv[1], (1, 1))", ours)
+    assert (ours.stat().st_mode, ours.stat().st_mtime) == (before.st_mode, before.st_mtime)
+    assert bench.folder.stat().st_mode & 0o777 == 0o755
+
+
 WORKS = """
 import json, multiprocessing, os, pathlib, ssl, subprocess, sys, tempfile, threading, unittest
 pathlib.Path('written').write_text('x')
