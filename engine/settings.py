@@ -94,7 +94,7 @@ class MutationSettings(Struct, frozen=True, forbid_unknown_fields=True):
     readable: tuple[str, ...] = ()
     writable: tuple[str, ...] = ()
     unconfined: bool = False
-    """Whether a patch that an LLM wrote is tried where nothing but ``rlimits`` holds its gate."""
+    """Whether a patch that a language model wrote is tried where nothing but ``rlimits`` holds its gate."""
 
 
 class MutatorSettings(Struct, frozen=True, forbid_unknown_fields=True):

@@ -74,7 +74,7 @@ class Train(Tool):
 
 class Mutate(Tool):
     """Try a patch in a copy behind its gate, and apply it to the workspace if it passes, unless a worker does it. The
-    gate runs with limits, but in no sandbox.
+    gate runs in the strongest sandbox of the machine, and not at all where there is none.
     """
 
     changes: ClassVar[bool] = True

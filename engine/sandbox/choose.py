@@ -16,6 +16,7 @@ from .rlimits import RLIMITS, Rlimits
 from .trial import fault
 
 AUTO: Final = "auto"
+_MODELS: Final = ("llm", "mcp")  # a client of MCP hands on what a model wrote
 STRONGEST_FIRST: Final[tuple[Sandbox, ...]] = (
     Bubblewrap(),
     Landlock(namespaces=True),
@@ -53,21 +54,21 @@ def stronger(settings: MutationSettings, than: Sandbox) -> dict[str, str]:
 
 
 def unconfined(settings: MutationSettings, source: str) -> str | None:
-    """Says why a patch is not tried: an LLM wrote it, and nothing here confines its gate. None if it may be.
+    """Says why a patch is not tried: a language model wrote it, and nothing here confines its gate. None if it may be.
 
     Args:
         settings: which sandbox is used, and whether such a patch is tried without one.
-        source: who asked for the mutation; ``llm``, or what begins with ``llm:``, is an LLM.
-
-    Raises:
-        ConfigError: the sandbox that is named cannot be used.
+        source: who asked for the mutation; ``llm``, what begins with ``llm:``, and ``mcp`` are taken for a model.
     """
-    if not (source == "llm" or source.startswith("llm:")) or settings.unconfined:
+    if not (source in _MODELS or source.startswith("llm:")) or settings.unconfined:
         return None
-    if chosen(settings).name != RLIMITS:
-        return None
+    try:
+        if chosen(settings).name != RLIMITS:
+            return None
+    except ConfigError as error:
+        return f"the gate cannot run: {error}"
     return (
-        f"{source} wrote the patch, and only rlimits hold its gate here: a patch of an LLM needs a sandbox. "
+        f"{source} wrote the patch, and only rlimits hold its gate here: a language model's needs a sandbox. "
         "`instar doctor` says what this machine lacks; mutation.unconfined = true has it tried all the same"
     )
 

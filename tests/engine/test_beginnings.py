@@ -24,6 +24,7 @@ from tests.engine.agents import code_only, contents, instar
 from tests.engine.test_kernel import GATE, GOOD
 
 KILLS = ["sh", "-c", "kill -9 $PPID"]
+"""Ends its worker, where nothing confines it."""
 ASKED_FIRST = "kill -TERM $PPID; while [ -e ../../../begun.json ]; do sleep 0.02; done; kill -9 $PPID"
 """Asks the worker to end, waits until it has heard that, and kills it."""
 
@@ -39,7 +40,7 @@ def owing_mutation(root: Path, gate: list[str]) -> Workspace:
 
 
 def killed(workspace: Workspace, *arguments: str) -> None:
-    done = instar("run", *arguments, cwd=workspace.root)
+    done = instar("run", *arguments, cwd=workspace.root, INSTAR_MUTATION__SANDBOX="rlimits")
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
 
 

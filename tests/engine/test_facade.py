@@ -16,6 +16,7 @@ import instar
 from instar.engine import service
 from instar.engine.initialize import initialize
 from instar.engine.service import Client, ServiceError
+from instar.engine.settings import load_settings
 from instar.fsm.errors import ConfigError, EffectFailedError, InputRefused, InstarError, WorkerBusy
 from instar.fsm.events import ChangeObserved, EffectFailed, RetrainFlagged, TaskQueued
 from tests.crash.lessons import rows
@@ -202,7 +203,8 @@ def test_worker_that_ends_again_and_again_is_given_up(tmp_path: Path, monkeypatc
 def test_gate_that_kills_each_worker_is_waited_out(tmp_path: Path) -> None:
     folder = agent_folder(tmp_path / "agent")
     initialize(folder, with_model=False)
-    with instar.Engine(folder) as engine:
+    unconfined = load_settings(folder, mutation__sandbox="rlimits")
+    with instar.Engine(folder, settings=unconfined) as engine:
         engine.execute({"type": "mutate", "patch": GOOD, "gate": KILLS})
         assert engine.wait(timeout_s=120).state == "Idle"
         assert [record.event.effect for record in engine.events() if isinstance(record.event, EffectFailed)] == [

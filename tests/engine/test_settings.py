@@ -78,7 +78,7 @@ def _numbers(value: Any, path: str = "") -> Iterator[str]:
     if isinstance(value, msgspec.Struct):
         for name in value.__struct_fields__:
             yield from _numbers(getattr(value, name), f"{path}.{name}".lstrip("."))
-    elif isinstance(value, int | float):
+    elif isinstance(value, int | float) and not isinstance(value, bool):
         yield path
 
 

@@ -56,7 +56,7 @@ def test_sandbox_that_a_machine_lacks_is_refused(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("source", "refused"), [("llm", True), ("llm:some-model", True), ("cli", False), ("llmx", False)]
+    ("source", "refused"), [("llm", True), ("llm:some-model", True), ("mcp", True), ("cli", False), ("llmx", False)]
 )
 def test_patch_of_an_llm_is_refused_without_a_sandbox(source: str, refused: bool) -> None:
     assert bool(unconfined(LIMITS_ALONE, source)) is refused
