@@ -39,7 +39,7 @@ def chosen(settings: MutationSettings) -> Sandbox:
         faults.append(reason)
     raise ConfigError(
         f"mutation.sandbox is {settings.sandbox!r}, which this machine cannot run: {'; '.join(dict.fromkeys(faults))}. "
-        "Mend that, or set it to auto, which takes the strongest that works"
+        "Mend that, or set it to auto, which takes the strongest that works."
     )
 
 
@@ -78,4 +78,11 @@ def _candidates(name: str) -> Iterator[Sandbox]:
         yield from STRONGEST_FIRST
         return
     ours = [sandbox for sandbox in STRONGEST_FIRST if sandbox.name == name]
-    yield from ours or [load_extension("instar.sandboxes", name)]
+    if ours:
+        yield from ours
+        return
+    try:
+        yield load_extension("instar.sandboxes", name)
+    except ConfigError as error:
+        known = ", ".join(dict.fromkeys((AUTO, *(sandbox.name for sandbox in STRONGEST_FIRST))))
+        raise ConfigError(f"mutation.sandbox is {name!r}, which is none of {known}; and {error}") from error

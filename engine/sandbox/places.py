@@ -90,7 +90,7 @@ def check_listed(readable: Sequence[str], writable: Sequence[str], root: Path) -
             if path.is_relative_to(root) or root.is_relative_to(path):
                 raise ConfigError(
                     f"mutation.writable names {text!r}, which is, holds or lies in the workspace: a gate writes to its "
-                    "copy and to TMPDIR, and what it wrote here would be applied unjudged. Name a folder elsewhere"
+                    "copy and to TMPDIR, and what it wrote here stays unjudged. Name a folder elsewhere."
                 )
     for text, place in zip(readable, listed(readable, root), strict=True):
         for path in (place, place.resolve()):
