@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
@@ -147,6 +149,13 @@ def test_shared_memory_is_there_and_its_own(bench: Bench, sandbox: Sandbox) -> N
     assert not name.exists()
 
 
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder with a short name, as an address of a socket must be."""
+    with TemporaryDirectory(dir="/tmp") as folder:
+        yield Path(folder)
+
+
 CONNECTS = """
 import socket, sys
 for family, address in ((socket.AF_INET, ('127.0.0.1', int(sys.argv[1]))), (socket.AF_UNIX, sys.argv[2])):
@@ -158,13 +167,15 @@ for family, address in ((socket.AF_INET, ('127.0.0.1', int(sys.argv[1]))), (sock
 """
 
 
-def test_gate_reaches_no_service_unless_the_network_is_open(bench: Bench, sandbox: Sandbox, tmp_path: Path) -> None:
-    path = os.path.relpath(bench.workspace.socket)
+def test_gate_reaches_no_service_unless_the_network_is_open(bench: Bench, sandbox: Sandbox, place: Path) -> None:
+    path = str(place / "socket")
     with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as local:
         local.bind(path)
         local.listen()
+        with socket.socket(socket.AF_UNIX) as other:
+            other.connect(path)
         port = tcp.getsockname()[1]
-        closed = bench.runs(CONNECTS, port, bench.workspace.socket)
+        closed = bench.runs(CONNECTS, port, path)
         assert closed.captured.passed, closed.captured.tail()
         opened = bench.runs(f"import socket; socket.create_connection(('127.0.0.1', {port}))", network=True)
         assert opened.captured.passed, opened.captured.tail()
