@@ -18,6 +18,7 @@ SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _OWN = ".instar"
 _LINKS_MAX = 40
+_SHIMMED = ("bin", "libexec", "lib", "versions", "version", "pyenv.d", "plugins", "completions")
 _PARTS = ("bin", "lib", "lib64", "libexec", "include", "share", "pyvenv.cfg")
 """What of an interpreter's folder is its own, where that folder holds other things as well."""
 
@@ -41,7 +42,9 @@ def needed(command: str, environ: Mapping[str, str], root: Path) -> tuple[Path, 
             found.append(hop)
             if _is_python(hop.parent.parent):
                 found += _interpreter(hop.parent.parent, root)
-    found += [Path(folder) for folder in environ.get("PATH", "").split(os.pathsep) if folder.startswith("/")]
+    for folder in map(Path, filter(lambda text: text.startswith("/"), environ.get("PATH", "").split(os.pathsep))):
+        # The scripts of pyenv and its like start what lies beside them.
+        found += [folder, *((folder.parent / part for part in _SHIMMED) if folder.name == "shims" else ())]
     found += [place for place in editable() if not place.is_relative_to(root)]
     return narrowed(found, root)
 
