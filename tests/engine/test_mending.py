@@ -32,7 +32,7 @@ RIGHT = '''def clamp(value, low, high):
         return high
     return value
 '''
-WRONG = RIGHT.replace("return high", "return low")
+WRONG = RIGHT.replace("return high", "return hihg")
 CHECK = "from heuristics import clamp; assert (clamp(5, 1, 3), clamp(0, 1, 3), clamp(2, 1, 3)) == (3, 1, 2)"
 GATE = ["{python}", "-c", CHECK]
 
@@ -78,7 +78,7 @@ def test_fault_is_repaired_as_a_patch_that_nothing_else_rides_on(runtime: Runtim
     assert (event.mutator, event.task) == ("operators", task)
     assert 1 <= event.tried <= 200
     assert code(runtime) == RIGHT
-    assert b"-        return low\n+        return high\n" in runtime.blobs.get(event.patch)
+    assert b"-        return hihg\n+        return high\n" in runtime.blobs.get(event.patch)
     assert replay(runtime.reader, level=Level.DECISIONS).state == runtime.state
     (applied,) = runtime.reader.tail(1, [MutationApplied])
     graph = Graph(runtime.reader, runtime.reader.head())
