@@ -127,6 +127,7 @@ def _needs(reader: LogReader, blobs: BlobStore, state: AgentState, kept_from: Se
     for record in reader.read(1, head, [BlobsCollected]):
         needs.event(record.event)
     needs.state(state)
+    needs.undo(state, reader)
     for seq in {*points, min(kept_from, head)}:
         needs.state(reader.state_at(seq))
     needs.memory(reader)

@@ -58,6 +58,15 @@ class Needs:
             self.thing("blob", state.trained)
         self.spans.update(state.memory)
 
+    def undo(self, state: AgentState, reader: LogReader) -> None:
+        """Takes what the undo of a mutation that is on probation needs, however long ago it was applied."""
+        probation = state.probation
+        if probation is None:
+            return
+        self.event(reader.get(probation.accepted).event)
+        self.thing("tree", probation.tree)
+        self.state(reader.state_at(Seq(probation.accepted - 1)))
+
     def thing(self, kind: Kind, digest: Digest) -> None:
         """Takes a blob, tree or checkpoint and all that it is made of."""
         if (kind, digest) in self._taken:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from instar.engine.keeping.gc import collect
 from instar.engine.loop import Loop
 from instar.engine.provenance.graph import Graph
 from instar.engine.replay import Level, replay
@@ -19,6 +20,7 @@ from instar.engine.watcher import rescan
 from instar.engine.what_if import what_if
 from instar.fsm.events import FeedbackReceived, MutationApplied, Outcome, ProbationEnded, RollbackStarted, SnapshotTaken
 from instar.fsm.record import Recorded
+from instar.fsm.retention import Retention
 from instar.fsm.words import State
 from instar.store.log import Pending
 from tests.engine.agents import code_only, contents
@@ -98,6 +100,15 @@ def test_mutation_that_loses_reward_is_undone_and_nothing_else_is(runtime: Runti
     assert (event.applied, "watches") in list(graph.edges(verdict))
     undo(runtime)
     assert b"b - a" in contents(root)["heuristics.py"][1]
+
+
+def test_what_an_undo_needs_outlives_every_collection(runtime: Runtime) -> None:
+    before = contents(runtime.workspace.root)
+    mutate(runtime, BAD + NEW_FILE)
+    assert collect(runtime, Retention(days=0)) is not None
+    earn(runtime, "fail", 8)
+    assert ended(runtime).verdict == "undone"
+    assert contents(runtime.workspace.root) == before
 
 
 def test_mutation_that_holds_is_kept_and_said_so(runtime: Runtime) -> None:
