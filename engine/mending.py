@@ -18,7 +18,7 @@ from instar.fsm.state import AgentState
 from instar.fsm.words import Digest
 from instar.store.trees import Tree
 
-from .mutators.port import Proposal, RepairRequest
+from .mutators.port import Mutator, Proposal, RepairRequest
 from .repair import as_patch, chosen_mutators, material, past_edits, search
 from .runtime import Runtime
 from .shell_executor import Captured
@@ -45,6 +45,14 @@ class Mended(Struct, frozen=True, kw_only=True):
     tried: int = 0
     reason: str = ""
     captured: Captured | None = None
+
+
+def _asked(runtime: Runtime, mutator: Mutator, request: RepairRequest) -> Iterator[Proposal]:
+    """Asks a mutator for one proposal after another, until the worker is to end."""
+    for proposal in mutator.propose(request):
+        if runtime.ending():
+            raise EffectSuspended("the repair was put off: the worker is to end")
+        yield proposal
 
 
 def mend(
@@ -89,17 +97,14 @@ def mend(
         edits=past_edits(runtime.reader, runtime.blobs),
     )
     refused = {one.name: why for one in mutators if (why := barred(one.name))}
-    proposals: dict[str, Iterator[Proposal]] = {
-        one.name: iter(one.propose(request)) for one in mutators if one.name not in refused
-    }
+    proposals = {one.name: _asked(runtime, one, request) for one in mutators if one.name not in refused}
     count = 0
 
     def passes(name: str, proposal: Proposal) -> bool:
         nonlocal count
-        if runtime.ending():
-            raise EffectSuspended(f"the repair was put off after {count} tries: the worker is to end")
         count += 1
-        runtime.progress.report(EffectName.MUTATE, count, repair.tries, f"{name}: {proposal.description}")
+        told = f"{name}: {proposal.description}".encode("utf-8", "backslashreplace").decode()
+        runtime.progress.report(EffectName.MUTATE, count, repair.tries, told)
         return run(proposal).passed
 
     found = search(proposals, passes, tries=repair.tries, time_s=runtime.settings.mutators.time_s, files=files)

@@ -14,7 +14,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from instar.fsm.errors import BlobCorrupt, BlobMissing, ConfigError, EffectFailedError, InputRefused
+from instar.fsm.errors import BlobCorrupt, BlobMissing, ConfigError, EffectFailedError, EffectSuspended, InputRefused
 from instar.fsm.events import ChangeObserved
 from instar.fsm.state import AgentState
 from instar.fsm.words import digest_of
@@ -37,6 +37,8 @@ from .settings import MutatorSettings
 GROUP: Final = "instar.mutators"
 EDITS_MAX = 200
 """How many of the latest changes of files are looked at."""
+NAME_CHARS_MAX = 200
+REASON_CHARS = 500
 _log = logging.getLogger("instar.repair")
 
 
@@ -58,7 +60,7 @@ def material(
         blobs: where their bytes lie.
         state: its policy says what is protected and monitored.
         tree: the tree that stands.
-        paths: the files or folders that may be changed; the monitored files if there is none.
+        paths: the files or folders that may be changed, ``.`` for all; the monitored files if there is none.
 
     Raises:
         InputRefused: a path that was asked for is protected, or no Python file of the tree may be changed.
@@ -78,7 +80,7 @@ def material(
         for path in python
         if path not in protected
         and (
-            any(path == one or path.startswith(f"{one}/") for one in wanted)
+            any(one == "." or path == one or path.startswith(f"{one}/") for one in wanted)
             if wanted
             else is_monitored(path, state.policy.monitored)
         )
@@ -112,9 +114,20 @@ def chosen_mutators(settings: MutatorSettings, names: Sequence[str] = ()) -> lis
     """Makes the mutators that are asked, in order: those named, else those that are enabled.
 
     Raises:
-        ConfigError: one is not known, or not configured.
+        ConfigError: one is not known, not configured, calls itself by no name, or two go by the same.
     """
-    return [_mutator(settings, name) for name in dict.fromkeys(names or settings.enabled)]
+    found = [_mutator(settings, name) for name in dict.fromkeys(names or settings.enabled)]
+    known: set[str] = set()
+    for one in found:
+        name: object = one.name
+        if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= NAME_CHARS_MAX:
+            raise ConfigError(
+                f"a mutator calls itself {name!a:.100}: a name is 1 to {NAME_CHARS_MAX} printable characters"
+            )
+        if name in known:
+            raise ConfigError(f"two mutators are called {name!r}, and the log could not tell them apart: enable one")
+        known.add(name)
+    return found
 
 
 def _mutator(settings: MutatorSettings, name: str) -> Mutator:
@@ -143,8 +156,8 @@ def search(
 ) -> Found:
     """Tries proposals until one passes, none is left, or there were enough.
 
-    A mutator that proposes a file which may not be changed is asked no further, and neither is one that fails; what it
-    proposed twice, or another did before, is tried once.
+    A mutator that proposes a file which may not be changed is asked no further, and neither is one that fails or gives
+    what is no proposal; what it proposed twice, or another did before, is tried once.
 
     Args:
         proposals: what each mutator proposes, by its name, in the order in which they are asked.
@@ -152,32 +165,65 @@ def search(
         tries: how many may be tried.
         time_s: how long it may take; a try that began before is awaited.
         files: what may be changed.
+
+    Raises:
+        EffectSuspended: by ``passes``, or by a mutator that was told to end.
     """
     until = time.monotonic() + time_s
     tried = dict.fromkeys(proposals, 0)
     seen = {(path, digest_of(content)) for path, content in files.items()}
     why = "no proposal is left"
     for name, each in proposals.items():
-        try:
-            for proposal in each:
-                key = (proposal.path, digest_of(proposal.content))
-                if proposal.path not in files:
-                    _log.warning(
-                        "%s proposed %r, which may not be changed: it is asked no further", name, proposal.path
-                    )
-                    break
-                if key in seen:
-                    continue
-                seen.add(key)
-                if sum(tried.values()) >= tries or time.monotonic() > until:
-                    return Found(proposal=None, mutator="", tried=tried, why="there were enough tries")
-                tried[name] += 1
-                if passes(name, proposal):
-                    return Found(proposal=proposal, mutator=name, tried=tried)
-        except EffectFailedError as error:
-            _log.warning("%s proposes nothing more: %s", name, error)
-            why = str(error)
+        while True:
+            try:
+                proposal = _next(name, each, files)
+            except EffectFailedError as error:
+                _log.warning("%s proposes nothing more: %s", name, error)
+                why = str(error)
+                break
+            if proposal is None:
+                break
+            if time.monotonic() > until:
+                return Found(proposal=None, mutator="", tried=tried, why=f"{time_s:g} s went by")
+            key = (proposal.path, digest_of(proposal.content))
+            if key in seen:
+                continue
+            seen.add(key)
+            if sum(tried.values()) >= tries:
+                return Found(proposal=None, mutator="", tried=tried, why="there were enough tries")
+            tried[name] += 1
+            if passes(name, proposal):
+                return Found(proposal=proposal, mutator=name, tried=tried)
     return Found(proposal=None, mutator="", tried=tried, why=why)
+
+
+def _next(name: str, each: Iterator[Proposal], files: Mapping[str, bytes]) -> Proposal | None:
+    """Asks a mutator for one proposal more; None where it has none.
+
+    Raises:
+        EffectFailedError: it failed, or what it gave is no proposal of a file that may be changed.
+        EffectSuspended: it was told to end.
+    """
+    try:
+        found: object = next(each, None)
+    except (EffectFailedError, EffectSuspended):
+        raise
+    except Exception as error:  # a mutator of others may raise anything
+        raise EffectFailedError(f"{name} failed: {type(error).__name__}: {error}"[:REASON_CHARS]) from error
+    if found is None:
+        return None
+    if not (
+        isinstance(found, Proposal)
+        and isinstance(found.path, str)
+        and isinstance(found.content, bytes)
+        and isinstance(found.description, str)
+    ):
+        raise EffectFailedError(f"{name} gave what is no proposal but of type {type(found).__name__}")
+    if found.path not in files:
+        raise EffectFailedError(f"{name} proposed {found.path!a}"[:REASON_CHARS] + ", which may not be changed")
+    if len(found.content) > BYTES_MAX:
+        raise EffectFailedError(f"{name} proposed {len(found.content)} bytes of {found.path}; {BYTES_MAX} are the most")
+    return found
 
 
 def as_patch(blobs: Blobs, before: Entry, proposal: Proposal) -> bytes:

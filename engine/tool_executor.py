@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
+from posixpath import normpath
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -208,7 +209,8 @@ def _mutation(runtime: Runtime, asked: Mutate, source: str) -> TaskQueued:
             )
     chosen_mutators(runtime.settings.mutators, asked.mutators)
     tries = asked.tries or runtime.settings.mutators.tries
-    repair = Repair(paths=tuple(asked.paths), mutators=tuple(asked.mutators), tries=tries)
+    paths = dict.fromkeys(normpath(path) for path in asked.paths)
+    repair = Repair(paths=tuple(paths), mutators=tuple(asked.mutators), tries=tries)
     return TaskQueued(task="mutate", source=source, note=note, gate=gate, repair=repair)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from .asked import actor
-from .output import Json, Root, emit, runtime_at
+from .output import Json, Root, emit, runtime_at, workspace_at
 from .run import run_once
 
 
@@ -46,8 +46,16 @@ def command(
             raise ConfigError("paths, --tries and --mutator belong to --repair")
         task["patch"] = _read(patch)
     else:
-        task |= {"repair": True, "paths": paths or [], "tries": tries, "mutators": mutator or []}
+        task |= {"repair": True, "paths": _within(paths or [], workspace), "tries": tries, "mutators": mutator or []}
     try_task(task, workspace, queue=queue, as_json=json)
+
+
+def _within(paths: list[str], workspace: Path | None) -> list[str]:
+    """Spells paths as the log does: given relative to where the command runs, or to a workspace that was named."""
+    from instar.engine.restoring.restore_path import tree_path
+
+    root, start = workspace_at(workspace).root, Path.cwd() if workspace is None else None
+    return [tree_path(root, path, start) or "." for path in paths]
 
 
 def _read(patch: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta, field
 
 from .reading import Named
-from .tool import Text, Tool
+from .tool import Names, Text, Tool
 
 Confirm = Annotated[bool, Meta(description="Carry it out; by default only the plan is given, and nothing is done.")]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
@@ -91,9 +91,9 @@ class Mutate(Tool):
     repair: Annotated[
         bool, Meta(description="Have a patch found with which the gate passes; as the files are it has to fail.")
     ] = False
-    paths: Annotated[
-        list[Text], Meta(description="Of a repair: what may be changed; the monitored files by default.")
-    ] = field(default_factory=list)
+    paths: Annotated[Names, Meta(description="Of a repair: what may be changed; the monitored files by default.")] = (
+        field(default_factory=list)
+    )
     gate: Annotated[
         Text | None,
         Meta(description="The command that must pass in the copy, such as 'python -m pytest -q'; no shell runs it."),

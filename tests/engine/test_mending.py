@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -156,6 +157,12 @@ def test_protected_and_absent_files_are_not_repaired(runtime: Runtime) -> None:
     assert replay(runtime.reader, level=Level.DECISIONS).state == runtime.state
 
 
+@pytest.mark.parametrize("path", ["./heuristics.py", ".//heuristics.py/", "."])
+def test_path_is_taken_however_it_is_spelled(runtime: Runtime, path: str) -> None:
+    _, event = repaired(runtime, paths=[path])
+    assert isinstance(event, MutationAccepted)
+
+
 @pytest.mark.parametrize(
     ("task", "said"),
     [
@@ -177,6 +184,21 @@ def test_order_that_cannot_be_is_refused_before_it_is_recorded(
     with pytest.raises((InputRefused, ConfigError), match=said):
         execute(runtime, {"type": "mutate"} | task, source="test")
     assert runtime.reader.head() == head
+
+
+def test_verb_takes_a_path_from_where_it_runs_and_a_name_of_any_bytes(runtime: Runtime) -> None:
+    folder = runtime.workspace.root / "lib"
+    folder.mkdir()
+    name = b"50%\xff.py"
+    (folder / os.fsdecode(name)).write_text(WRONG)
+    write(runtime, RIGHT)
+    runtime.close()
+    check = f"g = {{}}; exec(open(b'lib/' + {name!r}).read(), g); assert g['clamp'](5, 1, 3) == 3"
+    done = instar("mutate", "--repair", os.fsdecode(name), "--gate", f'{sys.executable} -c "{check}"', cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert (folder / os.fsdecode(name)).read_text() == RIGHT
+    outside = instar("mutate", "--repair", "../../x.py", cwd=folder)
+    assert (outside.returncode, b"does not lie in" in outside.stderr) == (2, True)
 
 
 def test_verb_repairs_and_ends_with_5_where_it_cannot(runtime: Runtime) -> None:

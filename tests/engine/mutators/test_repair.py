@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from instar.engine.mutators.port import Proposal, RepairRequest
+from instar.engine.mutators.source import BYTES_MAX
 from instar.engine.repair import Found, as_patch, chosen_mutators, material, past_edits, search
 from instar.engine.runtime import Runtime
 from instar.engine.settings import MutatorSettings
@@ -94,3 +98,76 @@ def test_mutator_that_is_not_known_is_refused() -> None:
         chosen_mutators(MutatorSettings(), ["nonsense"])
     with pytest.raises(ConfigError, match="llm_url"):
         chosen_mutators(MutatorSettings(), ["llm"])
+
+
+def broken(kind: str) -> Iterator[Any]:
+    """What a mutator of others may give."""
+    match kind:
+        case "raises":
+            raise ValueError("boom")
+        case "a word":
+            yield "no proposal"
+        case "a text for bytes":
+            yield Proposal("heuristics.py", "x = 1", "a text")  # type: ignore[arg-type]
+        case "a list for a path":
+            yield Proposal(["heuristics.py"], b"x = 1", "a list")  # type: ignore[arg-type]
+        case "another file":
+            yield Proposal("../x.py", b"x = 1", "outside")
+        case "too much":
+            yield Proposal("heuristics.py", b"#" * (BYTES_MAX + 1), "long")
+
+
+@pytest.mark.parametrize(
+    "kind", ["raises", "a word", "a text for bytes", "a list for a path", "another file", "too much"]
+)
+def test_mutator_that_fails_leaves_the_turn_to_the_next(kind: str) -> None:
+    good = Proposal("heuristics.py", b"right", "right")
+    proposals = {"broken": broken(kind), "other": iter([good])}
+    found = search(proposals, lambda *_: True, tries=5, time_s=60, files={"heuristics.py": b"wrong"})
+    assert (found.proposal, found.mutator, dict(found.tried)) == (good, "other", {"broken": 0, "other": 1})
+    alone = search({"broken": broken(kind)}, lambda *_: True, tries=5, time_s=60, files={"heuristics.py": b"wrong"})
+    assert "broken" in alone.why
+
+
+def test_mutator_that_repeats_itself_for_ever_is_ended() -> None:
+    same = itertools.repeat(Proposal("heuristics.py", b"wrong", "as it is"))
+    found = search({"same": same}, lambda *_: True, tries=5, time_s=0.05, files={"heuristics.py": b"wrong"})
+    assert (found.proposal, found.why) == (None, "0.05 s went by")
+
+
+def test_what_passes_raises_is_not_laid_to_the_mutator() -> None:
+    def full(*_: object) -> bool:
+        raise OSError("the disk is full")
+
+    proposals = {"one": iter([Proposal("heuristics.py", b"x", "x")])}
+    with pytest.raises(OSError, match="full"):
+        search(proposals, full, tries=5, time_s=60, files={"heuristics.py": b"wrong"})
+
+
+class Named:
+    """A mutator of others that calls itself anything."""
+
+    name: object = "operators"
+
+    def propose(self, request: RepairRequest) -> Iterator[Proposal]:
+        yield from ()
+
+
+class Unnamed(Named):
+    name = None
+
+
+class Unprintable(Named):
+    name = "a\ud800"
+
+
+def test_mutator_has_a_name_that_the_log_can_hold_and_no_other_has() -> None:
+    def named(*which: str) -> MutatorSettings:
+        return MutatorSettings(enabled=tuple(which))
+
+    assert chosen_mutators(named(f"{__name__}:Named"))[0].name == "operators"
+    with pytest.raises(ConfigError, match="two mutators are called 'operators'"):
+        chosen_mutators(named("operators", f"{__name__}:Named"))
+    for which in ("Unnamed", "Unprintable"):
+        with pytest.raises(ConfigError, match="a name is 1 to 200 printable characters"):
+            chosen_mutators(named(f"{__name__}:{which}"))
