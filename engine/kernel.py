@@ -136,13 +136,14 @@ def _mend(
 ) -> tuple[Verdict, Mended]:
     """Has the mutators find a patch; what they found is then tried like one that was given."""
     assert task.repair is not None
+    _git()  # what is found could not be tried without it
     refused = budget_refusal(state)
     if refused:
         return Verdict(reason=refused), Mended()
     copy = _fresh_copy(runtime)
 
     def run(proposal: Proposal | None) -> Captured:
-        shutil.rmtree(copy, ignore_errors=True)
+        _remove(copy)
         _write_copy(runtime, current, copy / "tree")
         if proposal is not None:
             _put_into(copy / "tree", proposal)
@@ -158,7 +159,7 @@ def _mend(
     try:
         mended = mend(runtime, state, current, task.repair, asked, command, run, barred)
     finally:
-        shutil.rmtree(copy, ignore_errors=True)
+        _remove(copy)
     if mended.patch is None:
         return Verdict(reason=mended.reason, gate=command, captured=mended.captured), mended
     return _try(runtime, state, current, mended.patch, command, mended.mutator), mended
@@ -179,14 +180,21 @@ def _put_into(folder: Path, proposal: Proposal) -> None:
 
 def _fresh_copy(runtime: Runtime) -> Path:
     copy = runtime.workspace.scratch / f"{_COPY}{os.getpid()}"
-    shutil.rmtree(copy, ignore_errors=True)
+    _remove(copy)
     return copy
+
+
+def _remove(copy: Path) -> None:
+    """Removes a copy, or what its gate put in its place: of a link, not what it leads to."""
+    if copy.is_symlink() or copy.is_file():
+        copy.unlink(missing_ok=True)
+    shutil.rmtree(copy, ignore_errors=True)
 
 
 def remove_copies(workspace: Workspace) -> None:
     """Removes the folders in which processes that died tried patches; the caller is the workspace's one worker."""
     for left in workspace.scratch.glob(f"{_COPY}*"):
-        shutil.rmtree(left, ignore_errors=True)
+        _remove(left)
 
 
 def _write_copy(runtime: Runtime, tree: Tree, folder: Path) -> None:
@@ -206,11 +214,15 @@ def _write_copy(runtime: Runtime, tree: Tree, folder: Path) -> None:
         os.close(fd)
 
 
-def _apply(folder: Path, patch: bytes) -> str | None:
-    """Applies a unified diff strictly; gives the reason when it does not fit."""
+def _git() -> str:
     git = shutil.which("git")
     if git is None:
         raise ConfigError("`git` is not installed; it applies patches (git apply). Install it, e.g. apt install git.")
+    return git
+
+
+def _apply(folder: Path, patch: bytes) -> str | None:
+    """Applies a unified diff strictly; gives the reason when it does not fit."""
     environ = {
         "PATH": os.environ.get("PATH", os.defpath),
         "GIT_CEILING_DIRECTORIES": str(folder.parent),
@@ -218,7 +230,7 @@ def _apply(folder: Path, patch: bytes) -> str | None:
         "GIT_CONFIG_GLOBAL": os.devnull,
         "LC_ALL": "C",
     }
-    command = [git, "apply", "--whitespace=nowarn", "-"]
+    command = [_git(), "apply", "--whitespace=nowarn", "-"]
     result = subprocess.run(command, cwd=folder, input=patch, env=environ, capture_output=True, timeout=60)
     if result.returncode:
         text = result.stderr.decode("utf-8", "replace").strip()

@@ -61,13 +61,14 @@ class Patched:
         self.touched = sorted(changed | self.too_large.keys() | (folders - before.all_folders()))
 
     def _entry(self, path: str, status: os.stat_result) -> Entry:
-        """Describes a file or link; the mode of one that only the copy widened is as it was."""
+        """Describes a file or link; of a mode git keeps whether the owner may execute, and the rest stays as it was."""
         content = self.content(path)
         if stat.S_ISLNK(status.st_mode):
             return Entry("link", MODE_BITS, digest_of(content), len(content))
         found = Entry("file", status.st_mode & MODE_BITS, digest_of(content), len(content))
         known = self._before.files.get(path)
-        return known if known is not None and replace(known, mode=known.mode | _OWNER) == found else found
+        same = known is not None and known.kind == "file" and known.mode & 0o100 == found.mode & 0o100
+        return replace(found, mode=known.mode) if known is not None and same else found
 
     def content(self, path: str) -> bytes:
         """Reads a file or the text of a link."""

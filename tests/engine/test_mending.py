@@ -18,7 +18,7 @@ from instar.engine.runtime import Runtime
 from instar.engine.tool_executor import execute
 from instar.engine.watcher import rescan
 from instar.fsm.errors import ConfigError, InputRefused
-from instar.fsm.events import AnyEvent, MutationAccepted, MutationApplied, MutationRejected
+from instar.fsm.events import AnyEvent, EffectFailed, MutationAccepted, MutationApplied, MutationRejected
 from instar.fsm.react import EffectName, react
 from instar.fsm.words import Seq, State
 from tests.engine.agents import code_only, instar
@@ -119,6 +119,36 @@ def test_proposal_that_spoils_its_copy_spoils_no_other(runtime: Runtime) -> None
     _, event = repaired(runtime, gate=["{python}", "-B", "-c", spoil])
     assert isinstance(event, MutationAccepted)
     assert code(runtime) == RIGHT
+
+
+def test_gate_that_puts_a_link_in_place_of_its_copy_leads_nowhere(runtime: Runtime, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    swap = f"import os, shutil; p = os.path.dirname(os.getcwd()); shutil.rmtree(p); os.symlink({str(elsewhere)!r}, p)"
+    _, event = repaired(runtime, gate=["{python}", "-B", "-c", f"{swap}; raise SystemExit(1)"], tries=2)
+    assert isinstance(event, MutationRejected)
+    assert event.tried == 2
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_file_that_others_may_not_read_stays_so(runtime: Runtime) -> None:
+    (runtime.workspace.root / "heuristics.py").chmod(0o600)
+    write(runtime, WRONG)
+    _, event = repaired(runtime)
+    assert isinstance(event, MutationAccepted)
+    assert (runtime.workspace.root / "heuristics.py").stat().st_mode & 0o777 == 0o600
+
+
+def test_nothing_is_searched_for_without_git(runtime: Runtime, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    ran = tmp_path / "ran"
+    gate = ["{python}", "-c", f"open({str(ran)!r}, 'w')"]
+    execute(runtime, {"type": "mutate", "repair": True, "gate": gate}, source="test")
+    run(runtime)
+    (failure,) = runtime.reader.tail(1, [EffectFailed])
+    assert isinstance(failure.event, EffectFailed)
+    assert "`git` is not installed" in failure.event.reason
+    assert not ran.exists()
 
 
 def test_same_log_gives_the_same_search(runtime: Runtime, tmp_path: Path) -> None:
