@@ -208,7 +208,7 @@ def _next(name: str, each: Iterator[Proposal], files: Mapping[str, bytes]) -> Pr
         found: object = next(each, None)
     except (EffectFailedError, EffectSuspended):
         raise
-    except Exception as error:  # a mutator of others may raise anything
+    except (Exception, SystemExit) as error:  # a mutator of others may raise anything
         raise EffectFailedError(f"{name} failed: {type(error).__name__}: {error}"[:REASON_CHARS]) from error
     if found is None:
         return None

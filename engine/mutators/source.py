@@ -29,8 +29,8 @@ SIMPLE: Final = (
     ast.Continue,
 )
 """Statements that can go, or stand elsewhere."""
-BYTES_MAX: Final = 1024 * 1024
-"""Source above this is left alone: each proposal is parsed."""
+BYTES_MAX: Final = 256 * 1024
+"""Source above this is left alone: each proposal is parsed, and all edits are ranked before the first is proposed."""
 _LINE: Final = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _CODING: Final = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 _BOM: Final = b"\xef\xbb\xbf"

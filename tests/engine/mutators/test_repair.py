@@ -105,6 +105,8 @@ def broken(kind: str) -> Iterator[Any]:
     match kind:
         case "raises":
             raise ValueError("boom")
+        case "ends":
+            raise SystemExit(3)
         case "a word":
             yield "no proposal"
         case "a text for bytes":
@@ -118,7 +120,7 @@ def broken(kind: str) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(
-    "kind", ["raises", "a word", "a text for bytes", "a list for a path", "another file", "too much"]
+    "kind", ["raises", "ends", "a word", "a text for bytes", "a list for a path", "another file", "too much"]
 )
 def test_mutator_that_fails_leaves_the_turn_to_the_next(kind: str) -> None:
     good = Proposal("heuristics.py", b"right", "right")
