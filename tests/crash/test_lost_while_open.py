@@ -103,7 +103,7 @@ def test_mutation_whose_gate_deletes_the_log_is_not_told_as_applied(
 ) -> None:
     root = tmp_path / "agent"
     code_only(root).close()
-    (root / "instar.toml").write_text('[mutation]\ngate = ["sh", "-c", "rm -rf ../../../*"]\n')
+    (root / "instar.toml").write_text('[mutation]\nsandbox = "rlimits"\ngate = ["sh", "-c", "rm -rf ../../../*"]\n')
     patch = tmp_path / "a.patch"
     patch.write_text("--- a/notes.txt\n+++ b/notes.txt\n@@ -1 +1 @@\n-first line\n+second line\n")
     assert main(["mutate", "--patch", str(patch), "-C", str(root)]) == 3
