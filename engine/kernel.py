@@ -128,7 +128,7 @@ def _try(
         _write_copy(runtime, patched.tree, judged_folder)
         return _run_gate(runtime, judged_folder, command, patched.tree, copy / "home")
     finally:
-        shutil.rmtree(copy, ignore_errors=True)
+        _remove(copy)
 
 
 def _mend(

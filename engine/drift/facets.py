@@ -16,7 +16,7 @@ from .unique import MARK
 
 LINES_MAX: Final = 6
 TEXT_MAX: Final = 48
-_SIGNS: Final[dict[type[ast.AST], str]] = {
+SIGNS: Final[dict[type[ast.AST], str]] = {
     ast.Add: "+",
     ast.Sub: "-",
     ast.Mult: "*",
@@ -27,8 +27,8 @@ _SIGNS: Final[dict[type[ast.AST], str]] = {
     ast.LShift: "<<",
     ast.RShift: ">>",
     ast.BitOr: "|",
-    ast.BitXor: "^",
     ast.BitAnd: "&",
+    ast.BitXor: "^",
     ast.MatMult: "@",
     ast.UAdd: "+",
     ast.USub: "-",
@@ -93,11 +93,11 @@ def _told(node: ast.AST, locals_: set[str]) -> Iterator[Facet]:
         case ast.Constant(value=value):
             yield ("text" if isinstance(value, (str, bytes)) else "constant"), _short(repr(value))
         case ast.Compare(ops=ops):
-            yield from (("comparison", _SIGNS[type(op)]) for op in ops)
+            yield from (("comparison", SIGNS[type(op)]) for op in ops)
         case ast.BinOp(op=op) | ast.UnaryOp(op=op) | ast.BoolOp(op=op):
-            yield "operator", _SIGNS[type(op)]
+            yield "operator", SIGNS[type(op)]
         case ast.AugAssign(op=op):
-            yield "operator", f"{_SIGNS[type(op)]}="
+            yield "operator", f"{SIGNS[type(op)]}="
         case ast.Raise(exc=kind):
             yield "raise", _text(kind.func if isinstance(kind, ast.Call) else kind)
         case ast.ExceptHandler(type=kind):

@@ -7,20 +7,10 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from instar.engine.drift.facets import SIGNS
+
 from .source import Edit, Source, enclosed
 
-_COMPARISONS: Final[dict[type[ast.cmpop], str]] = {
-    ast.Lt: "<",
-    ast.LtE: "<=",
-    ast.Gt: ">",
-    ast.GtE: ">=",
-    ast.Eq: "==",
-    ast.NotEq: "!=",
-    ast.Is: "is",
-    ast.IsNot: "is not",
-    ast.In: "in",
-    ast.NotIn: "not in",
-}
 _SWAPS: Final[dict[str, tuple[tuple[str, float], ...]]] = {
     "<": (("<=", 1.0), (">", 0.8), (">=", 0.7), ("==", 0.5), ("!=", 0.5)),
     "<=": (("<", 1.0), (">=", 0.8), (">", 0.7), ("==", 0.5), ("!=", 0.5)),
@@ -34,19 +24,8 @@ _SWAPS: Final[dict[str, tuple[tuple[str, float], ...]]] = {
     "not in": (("in", 0.9), ("!=", 0.2)),
 }
 """What each comparison may have meant, the likeliest first: its boundary, its opposite, the rest."""
-_ARITHMETIC: Final[dict[type[ast.operator], str]] = {
-    ast.Add: "+",
-    ast.Sub: "-",
-    ast.Mult: "*",
-    ast.Div: "/",
-    ast.FloorDiv: "//",
-    ast.Mod: "%",
-    ast.Pow: "**",
-    ast.LShift: "<<",
-    ast.RShift: ">>",
-    ast.BitOr: "|",
-    ast.BitAnd: "&",
-    ast.BitXor: "^",
+_ARITHMETIC: Final = {
+    kind: sign for kind, sign in SIGNS.items() if issubclass(kind, ast.operator) and kind is not ast.MatMult
 }
 _PAIRED: Final = {
     "+": "-",
@@ -71,7 +50,7 @@ def comparisons(source: Source) -> Iterator[Edit]:
             continue
         left: ast.expr = node.left
         for operator, right in zip(node.ops, node.comparators, strict=True):
-            written = _COMPARISONS[type(operator)]
+            written = SIGNS[type(operator)]
             place = source.token(source.span(left)[1], source.span(right)[0], written)
             for other, weight in _SWAPS[written] if place else ():
                 yield _edit(place, other, right.lineno, weight, f"{written} becomes {other}")
