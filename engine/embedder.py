@@ -40,6 +40,7 @@ class MiniLMEmbedder:
         precision: ``auto`` takes bfloat16 where the processor has it and the model bears it.
         backend: what runs the model; torch where that is not installed or does not agree with it.
         cache: where vectors are kept for the next time; by default nowhere.
+        kept: the file in which how the model is run is kept for the next process; by default nowhere.
     """
 
     def __init__(
@@ -50,13 +51,14 @@ class MiniLMEmbedder:
         precision: Precision = "auto",
         backend: Backend = "torch",
         cache: VectorCache | None = None,
+        kept: Path | None = None,
     ) -> None:
         self.folder = folder
         self.space = space
         self._asked: Precision = precision
         self._asked_backend: Backend = backend
         self._way: Way | None = None
-        self._cache = cache
+        self._cache, self._kept = cache, kept
         self._lock = threading.Lock()
 
     @property
@@ -160,7 +162,7 @@ class MiniLMEmbedder:
     def _loaded(self) -> Way:
         with self._lock:
             if self._way is None:
-                way = choose_way(self.folder, self._asked, self._asked_backend)
+                way = choose_way(self.folder, self._asked, self._asked_backend, self._kept)
                 if self._cache is not None and not way.is_steady():
                     logger.info("%s: no vector is kept, since it depends on what is embedded beside it", self.folder)
                     self._cache = None

@@ -41,8 +41,13 @@ def of_model(precision: str, threads: int | None = None, packages: Iterable[str]
         processor=f"{_processor()} {torch.backends.cpu.get_cpu_capability()}",
         threads=threads or torch.get_num_threads(),
         precision=precision,
-        libraries={name: _version(name) for name in sorted({*LIBRARIES, *packages})},
+        libraries=libraries(packages),
     )
+
+
+def libraries(packages: Iterable[str] = ()) -> dict[str, str]:
+    """Gives the versions of what vectors and weights go through, and of some packages more; loads nothing."""
+    return {name: _version(name) for name in sorted({*LIBRARIES, *packages})}
 
 
 def of_device(device: str, precision: str) -> Environment:

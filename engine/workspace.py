@@ -40,6 +40,7 @@ class Workspace:
         self.stream = self.home / STREAM
         self.memory = self.home / "memory"
         self.checkpoints = self.home / CHECKPOINTS
+        self.ways = self.home / "ways"
         self.staging = self.home / "staging"
         self.scratch = self.home / "scratch"
         self.stat_cache = self.home / "stat-cache"

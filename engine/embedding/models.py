@@ -124,6 +124,7 @@ class ModelShelf:
                     precision=self._precision,
                     backend=chosen.backend,
                     cache=self._cache,
+                    kept=self._workspace.ways / space,
                 )
                 while len(self._embedders) >= _LOADED_MAX:
                     del self._embedders[next(iter(self._embedders))]

@@ -10,14 +10,16 @@ compares it with the model itself, and has another way where it fails.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain, groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.nn import functional
 
+from .kept_way import BertShape
 from .runs import Rows, RunTexts
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ _SHORT = 64
 """Tokens up to which texts of one length attend together; a longer text has enough to do alone."""
 _POWER_MIN, _POWER_MAX = 2.0**-90, 2.0**110
 """Sums of powers between these lost nothing that bfloat16, or the products that follow, could show."""
+
+_EMBEDDED = ("word", "position", "token_type")
 
 Packed = tuple[torch.Tensor, torch.Tensor]
 """Weights as oneDNN wants them, and a bias."""
@@ -63,6 +67,38 @@ def packed_run(model: SentenceTransformer, *, small: bool) -> RunTexts:
         ValueError: it is no plain BERT with a mean over its tokens.
         AttributeError, RuntimeError: this torch, or this processor, has not what it takes.
     """
+    bert, shape = _plain_bert(model)
+    return _packed(shape, bert.state_dict(), small=small)
+
+
+def packed_run_of(folder: Path, shape: BertShape, *, small: bool) -> RunTexts:
+    """Gives the same way as ``packed_run``, from the weights in a folder of which the shape is known.
+
+    Raises:
+        OSError, KeyError: they do not lie there, under the names that ``BertModel`` gives them.
+        AttributeError, RuntimeError: this torch, or this processor, has not what it takes.
+    """
+    from safetensors.torch import load_file
+
+    weights = load_file(folder / "model.safetensors")
+    return _packed(shape, {name: weight.float() for name, weight in weights.items()}, small=small)
+
+
+def shape_of(model: SentenceTransformer) -> BertShape:
+    """Reads the shape of a plain BERT.
+
+    Raises:
+        ValueError: it is no plain BERT with a mean over its tokens.
+    """
+    return _plain_bert(model)[1]
+
+
+def _packed(shape: BertShape, weights: Mapping[str, torch.Tensor], *, small: bool) -> RunTexts:
+    with torch.inference_mode():
+        return _PackedBert(shape, weights, torch.bfloat16 if small else torch.float32).rows
+
+
+def _plain_bert(model: SentenceTransformer) -> tuple[Any, BertShape]:
     from transformers import BertModel
 
     transformer, *rest = model
@@ -70,8 +106,13 @@ def packed_run(model: SentenceTransformer, *, small: bool) -> RunTexts:
     plain = type(bert) is BertModel and bert.config.hidden_act == "gelu" and not bert.config.is_decoder
     if not plain or getattr(bert.config, "position_embedding_type", "absolute") != "absolute" or not _is_mean(rest):
         raise ValueError("only a plain BERT with a mean over its tokens is run so")
-    with torch.inference_mode():
-        return _PackedBert(bert, torch.bfloat16 if small else torch.float32).rows
+    config = bert.config
+    return bert, BertShape(
+        int(config.num_hidden_layers),
+        int(config.num_attention_heads),
+        int(config.hidden_size),
+        float(config.layer_norm_eps),
+    )
 
 
 def _is_mean(modules: list[Any]) -> bool:
@@ -83,18 +124,17 @@ def _is_mean(modules: list[Any]) -> bool:
 
 
 class _PackedBert:
-    """Weights of a ``BertModel``, copied; safe to share between threads."""
+    """The weights of a ``BertModel``, copied; safe to share between threads."""
 
-    def __init__(self, bert: Any, dtype: torch.dtype) -> None:
-        self._dtype = dtype
-        self._heads = int(bert.config.num_attention_heads)
-        self._width = int(bert.config.hidden_size)
-        self._epsilon = float(bert.config.layer_norm_eps)
-        embeddings = bert.embeddings
-        self._words = embeddings.word_embeddings.weight.to(dtype, copy=True)
-        self._places = (embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]).to(dtype)
-        self._norm = self._plain(embeddings.LayerNorm)
-        self._layers = [self._layer(layer) for layer in bert.encoder.layer]
+    def __init__(self, shape: BertShape, weights: Mapping[str, torch.Tensor], dtype: torch.dtype) -> None:
+        self._dtype, self._heads, self._width, self._epsilon = dtype, shape.heads, shape.width, shape.epsilon
+        self._weights: Mapping[str, torch.Tensor] = weights
+        words, places, kinds = (weights[f"embeddings.{name}_embeddings.weight"] for name in _EMBEDDED)
+        self._words = words.to(dtype, copy=True)
+        self._places = (places + kinds[0]).to(dtype)
+        self._norm = self._plain("embeddings.LayerNorm")
+        self._layers = [self._layer(f"encoder.layer.{number}") for number in range(shape.layers)]
+        self._weights = {}
 
     def rows(self, texts: Sequence[Sequence[int]]) -> Rows:
         """Gives a vector a text, (texts, width) float32, of any length.
@@ -147,26 +187,30 @@ class _PackedBert:
     def _normed(self, states: torch.Tensor, norm: Packed) -> torch.Tensor:
         return functional.layer_norm(states, (self._width,), *norm, self._epsilon)
 
-    def _layer(self, layer: Any) -> _Layer:
-        own, attended = layer.attention.self, layer.attention.output
+    def _layer(self, name: str) -> _Layer:
+        asking = [self._both(f"{name}.attention.self.{part}") for part in ("query", "key", "value")]
+        (query, query_bias), *others = asking
         scale = math.log2(math.e) / math.sqrt(self._width // self._heads)
-        weights = torch.cat([own.query.weight * scale, own.key.weight, own.value.weight])
-        biases = torch.cat([own.query.bias * scale, own.key.bias, own.value.bias])
+        weights, biases = zip((query * scale, query_bias * scale), *others, strict=True)
         return _Layer(
-            self._packed(weights, biases),
-            self._packed(attended.dense.weight, attended.dense.bias),
-            self._plain(attended.LayerNorm),
-            self._packed(layer.intermediate.dense.weight, layer.intermediate.dense.bias),
-            self._packed(layer.output.dense.weight, layer.output.dense.bias),
-            self._plain(layer.output.LayerNorm),
+            self._packed(torch.cat(weights), torch.cat(biases)),
+            self._packed(*self._both(f"{name}.attention.output.dense")),
+            self._plain(f"{name}.attention.output.LayerNorm"),
+            self._packed(*self._both(f"{name}.intermediate.dense")),
+            self._packed(*self._both(f"{name}.output.dense")),
+            self._plain(f"{name}.output.LayerNorm"),
         )
 
-    def _packed(self, weight: torch.Tensor, bias: torch.Tensor) -> Packed:
-        laid_out = torch.ops.mkldnn._reorder_linear_weight(weight.detach().to(self._dtype), None)
-        return laid_out, bias.detach().to(self._dtype, copy=True)
+    def _both(self, name: str) -> Packed:
+        return self._weights[f"{name}.weight"].detach(), self._weights[f"{name}.bias"].detach()
 
-    def _plain(self, norm: Any) -> Packed:
-        return norm.weight.detach().to(self._dtype, copy=True), norm.bias.detach().to(self._dtype, copy=True)
+    def _packed(self, weight: torch.Tensor, bias: torch.Tensor) -> Packed:
+        laid_out = torch.ops.mkldnn._reorder_linear_weight(weight.to(self._dtype), None)
+        return laid_out, bias.to(self._dtype, copy=True)
+
+    def _plain(self, name: str) -> Packed:
+        weight, bias = self._both(name)
+        return weight.to(self._dtype, copy=True), bias.to(self._dtype, copy=True)
 
 
 def _attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:

@@ -79,19 +79,18 @@ def unpadded_rows(cut: Cut, run: RunTexts, texts: list[str], dim: int) -> NDArra
     return rows
 
 
-def cutting(model: SentenceTransformer) -> Cut:
-    """Gives a model's tokenizer as several threads may use it, cutting texts at the model's window.
+def cutting(tokenizer: str, tokens_max: int | None) -> Cut:
+    """Gives a tokenizer as several threads may use it, cutting texts at the model's window.
 
-    Raises:
-        AttributeError: it is none of the tokenizers library.
+    Args:
+        tokenizer: as JSON of the tokenizers library.
+        tokens_max: the window, in tokens.
     """
     from tokenizers import Tokenizer
 
-    shared: Any = model.tokenizer
-    # The shared one is set anew by each call; one text at a time may go through it.
-    own: Any = Tokenizer.from_str(shared.backend_tokenizer.to_str())
+    own: Any = Tokenizer.from_str(tokenizer)
     own.no_padding()
-    own.enable_truncation(model.max_seq_length)
+    own.enable_truncation(tokens_max)
 
     def cut(texts: list[str]) -> list[list[int]]:
         return [text.ids for text in own.encode_batch_fast(texts)]

@@ -37,6 +37,7 @@ def find_leftovers(state: AgentState, workspace: Workspace) -> list[Leftover]:
     """Lists what may go; what a running worker may be using is left out."""
     found = [
         *_listed(_checkpoints(workspace.checkpoints, in_use(state)), "checkpoint folder, not active"),
+        *_listed(_ways(workspace.ways, in_use(state)), "way to run a checkpoint, not active"),
         *_listed(_staging(workspace.staging, state), "staging of a finished restore"),
         *_listed(_torn_blobs(workspace.home / "blobs"), "blob file that was never finished"),
         *_listed(_indexes(workspace.memory, in_use(state)), "index of an embedding space, not active"),
@@ -56,6 +57,14 @@ def in_use(state: AgentState) -> set[Digest]:
 def _checkpoints(folder: Path, used: set[Digest]) -> Iterator[Path]:
     if folder.is_dir():
         yield from (path for path in sorted(folder.iterdir()) if path.is_dir() and path.name not in used)
+
+
+def _ways(folder: Path, used: set[Digest]) -> Iterator[Path]:
+    before = time.time() - _OLD_S
+    for path in sorted(folder.glob("*")):
+        with suppress(FileNotFoundError):
+            if path.name not in used and (not path.name.startswith(".") or path.stat().st_mtime < before):
+                yield path
 
 
 def _staging(folder: Path, state: AgentState) -> Iterator[Path]:

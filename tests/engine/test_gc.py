@@ -264,7 +264,8 @@ def test_orphans_and_leftovers_go(runtime: Runtime) -> None:
     staging = runtime.workspace.staging / ("f" * 64)
     scratch = runtime.workspace.scratch / "train-5"
     torn = home / "blobs" / "ab" / ".cd.x"
-    for path in (checkpoint / "model.safetensors", staging / "3.part", scratch / "x", torn):
+    way = runtime.workspace.ways / checkpoint.name
+    for path in (checkpoint / "model.safetensors", staging / "3.part", scratch / "x", torn, way):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"left")
     os.utime(torn, (time.time() - 7200,) * 2)
@@ -272,8 +273,8 @@ def test_orphans_and_leftovers_go(runtime: Runtime) -> None:
     assert found.collected == 2
     assert not runtime.blobs.has(orphan)
     assert not runtime.blobs.has(large)
-    assert [path for path in (checkpoint, staging, scratch, torn) if path.exists()] == []
-    assert {one.path for one in found.leftovers} >= {checkpoint, scratch, torn}  # staging goes before all else
+    assert [path for path in (checkpoint, staging, scratch, torn, way) if path.exists()] == []
+    assert {one.path for one in found.leftovers} >= {checkpoint, scratch, torn, way}  # staging goes before all else
     assert check(runtime.reader).problems == []
 
 
