@@ -64,7 +64,11 @@ def _signal(event: e.ChangeObserved | e.FeedbackReceived | e.TaskQueued) -> str:
             sure = "" if event.confidence is None else f" at {event.confidence:.2f}"
             return f"{event.outcome}{sure} {event.task_type}: {_line(event.input)}"
         case e.TaskQueued():
-            asked = f"repair {', '.join(event.repair.paths[:3]) or 'what is monitored'}" if event.repair else event.task
+            asked: str = event.task
+            if event.repair:
+                asked = f"repair {', '.join(event.repair.paths[:3]) or 'what is monitored'}"
+            elif event.checkpoint:
+                asked = f"judge {event.checkpoint[:12]}"
             return f"{asked} from {event.source} {_line(event.note)}".strip()
 
 
@@ -94,9 +98,9 @@ def _judging(
 ) -> str:
     match event:
         case e.CheckpointTrained():
-            gain = event.gain
+            gain, brought = event.gain, "" if event.brought is None else ", brought"
             return (
-                f"{event.checkpoint[:12]}: MRR {event.before.mrr:.3f} → {event.after.mrr:.3f}, "
+                f"{event.checkpoint[:12]}{brought}: MRR {event.before.mrr:.3f} → {event.after.mrr:.3f}, "
                 f"{event.gain_of} {gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}], {event.duration_s:.0f} s"
             )
         case e.MemoryReembedded():

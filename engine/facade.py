@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from instar.fsm.errors import ConfigError, EffectFailedError, InstarError, WorkerBusy
 from instar.fsm.react import react
 from instar.fsm.record import Recorded
+from instar.fsm.words import Seq
 
 from .face.asking import Asking
 from .face.auditing import Auditing
@@ -242,14 +243,46 @@ class Engine(Asking, Auditing, Points, Upkeep):
             EffectFailedError: the engine was to have a worker, no other one runs, and its own ends again and again.
             TimeoutError: the time is up; the training goes on.
         """
-        from .face.learning import outcome_of, tell
+        from .face.learning import tell
 
         told = tell(self.runtime, pairs, recipe or {}, task_type=task_type, source=source, note=note)
+        return self._candidate(told.task, timeout_s)
+
+    def judge(
+        self, weights: str | Path, *, source: str = "user", note: str = "", timeout_s: float | None = None
+    ) -> Checkpoint:
+        """Has weights that were trained elsewhere judged by the gate, as ones that were trained here, and waits for it.
+
+        Args:
+            weights: a model's folder, package or hub name; or ``checkpoint:`` and the beginning of a digest, for a
+                candidate that was judged before and may fare better on what was told since.
+            source: who says so.
+            note: why, for whoever reads the log later.
+            timeout_s: how long to wait for a worker; without one this process measures, and that is not cut off.
+
+        Returns:
+            The candidate with the gate's verdict: it is active only if ``promoted``.
+
+        Raises:
+            InputRefused: they are active already; nothing was recorded.
+            ConfigError: they cannot be taken, or the workspace has no model to judge them by; nothing was recorded.
+            EffectFailedError: the engine was to have a worker, no other one runs, and its own ends again and again.
+            TimeoutError: the time is up; it goes on.
+        """
+        from .tool_executor import execute
+
+        asked = {"type": "self_train", "weights": str(weights), "note": note}
+        return self._candidate(Seq(execute(self.runtime, asked, source=source).event), timeout_s)
+
+    def _candidate(self, task: Seq, timeout_s: float | None) -> Checkpoint:
+        """Waits for what becomes of an order to train."""
+        from .face.learning import outcome_of
+
         if self._process is None:
             self._work_or_wait(timeout_s)
         else:
             self.wait(timeout_s)
-        return outcome_of(self.runtime.reader, told.task)
+        return outcome_of(self.runtime.reader, task)
 
     def _work_or_wait(self, timeout_s: float | None) -> None:
         """Does what is owed in this process, or waits for the worker that holds the workspace."""

@@ -107,7 +107,7 @@ def _chosen(records: Iterable[Recorded]) -> dict[str, Grouping]:
         match record.event:
             case DatasetGenerated(dataset=dataset, grouping=by):
                 made[dataset] = dict(by or {})
-            case CheckpointTrained(dataset=dataset):
+            case CheckpointTrained(dataset=dataset, brought=None):
                 chosen |= made.get(dataset, {})
             case _:
                 pass

@@ -91,7 +91,7 @@ def _first_event(runtime: Runtime, settings: Settings, with_model: bool) -> Reco
     if runtime.state.head:
         return None
     with runtime.files.held():
-        checkpoint = runtime.models.import_base(settings.model) if with_model else None
+        checkpoint = runtime.models.import_weights(settings.model) if with_model else None
         digest = runtime.capture.look(full=True)
         event = WorkspaceInitialized(
             workspace=uuid.uuid4().hex,

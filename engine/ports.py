@@ -98,3 +98,10 @@ class Trainer(Protocol):
         Raises:
             EffectFailedError: there is nothing to learn, or the weights cannot be trained.
         """
+
+    def judge(self, request: TrainRequest, weights: Path) -> TrainOutcome:
+        """Measures weights from elsewhere beside the base, as trained ones would be; no step is taken.
+
+        Raises:
+            ConfigError: a model cannot be loaded.
+        """

@@ -10,11 +10,14 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from instar.fsm.decisions import shell_key
 from instar.fsm.errors import ConfigError, InputRefused
 from instar.fsm.events import FeedbackReceived, Repair, TaskQueued
 from instar.fsm.record import Recorded
+from instar.fsm.words import Digest
+from instar.store.locate import locate_model
 
 from .feedback_rows import TEXT_CHARS_MAX, Name, recordable
 from .kernel import patch_digest
@@ -37,10 +40,12 @@ _OPERATOR = re.compile(r"&&|\|\||\$\(|[|&;<>()`\n]")
 
 
 class SelfTrain(Struct, tag="self_train", forbid_unknown_fields=True):
-    """Asks for a retrain, with some parts of the recipe otherwise than configured."""
+    """Asks for a retrain, with some parts of the recipe otherwise than configured; or for weights to be judged."""
 
     note: str = ""
     recipe: dict[str, float | int | str] = {}
+    weights: str = ""
+    """Weights that are judged in place of trained ones: a folder, a package or a hub name, or ``checkpoint:PREFIX``."""
 
 
 class Mutate(Struct, tag="mutate", forbid_unknown_fields=True):
@@ -170,11 +175,12 @@ def execute(runtime: Runtime, task: Mapping[str, Any], *, source: str) -> Execut
 
     Raises:
         InputRefused: the task is malformed, its recipe cannot be trained with, or its gate needs a shell.
-        ConfigError: the patch is no unified diff, a mutator is not known, or the configured probes cannot be read.
+        ConfigError: the patch is no unified diff, a mutator is not known, weights cannot be taken, or the configured
+            probes cannot be read.
     """
     match parse_task(task):
-        case SelfTrain(note=note, recipe=recipe):
-            record = runtime.log.append(training_task(runtime, source=source, note=note, recipe=recipe))
+        case SelfTrain() as training:
+            record = runtime.log.append(_training(runtime, training, source))
             return Executed(type="self_train", event=record.seq)
         case Mutate() as mutation:
             event = _mutation(runtime, mutation, source)
@@ -212,6 +218,45 @@ def _mutation(runtime: Runtime, asked: Mutate, source: str) -> TaskQueued:
     paths = dict.fromkeys(normpath(path) for path in asked.paths)
     repair = Repair(paths=tuple(paths), mutators=tuple(asked.mutators), tries=tries)
     return TaskQueued(task="mutate", source=source, note=note, gate=gate, repair=repair)
+
+
+def _training(runtime: Runtime, asked: SelfTrain, source: str) -> TaskQueued:
+    """Gives the order to train, or to judge what was trained elsewhere.
+
+    Raises:
+        InputRefused: it names both a recipe and weights, or the recipe cannot be trained with.
+        ConfigError: the weights cannot be taken, or the workspace has no model to judge them by.
+    """
+    task = training_task(runtime, source=source, note=asked.note, recipe=asked.recipe)
+    if not asked.weights:
+        return task
+    if asked.recipe:
+        raise InputRefused("task refused: a recipe says how to train, and weights are judged as they are: give one")
+    return replace(task, checkpoint=_weights(runtime, asked.weights))
+
+
+def _weights(runtime: Runtime, name: str) -> Digest:
+    """Takes weights into the store, or finds the ones that lie there.
+
+    Raises:
+        InputRefused: they are active already.
+        ConfigError: there are none of that name, they are no safetensors, or the model gives no sound vectors.
+        BlobMissing: they lay in the store, and were collected.
+    """
+    from .embedding.checkpoint_names import checkpoint_called
+    from .embedding.models import active_space
+    from .embedding.soundness import refuse_unsound
+
+    active = active_space(runtime.state)
+    if name.startswith("checkpoint:"):
+        found = checkpoint_called(runtime.reader, runtime.state, name)
+        runtime.models.folder(found)
+    else:
+        refuse_unsound(locate_model(name))
+        found = runtime.models.import_weights(name)
+    if found == active:
+        raise InputRefused(f"task refused: {name} is what is active already, checkpoint {found[:12]}")
+    return found
 
 
 def training_task(runtime: Runtime, *, source: str, note: str, recipe: Mapping[str, float | int | str]) -> TaskQueued:

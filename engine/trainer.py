@@ -44,7 +44,7 @@ from .training.losses import Kept
 from .training.measuring import Measure, Measured, Old, compared
 from .training.recipe import Recipe
 from .training.retrieval import summarize
-from .training.saved import Position
+from .training.saved import Best, Position
 from .training.shards import Shards
 from .training.topics import nearest_answers
 from .training.weights import Weights
@@ -130,6 +130,24 @@ class MiniLMTrainer:
         finally:
             shutil.rmtree(staged, ignore_errors=True)
         return self._outcome(request, learnt, before, after, time.monotonic() - started)
+
+    def judge(self, request: TrainRequest, weights: Path) -> TrainOutcome:
+        """Measures weights from elsewhere beside the base; in this process, whatever the launcher is.
+
+        Raises:
+            ConfigError: a model cannot be loaded.
+        """
+        started = time.monotonic()
+        measure = Measure(request)
+        before = after = None
+        with settled(request.seed, self.threads):
+            if request.heldout:
+                before = _measured(request.base, measure)
+                after = _measured(weights, measure, before)
+            environment = of_model("bfloat16" if multiplies_bfloat16() else "float32")
+        no_step = Learnt(Position([], [], Best()), environment)
+        outcome = self._outcome(request, no_step, before, after, time.monotonic() - started)
+        return replace(outcome, folder=weights, epochs=0, adapter=None)
 
     def _outcome(
         self, request: TrainRequest, learnt: Learnt, before: Measured | None, after: Measured | None, took_s: float

@@ -146,7 +146,7 @@ class FeedbackReceived(Event, frozen=True, kw_only=True):
 class TaskQueued(Event, frozen=True, kw_only=True):
     """A command for the engine. ``self_train`` and ``mutate`` start a cycle of their own; ``shell`` already runs."""
 
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
 
     task: Literal["self_train", "mutate", "shell"]
     source: str
@@ -158,6 +158,8 @@ class TaskQueued(Event, frozen=True, kw_only=True):
     """Of a training: the parts that are to be otherwise than configured."""
     repair: Repair | None = None
     """Of a mutation without a patch: how one is to be found that passes the gate."""
+    checkpoint: Digest | None = None
+    """Of a training: weights from elsewhere that the gate is to judge in place of trained ones."""
 
 
 class InputSkipped(Event, frozen=True, kw_only=True):
@@ -312,7 +314,7 @@ class DatasetGenerated(Event, frozen=True, kw_only=True):
 class CheckpointTrained(Event, frozen=True, kw_only=True):
     """A candidate checkpoint, measured on the held-out pairs before and after."""
 
-    VERSION: ClassVar[int] = 6
+    VERSION: ClassVar[int] = 7
 
     checkpoint: Digest
     base: Digest
@@ -355,6 +357,9 @@ class CheckpointTrained(Event, frozen=True, kw_only=True):
     """The checkpoint that this one descends from in the end, under which the general texts lay where they were to
     stay: what one training after another forgets does not add up. None before version 6, where that was the base, and
     where no general text was held."""
+    brought: Seq | None = None
+    """The TaskQueued that brought these weights: nothing was trained then, the data set and the recipe say what they
+    were measured on. None where they were trained, as all were before version 7."""
 
 
 class MemoryReembedded(Event, frozen=True, kw_only=True):

@@ -85,7 +85,8 @@ def _feedback_received(state: AgentState, _event: e.FeedbackReceived, at: Moment
 def _task_queued(state: AgentState, event: e.TaskQueued, at: Moment) -> dict[str, Any]:
     if event.task == "shell":
         return {}
-    return {"waiting": (*state.waiting, Waiting(event.task, at.seq, at.seq, 1, again=bool(event.recipe)))}
+    again = bool(event.recipe) or event.checkpoint is not None
+    return {"waiting": (*state.waiting, Waiting(event.task, at.seq, at.seq, 1, again=again))}
 
 
 def _input_skipped(_state: AgentState, event: e.InputSkipped, _at: Moment) -> dict[str, Any]:
@@ -173,7 +174,9 @@ def _dataset_generated(state: AgentState, event: e.DatasetGenerated, at: Moment)
 def _checkpoint_trained(state: AgentState, event: e.CheckpointTrained, at: Moment) -> dict[str, Any]:
     candidate = Candidate(at.seq, event.checkpoint, event.gain, event.after.pairs, event.abilities, event.temperature)
     cycle = replace(_cycle(state), candidate=candidate)
-    changed: dict[str, Any] = {"cycle": cycle, "trained": event.dataset, "trained_rows": cycle.rows}
+    changed: dict[str, Any] = {"cycle": cycle}
+    if event.brought is None:
+        changed |= {"trained": event.dataset, "trained_rows": cycle.rows}
     if event.base_temperature is not None:
         changed["calibrations"] = state.calibrations.set(event.base, event.base_temperature)
     return changed

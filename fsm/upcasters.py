@@ -57,6 +57,18 @@ def _kept_under_base(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
+def _trained_here(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 7 says whether the weights were brought; before, all were trained."""
+    content.setdefault("brought", None)
+    return content
+
+
+def _without_weights(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 4 can bring weights; before, no order did."""
+    content.setdefault("checkpoint", None)
+    return content
+
+
 def _not_cancelled(content: dict[str, Any]) -> dict[str, Any]:
     """Version 2 says whether somebody had the effect ended; before, nobody could."""
     content.setdefault("cancelled", False)
@@ -116,10 +128,12 @@ UPCASTERS: dict[tuple[str, int], Upcaster] = {
     ("CheckpointTrained", 3): _gain_both_ways,
     ("CheckpointTrained", 4): _gain_of_ranks,
     ("CheckpointTrained", 5): _kept_under_base,
+    ("CheckpointTrained", 6): _trained_here,
     ("OutcomeRewarded", 1): _unchanged,
     ("EffectFailed", 1): _not_cancelled,
     ("TaskQueued", 1): _as_configured,
     ("TaskQueued", 2): _given_patch,
+    ("TaskQueued", 3): _without_weights,
     ("MutationRejected", 1): _given_patch,
     ("MutationAccepted", 1): _given_patch,
     ("MutationApplied", 1): _not_watched,

@@ -30,6 +30,7 @@ def command(workspace: Root = None, json: Json = False) -> None:
                         "gain": trained.gain,
                         "gain_of": trained.gain_of,
                         "replaceable": trained.replaceable,
+                        "brought": trained.brought,
                         "abilities": trained.abilities,
                         "temperature": trained.temperature,
                         "verdict": "not judged",
@@ -43,7 +44,12 @@ def command(workspace: Root = None, json: Json = False) -> None:
         row["active"] = row["checkpoint"] == active
     lines = [
         f"{'*' if row['active'] else ' '} {row['checkpoint'][:12]}  event {row['seq']:<6} {row['verdict']:<10} "
-        f"{row['source']}  {row.get('reason', '')}"
+        f"{_source(row)}  {row.get('reason', '')}"
         for row in rows
     ]
     emit("lineage", rows, as_json=json, lines=lines or ["no checkpoint yet"])
+
+
+def _source(row: dict[str, Any]) -> str:
+    brought = row.get("brought")
+    return str(row["source"]) if brought is None else f"brought by event {brought}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,12 +21,20 @@ def command(
         str,
         typer.Option(help="What is to be otherwise than configured: NAME=VALUE,… or a *.toml or *.json file."),
     ] = "",
+    weights: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Train nothing: have weights from elsewhere judged. A model's folder, package or hub name, or "
+            "checkpoint:PREFIX for an earlier candidate.",
+        ),
+    ] = "",
     queue: Annotated[bool, typer.Option("--queue", help="Only queue the task; a worker takes it up.")] = False,
     cancel: Annotated[bool, typer.Option("--cancel", help="End the training in progress at its next step.")] = False,
     workspace: Root = None,
     json: Json = False,
 ) -> None:
-    """Ask for a retrain ({"type": "self_train"}), and run it unless a worker does.
+    """Ask for a retrain ({"type": "self_train"}), or for weights to be judged, and run it unless a worker does.
 
     Exit code 1 if it failed or was cancelled, 5 if the gate did not admit it.
     """
@@ -40,23 +48,20 @@ def command(
         parts = parse_recipe(recipe)
     except ValueError as error:
         raise InputRefused(f"the recipe cannot be used: {error}. docs/training.md lists its parts.") from error
-    order(note, parts, workspace, queue=queue, as_json=json)
+    order({"note": note, "recipe": parts, "weights": weights}, workspace, queue=queue, as_json=json)
 
 
-def order(
-    note: str, recipe: Mapping[str, float | int | str], workspace: Path | None, *, queue: bool, as_json: bool
-) -> None:
+def order(asked: Mapping[str, Any], workspace: Path | None, *, queue: bool, as_json: bool) -> None:
     """Orders a retrain, runs it unless a worker does, and tells what became of it.
 
     Args:
-        note: why.
-        recipe: parts of the recipe that are to be otherwise than configured.
+        asked: note, recipe and weights, as the task has them.
         workspace: the folder of the agent, or one below it.
         queue: leave it to a worker.
         as_json: print one envelope.
 
     Raises:
-        InputRefused: the recipe cannot be used; nothing was recorded.
+        InputRefused: the recipe or the weights cannot be used; nothing was recorded.
         Exit: with 1 if it failed, with 5 if the gate did not admit it.
     """
     from instar.engine.describe import describe
@@ -67,7 +72,7 @@ def order(
     from instar.fsm.words import Seq
 
     runtime = runtime_at(workspace)
-    executed = execute(runtime, {"type": "self_train", "note": note, "recipe": dict(recipe)}, source=actor())
+    executed = execute(runtime, {"type": "self_train", **asked}, source=actor())
     if queue or worker_runs(runtime.workspace):
         runtime.close()
         text = f"queued as event {executed.event}; the worker takes it up"

@@ -6,6 +6,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -130,8 +131,9 @@ def _skipped_once(runtime: Runtime, skipped: Iterable[InputSkipped]) -> list[Pen
 
 
 def train(runtime: Runtime, state: AgentState, effect: Effect) -> list[Pending]:
-    """Trains a candidate from the active checkpoint; its seed comes from the hash of the event that asks for it.
+    """Trains a candidate from the active checkpoint, or takes the one that the order brings, and measures it.
 
+    The seed comes from the hash of the event that asks for it.
     What a worker that was killed left of the same training is taken up; what is left of others is removed.
     """
     scratch = runtime.workspace.scratch / f"train-{effect.answers}"
@@ -145,16 +147,18 @@ def train(runtime: Runtime, state: AgentState, effect: Effect) -> list[Pending]:
             raise EffectSuspended(f"the training was put off after step {step} of {steps}: the worker is to end")
 
     base = active_space(state)
+    recipe, brought = _order(runtime.reader, current(state))
     try:
         event = trained(
             runtime,
             effect.answers,
             base=base,
-            recipe=runtime.models.recipe(ordered_recipe(runtime.reader, current(state))),
+            recipe=runtime.models.recipe(recipe),
             name=runtime.settings.name,
             scratch=scratch,
             probes=read_probes(runtime),
             origin=origin_of(runtime, base),
+            brought=brought,
             check=check,
         )
     except EffectFailedError:
@@ -169,7 +173,8 @@ def origin_of(runtime: Runtime, checkpoint: Digest) -> Digest:
     """Names the checkpoint that one descends from in the end, or where its blobs were collected the one itself."""
     records = runtime.reader.read(types=[CheckpointTrained])
     events = [record.event for record in records if isinstance(record.event, CheckpointTrained)]
-    bases = {event.checkpoint: event.base for event in reversed(events)}  # what was made twice comes from the first
+    trained_here = (event for event in reversed(events) if event.brought is None)
+    bases = {event.checkpoint: event.base for event in trained_here}  # what was made twice comes from the first
     origin = checkpoint
     while origin in bases:
         origin = bases.pop(origin)
@@ -188,12 +193,19 @@ def forget_trainings(runtime: Runtime, but: Path | None = None) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def ordered_recipe(reader: LogReader, cycle: Cycle) -> Mapping[str, float | int | str]:
-    """Gives the parts of a recipe that the order to train names."""
-    if cycle.entry != "self_train":
-        return {}
-    task = reader.get(cycle.span.first).event
-    return task.recipe if isinstance(task, TaskQueued) else {}
+class Brought(NamedTuple):
+    """Weights that are judged in place of trained ones, and the order that names them."""
+
+    task: Seq
+    checkpoint: Digest
+
+
+def _order(reader: LogReader, cycle: Cycle) -> tuple[Mapping[str, float | int | str], Brought | None]:
+    """Gives the parts of a recipe that the order to train names, and the weights that it brings."""
+    task = reader.get(cycle.span.first).event if cycle.entry == "self_train" else None
+    if not isinstance(task, TaskQueued):
+        return {}, None
+    return task.recipe, Brought(cycle.span.first, task.checkpoint) if task.checkpoint else None
 
 
 def read_probes(runtime: Runtime) -> Digest | None:
@@ -219,9 +231,10 @@ def trained(
     origin: Digest | None = None,
     gain_level: float = GAIN_LEVEL,
     gain_of: GainOf = GAIN_OF,
+    brought: Brought | None = None,
     check: Callable[[int, int], object] = lambda _step, _steps: None,
 ) -> CheckpointTrained:
-    """Trains a candidate on a recorded data set and takes it into the store.
+    """Trains a candidate on a recorded data set and takes it into the store; or measures one that was brought.
 
     Args:
         bench: where the log, the blobs and the models are.
@@ -235,13 +248,14 @@ def trained(
         origin: the checkpoint under which they lie so; the base by default.
         gain_level: what share of chances the interval of the gain covers.
         gain_of: what the gain is measured by.
+        brought: the candidate, if it was not to be trained.
         check: called after each step; what it raises ends the training.
     """
     asked = bench.reader.get(answers)
     assert isinstance(asked.event, DatasetGenerated)
     dataset = Dataset.parse(bench.blobs.get(asked.event.dataset))
-    if not recipe.general:
-        origin = None
+    if brought or not recipe.general:
+        origin = general = None
     elif general is None:
         general = bench.blobs.put(msgspec.json.encode(general_texts()))
     request = TrainRequest(
@@ -268,13 +282,18 @@ def trained(
         failpoint("train.step")
         check(step, steps)
 
-    outcome = bench.models.trainer().train(request, report)
+    if brought:
+        bench.progress.report(EffectName.TRAIN, note="measures what was brought")
+        outcome = bench.models.trainer().judge(request, bench.models.folder(brought.checkpoint, verify=True))
+        checkpoint = brought.checkpoint
+    else:
+        outcome = bench.models.trainer().train(request, report)
+        if outcome.adapter:
+            checkpoint = import_products(bench.blobs, outcome.folder, base, outcome.adapter)
+        else:
+            checkpoint = import_checkpoint(bench.blobs, outcome.folder)
     return CheckpointTrained(
-        checkpoint=(
-            import_products(bench.blobs, outcome.folder, base, outcome.adapter)
-            if outcome.adapter
-            else import_checkpoint(bench.blobs, outcome.folder)
-        ),
+        checkpoint=checkpoint,
         base=base,
         dataset=asked.event.dataset,
         seed=request.seed,
@@ -297,6 +316,7 @@ def trained(
         gain_level=gain_level,
         gain_of=gain_of,
         origin=origin,
+        brought=brought.task if brought else None,
     )
 
 

@@ -76,7 +76,7 @@ class ModelShelf:
         self._cache: VectorCache | None = None
         self._lock = threading.Lock()
 
-    def import_base(self, name: str) -> Digest:
+    def import_weights(self, name: str) -> Digest:
         """Takes the weights that a name stands for into the store."""
         return import_checkpoint(self._blobs, locate_model(name))
 

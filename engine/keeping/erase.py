@@ -190,7 +190,7 @@ def _take_derived(draft: _Draft, record: Recorded) -> None:
         case DatasetGenerated(dataset=dataset) if _teaches(draft, dataset):
             draft.datasets.add(dataset)
             draft.add(record, record.event, dataset, record.event.logs, record.event.vectors)
-        case CheckpointTrained(dataset=dataset, checkpoint=checkpoint) if dataset in draft.datasets:
+        case CheckpointTrained(dataset=dataset, checkpoint=checkpoint, brought=None) if dataset in draft.datasets:
             draft.learned[checkpoint] = None
         case PayloadErased(target=target) if target in draft.erasures:
             # An earlier erasure of the same event keeps what was left of it then, and with it this text.

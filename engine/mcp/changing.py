@@ -69,7 +69,7 @@ class Train(Tool):
         """Calls ``instar train``."""
         from instar.engine.cli import train
 
-        train.order(self.note, self.recipe, root, queue=self.queue, as_json=True)
+        train.order({"note": self.note, "recipe": self.recipe}, root, queue=self.queue, as_json=True)
 
 
 class Mutate(Tool):

@@ -165,8 +165,13 @@ class Links:
         yield self._policy, "under policy"
 
     def _trained(self, seq: Seq, cause: Seq | None, event: e.CheckpointTrained) -> Edges:
-        yield cause, "dataset"
-        yield self.made.get(event.base), "weights"
+        if event.brought is None:
+            yield cause, "dataset"
+            yield self.made.get(event.base), "weights"
+        else:
+            yield cause, "judged on"
+            yield event.brought, "brought by"
+            yield self.made.get(event.checkpoint), "weights"
         yield (self._active_since if event.base == self._active else None), "base"
         self.made.setdefault(event.checkpoint, seq)
 

@@ -41,6 +41,8 @@ FRAMED: Final = frozenset({"CycleStarted", "DiffComputed", "SignalEmbedded", "Ou
 
 NAMES: Final[dict[str, Tie]] = {
     "dataset": Tie(Kind.CONTENT),
+    "judged on": Tie(Kind.OCCASION),
+    "brought by": Tie(Kind.CONTENT),
     "asked by": Tie(Kind.OCCASION),
     "trigger": Tie(Kind.OCCASION),
     "flagged on": Tie(Kind.OCCASION),

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 from numpy.typing import NDArray
 
-from instar.engine.effects.learning import trained
+from instar.engine.effects.learning import Brought, trained
 from instar.engine.embedding.models import active_space
 from instar.engine.training.recipe import Recipe
 from instar.fsm.errors import BlobCorrupt, BlobMissing, ConfigError
@@ -57,6 +57,7 @@ class Trainings(Subject):
                 origin=event.origin,
                 gain_level=event.gain_level,
                 gain_of=event.gain_of,
+                brought=Brought(event.brought, event.checkpoint) if event.brought is not None else None,
             )
         finally:
             shutil.rmtree(scratch, ignore_errors=True)

@@ -43,34 +43,37 @@ def _generated(_decider: Decider, _before: AgentState, fact: Fact, _event: e.Dat
 def _trained(decider: Decider, before: AgentState, fact: Fact, event: e.CheckpointTrained) -> None:
     """A training begins with the active checkpoint, on the cycle's data set, from the seed of the asking event.
 
-    What the order to train named of the recipe is in the recorded one.
+    What the order to train named of the recipe is in the recorded one. Weights that the order brought are the ones
+    that were measured, and no others were.
     """
     unkeyed(fact)
     asked = decider.facts.at(before.since, fact.seq)
     name = event.lineage.source.removesuffix(f"_{event.base[:12]}")
+    order = _order(decider, before, fact)
+    brought = order.checkpoint if order is not None else None
     expected = replace(
         event,
+        checkpoint=brought or event.checkpoint,
+        brought=before.cycle.span.first if brought and before.cycle else None,
+        steps=0 if brought else event.steps,
         base=before.checkpoint,
         dataset=before.cycle.dataset if before.cycle else None,
         seed=seed_of(asked.hash),
         lineage=lineage_of(name, event.base, event.epochs, event.before, event.after),
         replaceable=False,
-        recipe={**event.recipe, **_ordered(decider, before, fact, event)},
+        recipe={**event.recipe, **(order.recipe if order is not None else {})},
     )
     compare(fact.seq, expected, event)
     decider.taken["seeds"] += 1
 
 
-def _ordered(
-    decider: Decider, before: AgentState, fact: Fact, event: e.CheckpointTrained
-) -> dict[str, float | int | str]:
-    """Gives the parts of the recipe that the order to train named and that were trained with otherwise."""
+def _order(decider: Decider, before: AgentState, fact: Fact) -> e.TaskQueued | None:
+    """Finds the order to train, if there was one that names more than that."""
     cycle = before.cycle
     if cycle is None or not cycle.again:
-        return {}
+        return None
     task = decider.facts.at(cycle.span.first, fact.seq).event
-    ordered = task.recipe if isinstance(task, e.TaskQueued) else {}
-    return {name: value for name, value in ordered.items() if event.recipe.get(name) != value}
+    return task if isinstance(task, e.TaskQueued) else None
 
 
 def _reembedded(decider: Decider, before: AgentState, fact: Fact, event: e.MemoryReembedded) -> None:

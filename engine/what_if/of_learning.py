@@ -67,7 +67,7 @@ def _rows(state: AgentState, event: e.DatasetGenerated) -> str:
 
 
 def _trained(deciding: Deciding, before: AgentState, fact: Fact, event: e.CheckpointTrained) -> None:
-    if not deciding.is_void(fact) and before.cycle is not None:
+    if not deciding.is_void(fact) and before.cycle is not None and event.brought is None:
         deciding.shadow.trained, deciding.shadow.trained_rows = event.dataset, before.cycle.rows
 
 

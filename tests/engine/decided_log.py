@@ -159,26 +159,28 @@ class Story:
             e.DatasetGenerated(dataset=digest_of(name.encode()), train=train, heldout=20, sources={}, left_out={})
         )
 
-    def train(self, gain: e.Interval) -> None:
+    def train(self, gain: e.Interval, brought: Digest | None = None) -> None:
+        """Trains a candidate, or measures one that the order of the cycle brought."""
         state = self.state
         assert state.cycle is not None
         assert state.cycle.dataset is not None
         before, after = e.Retrieval(20, 0.4, 0.5, 0.6), e.Retrieval(20, 0.5, 0.6, 0.7)
         base = state.checkpoint or Digest("")
         trained = e.CheckpointTrained(
-            checkpoint=NEW,
+            checkpoint=brought or NEW,
             base=base,
             dataset=state.cycle.dataset,
             seed=seed_of(self.log.reader.get(state.since).hash),
-            epochs=2,
-            steps=4,
-            loss=(2.0, 1.0),
+            epochs=0 if brought else 2,
+            steps=0 if brought else 4,
+            loss=() if brought else (2.0, 1.0),
             before=before,
             after=after,
             gain=gain,
-            lineage=lineage_of("agent", base, 2, before, after),
+            lineage=lineage_of("agent", base, 0 if brought else 2, before, after),
             recipe={"rate": 1e-4},
             duration_s=3.0,
+            brought=state.cycle.span.first if brought else None,
         )
         self.answer(trained)
 
@@ -426,7 +428,7 @@ def renumbered(rows: Rows, place: int, by: int) -> None:
             row["key"] = f"{name}:{moved(int(seq))}"
 
 
-_SEQS = {"seq", "first", "last", "task", "started", "target"}
+_SEQS = {"seq", "first", "last", "task", "started", "target", "brought"}
 
 
 def _moved(value: Any, moved: Callable[[Any], Any], name: str = "") -> Any:

@@ -6,8 +6,8 @@ import string
 from pathlib import Path
 
 
-def tiny_model(folder: Path, seed: int = 1) -> Path:
-    """Writes a BERT of one layer, 32 wide, over single characters, as sentence-transformers saves one.
+def tiny_model(folder: Path, seed: int = 1, width: int = 32) -> Path:
+    """Writes a BERT of one layer, 32 wide by default, over single characters, as sentence-transformers saves one.
 
     Its weights are random, but real: another seed is another embedding space, and a training moves them.
     """
@@ -24,7 +24,7 @@ def tiny_model(folder: Path, seed: int = 1) -> Path:
     BertTokenizerFast(str(bare / "vocab.txt"), model_max_length=64).save_pretrained(bare)
     config = BertConfig(
         vocab_size=len(words),
-        hidden_size=32,
+        hidden_size=width,
         num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=64,

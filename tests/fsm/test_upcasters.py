@@ -47,7 +47,13 @@ def test_general_texts_before_version_6_were_held_where_the_base_had_them() -> N
 def test_level_of_an_interval_that_can_be_none_is_refused(level: float) -> None:
     content = json.loads(encode_event(trained())) | {"gain_level": level}
     with pytest.raises(UnknownEvent):
-        decode_event("CheckpointTrained", 6, json.dumps(content).encode())
+        decode_event("CheckpointTrained", 7, json.dumps(content).encode())
+
+
+def test_before_version_7_every_checkpoint_was_trained() -> None:
+    content = json.loads(encode_event(replace(trained(), brought=3)))
+    del content["brought"]
+    assert decode_event("CheckpointTrained", 6, json.dumps(content).encode()) == trained()
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,41 @@ def watch_one(log: EventLog) -> None:
     append(log, e.ProbationEnded(applied=log.state.probation.applied, verdict="kept", reason="r", watched=watched))
 
 
+def judge_one(log: EventLog) -> None:
+    """Has weights judged that were trained elsewhere."""
+    brought = digest_of(b"trained elsewhere")
+    while log.state.waiting:
+        start(log)
+        append(log, e.DiffComputed(items=()))
+        append(log, e.SignalEmbedded(space=NEW, items=(), vectors=None, dim=8))
+    task = append(log, e.TaskQueued(task="self_train", source="golden", checkpoint=brought))
+    start(log)
+    assert log.state.cycle is not None
+    append(log, e.RetrainFlagged(triggers=log.state.cycle.triggers, path="p", content=D))
+    append(log, e.DatasetGenerated(dataset=digest_of(b"d2"), train=40, heldout=20, sources={}, left_out={}))
+    measured = e.Retrieval(20, 0.4, 0.5, 0.6)
+    candidate = e.CheckpointTrained(
+        checkpoint=brought,
+        base=NEW,
+        dataset=digest_of(b"d2"),
+        seed=1,
+        epochs=0,
+        steps=0,
+        loss=(),
+        before=measured,
+        after=measured,
+        gain=e.Interval(0.0, -0.05, 0.05),
+        lineage=e.Lineage("agent_new", 0, 0.0),
+        recipe={"rate": 1e-4},
+        duration_s=3.0,
+        brought=task,
+    )
+    append(log, candidate)
+    judged = e.OutcomeRewarded(subject="checkpoint", rewards=(), verdict="rejected", reason="no gain", model="b")
+    append(log, judged)
+    append(log, e.PlanChosen(steps=(), planner="builtin"))
+
+
 def write(root: Path) -> Path:
     """Writes a log with every event type."""
     log = sample_log(root)
@@ -151,6 +186,7 @@ def write(root: Path) -> Path:
     append(log, e.TreeCaptured(tree=digest_of(b"t5")))
     computed_here(log)
     watch_one(log)
+    judge_one(log)
     erase_one(log)
     collect_one(log)
     while log.reader.head() < 300:

@@ -49,11 +49,15 @@ ENDS = {
         "720007b3051c59a6d957cf5131a003173349a3f6f55fc6b4c8a7199af7695756",
         "4:9d17fdfc25f98d89e11caa57126b305c065fa05a382e5d0d4debe6c71c95a8d5",
     ),
+    "schema_0004_3.db": (
+        "eb6531f3641c7314c6b79de1e7911644d4f95fdd084859eb1425e1c49aef047f",
+        "4:2ddb5e7e0b16d692f4b7a42a6310d42d4e1754b3f9f4a87f401591e5c248a01a",
+    ),
 }
 _SINCE_3 = {"BlobsCollected", "TreeCaptured"}
 _SINCE_4_2 = {"ProbationEnded"}
 LATER = {
-    **dict.fromkeys(set(ENDS) - {"schema_0004_2.db"}, _SINCE_4_2),
+    **dict.fromkeys(set(ENDS) - {"schema_0004_2.db", "schema_0004_3.db"}, _SINCE_4_2),
     "schema_0001.db": {"PayloadErased", *_SINCE_3, *_SINCE_4_2},
     "schema_0002.db": _SINCE_3 | _SINCE_4_2,
 }
