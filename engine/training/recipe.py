@@ -5,6 +5,7 @@ docs/training.md has the table of what was measured.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -106,8 +107,11 @@ def parse_recipe(text: str) -> dict[str, float | int | str]:
     if text.endswith((".toml", ".json")):
         try:
             content = Path(text).read_bytes()
-            decode = msgspec.toml.decode if text.endswith(".toml") else msgspec.json.decode
-            return decode(content, type=dict[str, float | int | str])
+            if text.endswith(".toml"):
+                return msgspec.toml.decode(content, type=dict[str, float | int | str])
+            msgspec.json.decode(content)  # the standard library's decoder also takes NaN
+            found = json.loads(content, object_pairs_hook=_each_once)
+            return msgspec.convert(found, dict[str, float | int | str])
         except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
             raise ValueError(f"{text} cannot be read: {error}") from error
     parts: dict[str, float | int | str] = {}
@@ -120,6 +124,15 @@ def parse_recipe(text: str) -> dict[str, float | int | str]:
             raise ValueError(f"{name} is given twice")
         parts[name] = number_or_text(value.strip())
     return parts
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name} is given twice")
+        found[name] = value
+    return found
 
 
 def number_or_text(text: str) -> float | int | str:

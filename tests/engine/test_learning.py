@@ -211,6 +211,13 @@ def test_recipe_is_read_from_text_and_files(tmp_path: Path) -> None:
             parse_recipe(str(tmp_path / wrong))
     with pytest.raises(ValueError, match="epochs is given twice"):
         parse_recipe("epochs=1, rate=1, epochs = 1")
+    (tmp_path / "twice.json").write_text('{"epochs": 1, "rate": 1, "epochs": 2}')
+    with pytest.raises(ValueError, match="epochs is given twice"):
+        parse_recipe(str(tmp_path / "twice.json"))
+    for content in ('{"epochs": NaN}', '{"epochs": [1]}', "[]", '{"epochs": 1', '{"rate": 1e999}'):
+        (tmp_path / "odd.json").write_text(content)
+        with pytest.raises(ValueError, match=r"odd\.json cannot be read"):
+            parse_recipe(str(tmp_path / "odd.json"))
     for wrong in ("epochs", str(tmp_path / "none.toml")):
         with pytest.raises(ValueError, match=r"epochs|cannot be read"):
             parse_recipe(wrong)
