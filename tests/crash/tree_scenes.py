@@ -197,7 +197,7 @@ def switching(folder: Path, forked: Forked) -> Scene:
     runtime = Runtime(root, actor="worker")
     base = runtime.state.checkpoint
     assert base is not None
-    promoted = runtime.models.import_base(str(_model(folder / "model2", 2.0)))
+    promoted = runtime.models.import_weights(str(_model(folder / "model2", 2.0)))
     _promote(runtime, base, promoted)
     edit(root)
     runtime.models.activate(promoted)

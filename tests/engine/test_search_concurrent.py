@@ -44,7 +44,7 @@ def test_every_answer_is_of_one_space_while_checkpoints_come_and_go(tmp_path: Pa
         rows = [e.FeedbackReceived(task_type="find", input=text, output="o", outcome="fail") for text in TEXTS]
         runtime.log.transact(lambda _: [Pending(row) for row in rows])
         Loop(runtime).run_until_idle()
-        other = runtime.models.import_base(str(folders[1]))
+        other = runtime.models.import_weights(str(folders[1]))
         answers = _asked_meanwhile(runtime, other)
         texts = {f"memory:{seq}.{item}": text for (seq, item), text in live_texts(runtime).items()}
         seen = {_space(text, found, texts, folders) for text, found in answers}

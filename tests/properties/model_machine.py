@@ -68,7 +68,7 @@ class ModelMachine(WorkspaceMachine):
         runtime = super()._opened()
         runtime.models._embedders = self.embedders
         for folder in _models()[1] if not self.spaces else ():
-            self.spaces[runtime.models.import_base(str(folder))] = folder
+            self.spaces[runtime.models.import_weights(str(folder))] = folder
         return runtime
 
     # ---- what a model brings -----------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ class ModelMachine(WorkspaceMachine):
         """Leads the log to a candidate that waits for its verdict."""
         runtime = self.runtime
         other = next(space for space in self.spaces if space != runtime.state.checkpoint)
-        runtime.models.import_base(str(self.spaces[other]))
+        runtime.models.import_weights(str(self.spaces[other]))
         bring_candidate(runtime, other)
         return other
 
