@@ -48,9 +48,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def engine(tmp_path: Path, models: Path) -> Iterator[Engine]:
-    root = agent_folder(tmp_path / "agent")
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[Engine]:
+    """An agent that has learnt once; its gate admits nothing."""
+    root = agent_folder(tmp_path_factory.mktemp("strict") / "agent")
     admit(root, models, 100.0)
     with Engine(root, worker=False) as engine:
         engine.feedback_many(
