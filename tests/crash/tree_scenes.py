@@ -22,6 +22,7 @@ from instar.fsm.words import Digest, digest_of
 from instar.store.log import Pending
 from tests.crash.forked import Ended, Forked, Site
 from tests.engine.test_restore import FIRST, SECOND
+from tests.engine.tiny_model import tiny_model
 from tests.engine.workspaces import Leaf, Wanted, build, look
 from tests.fsm.builders import GAIN, dataset, rewarded, trained
 
@@ -192,12 +193,12 @@ def switching(folder: Path, forked: Forked) -> Scene:
     """A rollback over a promotion, whose earlier checkpoint is no longer unpacked."""
     (root := folder / "checkpoint").mkdir()
     build(root, NEW)
-    model = _model(folder / "model", 1.0)
+    model = tiny_model(folder / "model")
     initialize(root, settings=load_settings(root, {}, model=str(model)))
     runtime = Runtime(root, actor="worker")
     base = runtime.state.checkpoint
     assert base is not None
-    promoted = runtime.models.import_weights(str(_model(folder / "model2", 2.0)))
+    promoted = runtime.models.import_weights(str(_model(folder / "model2")))
     _promote(runtime, base, promoted)
     edit(root)
     runtime.models.activate(promoted)
@@ -216,9 +217,9 @@ def switching_alone(folder: Path, forked: Forked) -> Scene:
 SCENES = (rolling_back, taking_back, recovering, switching, switching_alone)
 
 
-def _model(folder: Path, value: float) -> Path:
+def _model(folder: Path) -> Path:
     folder.mkdir()
-    save_file({"w": np.full((3, 5), value, np.float32), "kept": np.ones(4, np.float32)}, folder / "model.safetensors")
+    save_file({"w": np.full((3, 5), 2, np.float32), "kept": np.ones(4, np.float32)}, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps({"hidden_size": 5}))
     return folder
 
