@@ -9,7 +9,6 @@ process compares itself with that.
 from __future__ import annotations
 
 import logging
-import os
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +17,8 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
+
+from instar.store.durable import write_durably
 
 logger = logging.getLogger("instar.engine")
 
@@ -76,12 +77,8 @@ def read_kept(path: Path, found_with: str) -> KeptWay | None:
 def write_kept(path: Path, kept: KeptWay) -> None:
     """Writes it, whole or not at all; where that cannot be, the next process asks the library again."""
     body = msgspec.msgpack.encode(kept)
-    written = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(exist_ok=True)
-        written.write_bytes(body + sha256(body).digest())
-        written.replace(path)
+        write_durably(path, body + sha256(body).digest())
     except OSError as error:
         logger.info("%s cannot be written, so the next process loads the libraries again: %s", path, error)
-        with suppress(OSError):
-            written.unlink()
