@@ -143,8 +143,8 @@ def summary(record: Recorded) -> dict[str, Any]:
             return {"tree_before": before[:16], "tree_after": after[:16]}
         case e.MutationApplied(tree=tree):
             return {"tree": tree[:16]}
-        case e.ProbationEnded(applied=applied, verdict=verdict, reason=reason):
-            return {"applied": applied, "verdict": verdict, "reason": reason}
+        case e.ProbationEnded(subject=subject, applied=applied, verdict=verdict, reason=reason):
+            return {"subject": subject, "applied": applied, "verdict": verdict, "reason": reason}
         case e.RollbackStarted(target=target, tree=tree, parts=parts, undoes=undoes):
             told: dict[str, Any] = {"target": target, "tree": tree[:16]}
             return told | ({"parts": parts} if parts != e.PARTS else {}) | ({"undoes": undoes} if undoes else {})

@@ -106,7 +106,7 @@ def _judging(
         case e.MemoryReembedded():
             return f"{len(event.rows)} rows in space {event.space[:12]}"
         case e.OutcomeRewarded():
-            return f"{event.subject} {event.verdict}: {_line(event.reason)}"
+            return f"{event.subject} {event.verdict}{_on_probation(event.probation)}: {_line(event.reason)}"
         case e.PlanChosen():
             return ", ".join(f"{step.task_type}: {step.strategy}" for step in event.steps[:4]) or "nothing to plan yet"
         case e.EffectFailed():
@@ -121,10 +121,13 @@ def _mutation(event: e.MutationRejected | e.MutationAccepted | e.MutationApplied
             found = f", found by {event.mutator} after {event.tried} tries" if event.mutator else ""
             return f"gate passed ({event.sandbox}){found}; tree {event.tree_before[:12]} → {event.tree_after[:12]}"
         case e.MutationApplied():
-            watched = f", on probation for {event.probation} outcomes" if event.probation else ""
-            return f"tree {event.tree[:12]}{watched}"
+            return f"tree {event.tree[:12]}{_on_probation(event.probation)}"
         case e.ProbationEnded():
-            return f"mutation at event {event.applied} {event.verdict}: {_line(event.reason)}"
+            return f"{event.subject} at event {event.applied} {event.verdict}: {_line(event.reason)}"
+
+
+def _on_probation(outcomes: int | None) -> str:
+    return f", on probation for {outcomes} outcomes" if outcomes else ""
 
 
 def _rollback(event: e.RollbackStarted | e.RollbackFinished) -> str:

@@ -9,7 +9,7 @@ from msgspec import Struct
 from instar.fsm.errors import LogMissing
 from instar.fsm.react import react
 from instar.fsm.rewards import ranking
-from instar.fsm.state import Probation
+from instar.fsm.state import Watch
 from instar.store.reader import LogReader
 
 from .progress import read_progress
@@ -29,6 +29,9 @@ class Status(Struct, frozen=True, kw_only=True):
     owed: str | None
     restoring: bool
     probation: dict[str, Any] | None
+    """The mutation that is watched: see ``fsm/probation.py``."""
+    checkpoint_probations: list[dict[str, Any]]
+    """The promoted checkpoints that are watched, the earliest first."""
     worker: bool
     progress: dict[str, Any] | None
     tree: str | None
@@ -73,7 +76,8 @@ def read_status(reader: LogReader, workspace: Workspace) -> Status:
         waiting=state.waiting_count,
         owed=effect.name if effect else None,
         restoring=state.restoring is not None,
-        probation=_probation(state.probation),
+        probation=_told(state.probation) if state.probation else None,
+        checkpoint_probations=[_told(watch) for watch in state.checkpoint_probations],
         worker=worker_runs(workspace),
         progress=msgspec.to_builtins(progress) if progress else None,
         tree=state.tree,
@@ -86,12 +90,10 @@ def read_status(reader: LogReader, workspace: Workspace) -> Status:
     )
 
 
-def _probation(probation: Probation | None) -> dict[str, Any] | None:
-    """Tells of the mutation that is watched: since when, over how many more outcomes, and what was earned since."""
-    if probation is None:
-        return None
+def _told(watch: Watch) -> dict[str, Any]:
+    """Tells of what is watched: since when, over how many more outcomes, and what was earned since."""
     watched = [
         {"task_type": one.task_type, "before": one.before, "since": one.mean, "count": one.count}
-        for one in probation.watched
+        for one in watch.watched
     ]
-    return {"applied": probation.applied, "left": probation.left, "watched": watched}
+    return {"applied": watch.applied, "left": watch.left, "watched": watched}

@@ -80,6 +80,7 @@ def _on_checkpoint(
         reason=reason,
         model=model,
         checkpoint=candidate.checkpoint if found == "promoted" else None,
+        probation=state.policy.gate.probation if found == "promoted" else None,
     )
 
 

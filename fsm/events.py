@@ -382,7 +382,7 @@ class OutcomeRewarded(Event, frozen=True, kw_only=True):
     ``undecided`` promotes nothing: what was measured is too little to tell.
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     SIGNAL: ClassVar[Entry | None] = "signals"
 
     subject: Literal["outcomes", "checkpoint", "mutation"]
@@ -392,6 +392,9 @@ class OutcomeRewarded(Event, frozen=True, kw_only=True):
     model: str
     checkpoint: Digest | None = None
     """The checkpoint that is active from here on, if it was promoted."""
+    probation: int | None = None
+    """Over how many outcomes a promoted checkpoint is watched; None if none was promoted, and before version 3, where
+    none was watched."""
 
 
 class PlanChosen(Event, frozen=True, kw_only=True):
@@ -473,19 +476,23 @@ class MutationApplied(Event, frozen=True, kw_only=True):
 
 
 class ProbationEnded(Event, frozen=True, kw_only=True):
-    """A mutation was watched long enough: it is kept, or undone because a reward fell.
+    """A mutation or a promoted checkpoint was watched long enough: it is kept, or undone because a reward fell.
 
     ``left`` is one that would have been undone, but could not be without taking back what others did since. It is
-    taken up as a signal, so that memory holds what became of a mutation.
+    taken up as a signal, so that memory holds what became of it.
     """
 
+    VERSION: ClassVar[int] = 2
     SIGNAL: ClassVar[Entry | None] = "signals"
 
     applied: Seq
-    """The MutationApplied that was watched; the cause is the OutcomeRewarded which decided."""
+    """The MutationApplied, or the OutcomeRewarded that promoted, which was watched; the cause is the OutcomeRewarded
+    which decided."""
     verdict: Literal["kept", "undone", "left"]
     reason: str
     watched: tuple[Watched, ...]
+    subject: Literal["mutation", "checkpoint"] = "mutation"
+    """What was watched; before version 2 a mutation in every case."""
 
 
 class RollbackStarted(Event, frozen=True, kw_only=True):

@@ -192,12 +192,14 @@ def _memory_reembedded(state: AgentState, event: e.MemoryReembedded, at: Moment)
 
 def _outcome_rewarded(state: AgentState, event: e.OutcomeRewarded, at: Moment) -> dict[str, Any]:
     cycle = _cycle(state)
-    changed: dict[str, Any] = {
-        "standings": credit(state.standings, event.rewards, state.policy.reward),
-        "cycle": replace(cycle, rewarded=at.seq),
-    }
+    standings = credit(state.standings, event.rewards, state.policy.reward)
+    changed: dict[str, Any] = {"standings": standings, "cycle": replace(cycle, rewarded=at.seq)}
     if state.probation is not None:
         changed["probation"] = watching.watched_on(state.probation, event.rewards, state.policy.mutation, at.seq)
+    watches = state.checkpoint_probations
+    if watches:
+        watches = tuple(watching.watched_on(one, event.rewards, state.policy.gate, at.seq) for one in watches)
+        changed["checkpoint_probations"] = watches
     if is_remembered(event):
         changed["waiting"] = _wait(state.waiting, "signals", at.seq)
     if event.verdict == "promoted":
@@ -210,6 +212,7 @@ def _outcome_rewarded(state: AgentState, event: e.OutcomeRewarded, at: Moment) -
         if state.memory and cycle.reembedded != candidate.checkpoint:
             raise IllegalTransition("a checkpoint is promoted only after memory was embedded again in its space")
         changed["checkpoint"] = candidate.checkpoint
+        changed["checkpoint_probations"] = watching.promoted_on(watches, event, at.seq, standings, state.policy.reward)
         if candidate.temperature is not None:
             changed["calibrations"] = state.calibrations.set(candidate.checkpoint, candidate.temperature)
     return changed
@@ -269,13 +272,22 @@ def _mutation_applied(state: AgentState, event: e.MutationApplied, at: Moment) -
 
 
 def _probation_ended(state: AgentState, event: e.ProbationEnded, at: Moment) -> dict[str, Any]:
-    probation = state.probation
-    if probation is None or probation.due is None or (at.cause, event.applied) != (probation.due, probation.applied):
-        raise IllegalTransition("no probation of that mutation is due to end")
-    found, _ = watching.concluded(probation, state.policy.mutation)
+    watch = state.due
+    if watch is None or (at.cause, event.applied) != (watch.due, watch.applied):
+        raise IllegalTransition("no probation of that mutation or checkpoint is due to end")
+    if event.subject != watching.subject_of(watch):
+        raise IllegalTransition(f"what was applied at event {watch.applied} is no {event.subject}")
+    found, _ = watching.concluded(watch, watching.limits_of(watch, state))
     if (event.verdict == "kept") != (found == "kept"):
-        raise IllegalTransition(f"the mutation at event {probation.applied} is not {event.verdict}: reward was {found}")
-    return {"probation": None, "waiting": _wait(state.waiting, "signals", at.seq)}
+        raise IllegalTransition(f"the {event.subject} of event {watch.applied} is not {event.verdict}: it is {found}")
+    waiting = _wait(state.waiting, "signals", at.seq)
+    if event.subject == "mutation":
+        return {"probation": None, "waiting": waiting}
+    others = tuple(one for one in state.checkpoint_probations if one is not watch)
+    changed: dict[str, Any] = {"checkpoint_probations": others, "waiting": waiting}
+    if event.verdict == "undone" and state.probation is not None:  # what was earned since was earned under it
+        changed["probation"] = watching.begun_anew(state.probation, state.policy.mutation)
+    return changed
 
 
 def _rollback_started(state: AgentState, event: e.RollbackStarted, at: Moment) -> dict[str, Any]:
@@ -290,7 +302,10 @@ def _rollback_started(state: AgentState, event: e.RollbackStarted, at: Moment) -
         "checkpoint": event.checkpoint,
         "trained": event.trained,
         "trained_rows": event.trained_rows,
-        **({"probation": None} if "code" in event.parts else {}),
+        "probation": None if "code" in event.parts else state.probation,
+        "checkpoint_probations": watching.watched_after(
+            state.checkpoint_probations, state.checkpoint, event, state.policy.gate
+        ),
     }
 
 

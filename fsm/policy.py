@@ -70,13 +70,17 @@ class GatePolicy(Struct, frozen=True, forbid_unknown_fields=True):
 
     The lower end of the interval of the held-out gain must exceed ``gain_min``, which is in the unit of that gain
     (``CheckpointTrained.gain_of``), over at least ``heldout_min`` pairs, and no old ability that was measured on at
-    least ``forgetting_min`` cases may fall by more than ``forgetting_max``.
+    least ``forgetting_min`` cases may fall by more than ``forgetting_max``. What was promoted is watched as a mutation
+    is, over ``probation`` outcomes, and is undone by ``fall_max`` and ``p_max`` in the same way.
     """
 
     gain_min: float = 0.0
     heldout_min: int = 8
     forgetting_max: float = 0.02
     forgetting_min: int = 20
+    probation: int = 64
+    fall_max: float = 0.10
+    p_max: float = 0.05
 
 
 class CapturePolicy(Struct, frozen=True, forbid_unknown_fields=True):

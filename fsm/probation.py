@@ -1,4 +1,4 @@
-"""The probation of a mutation: whether what the agent earns fell since it was applied.
+"""The probation of a mutation or a promoted checkpoint: whether what the agent earns fell since it was applied.
 
 Each task type that had earned enough to be compared is bet on to fall: with stakes that start at 1, each outcome of
 reward ``x`` multiplies them by ``1 + share * (mean - x) / (1 - mean)``, where ``mean`` is what it is expected to earn,
@@ -14,28 +14,94 @@ What it is expected to earn is its exponential mean, with four more outcomes cou
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, Literal
+from typing import Final, Literal, Protocol, TypeVar
 
 from msgspec.structs import replace
 
-from .policy import MutationPolicy, RewardPolicy
+from .events import OutcomeRewarded, RollbackStarted
+from .policy import RewardPolicy
 from .rewards import Standing, Standings
-from .state import Probation
+from .state import AgentState, CheckpointProbation, Probation, Watch
 from .values import Reward, Watched
 from .words import Digest, Seq
 
 SHARES: Final = (0.2, 0.5, 0.8)
 """Of what a bet can lose at most; each is a bet of its own."""
 TOLD_MAX: Final = 5
+SIDE_BY_SIDE_MAX: Final = 8
+"""Promotions that are watched side by side: where more follow each other unproven, the first ones stay."""
 OWN: Final = frozenset({"retrain", "mutation"})
 """Task types of the engine itself."""
+
+W = TypeVar("W", bound=Watch)
+
+
+class Limits(Protocol):
+    """What a policy says of a probation: for how long, how far a reward may fall, and how sure a fall must be."""
+
+    @property
+    def probation(self) -> int:
+        """Over how many outcomes it goes."""
+
+    @property
+    def fall_max(self) -> float:
+        """How far the mean of a task type may fall."""
+
+    @property
+    def p_max(self) -> float:
+        """In what share of all cases chance may make a fall."""
+
+
+def subject_of(watch: Watch) -> Literal["mutation", "checkpoint"]:
+    """Says what is watched."""
+    return "checkpoint" if isinstance(watch, CheckpointProbation) else "mutation"
+
+
+def limits_of(watch: Watch, state: AgentState) -> Limits:
+    """Gives what the policy of a state says of a probation."""
+    return state.policy.gate if isinstance(watch, CheckpointProbation) else state.policy.mutation
 
 
 def begun(
     applied: Seq, accepted: Seq, tree: Digest, outcomes: int, standings: Standings, policy: RewardPolicy
 ) -> Probation:
-    """Begins to watch an applied mutation, over every task type of the agent that earned often enough before."""
-    watched = tuple(
+    """Begins to watch an applied mutation."""
+    watched = _to_watch(standings, policy)
+    return Probation(applied=applied, accepted=accepted, tree=tree, left=outcomes, watched=watched)
+
+
+def promoted_on(
+    watches: tuple[CheckpointProbation, ...],
+    event: OutcomeRewarded,
+    at: Seq,
+    standings: Standings,
+    policy: RewardPolicy,
+) -> tuple[CheckpointProbation, ...]:
+    """Begins to watch a promoted checkpoint, beside those before it that were not found to hold yet.
+
+    Args:
+        watches: of these.
+        event: the promotion, which says whether it is watched.
+        at: its position.
+        standings: with what it rewards.
+        policy: in force there.
+    """
+    if not event.probation or event.checkpoint is None:
+        return watches
+    watched = _to_watch(standings, policy)
+    begun = CheckpointProbation(applied=at, checkpoint=event.checkpoint, left=event.probation, watched=watched)
+    return (*watches, begun)[-SIDE_BY_SIDE_MAX:]
+
+
+def begun_anew(watch: W, limits: Limits) -> W:
+    """Begins a probation again: what was earned so far was earned under something else as well."""
+    watched = tuple(replace(one, count=0, mean=0.0, stakes=(1.0,) * len(SHARES)) for one in watch.watched)
+    return replace(watch, left=limits.probation or watch.left, watched=watched, due=None)
+
+
+def _to_watch(standings: Standings, policy: RewardPolicy) -> tuple[Watched, ...]:
+    """Gives every task type of the agent that earned often enough before."""
+    return tuple(
         Watched(
             task_type=name,
             before=standing.mean,
@@ -45,7 +111,6 @@ def begun(
         for name, standing in sorted(standings.items())
         if standing.count >= policy.count_min and not is_own(name)
     )
-    return Probation(applied=applied, accepted=accepted, tree=tree, left=outcomes, watched=watched)
 
 
 def _expected(standing: Standing, smoothing: float) -> float:
@@ -59,13 +124,13 @@ def is_own(task_type: str) -> bool:
     return task_type in OWN or task_type.startswith("engine:")
 
 
-def watched_on(probation: Probation, rewards: Iterable[Reward], policy: MutationPolicy, at: Seq) -> Probation:
-    """Counts in what was rewarded of the outcomes that followed the mutation.
+def watched_on(probation: W, rewards: Iterable[Reward], limits: Limits, at: Seq) -> W:
+    """Counts in what was rewarded of the outcomes that followed what is watched.
 
     Args:
         probation: so far.
         rewards: of the agent's outcomes and the engine's own.
-        policy: how far a reward may fall, and how sure it must be.
+        limits: how far a reward may fall, and how sure it must be.
         at: the event that holds the rewards.
     """
     if probation.due is not None:
@@ -78,9 +143,9 @@ def watched_on(probation: Probation, rewards: Iterable[Reward], policy: Mutation
         left -= 1
         one = watched.get(reward.task_type)
         if one is not None:
-            watched[reward.task_type] = _bet(one, reward.score, policy.fall_max)
+            watched[reward.task_type] = _bet(one, reward.score, limits.fall_max)
     after = replace(probation, left=max(left, 0), watched=tuple(watched.values()))
-    decided = after.left == 0 or fallen(after, policy)
+    decided = after.left == 0 or fallen(after, limits)
     return replace(after, due=at) if decided else after
 
 
@@ -96,12 +161,33 @@ def _bet(one: Watched, score: float, fall_max: float) -> Watched:
     return replace(one, count=count, mean=one.mean + (score - one.mean) / count, stakes=stakes)
 
 
-def fallen(probation: Probation, policy: MutationPolicy) -> tuple[Watched, ...]:
+def watched_after(
+    watches: tuple[CheckpointProbation, ...], active: Digest | None, event: RollbackStarted, limits: Limits
+) -> tuple[CheckpointProbation, ...]:
+    """Watches on what a rollback leaves: promotions up to that of the checkpoint that is active after it.
+
+    They are watched anew where code or checkpoint go, which may be to blame for what was earned.
+
+    Args:
+        watches: before it.
+        active: the checkpoint before it.
+        event: the rollback.
+        limits: under which they are watched.
+    """
+    left = watches
+    while left and left[-1].checkpoint != event.checkpoint:
+        left = left[:-1]
+    if event.checkpoint == active and "code" not in event.parts:
+        return left
+    return tuple(begun_anew(watch, limits) for watch in left)
+
+
+def fallen(probation: Watch, limits: Limits) -> tuple[Watched, ...]:
     """Gives the task types whose reward surely fell by more than it may, the surest first.
 
     All of them share ``p_max`` (Bonferroni).
     """
-    found = [one for one in probation.watched if stake_of(one) * policy.p_max >= len(probation.watched)]
+    found = [one for one in probation.watched if stake_of(one) * limits.p_max >= len(probation.watched)]
     return tuple(sorted(found, key=lambda one: (-stake_of(one), one.task_type)))
 
 
@@ -110,15 +196,15 @@ def stake_of(one: Watched) -> float:
     return sum(one.stakes) / len(one.stakes)
 
 
-def concluded(probation: Probation, policy: MutationPolicy) -> tuple[Literal["kept", "fallen"], str]:
+def concluded(probation: Watch, limits: Limits) -> tuple[Literal["kept", "fallen"], str]:
     """Says what came of a probation that was decided, and why."""
-    found = fallen(probation, policy)
+    found = fallen(probation, limits)
     if found:
-        return "fallen", f"reward fell by more than {policy.fall_max:g}: {_told(found)}"
+        return "fallen", f"reward fell by more than {limits.fall_max:g}: {_told(found)}"
     seen = tuple(one for one in probation.watched if one.count)
     if not seen:
         return "kept", "no task type that could be compared had an outcome"
-    return "kept", f"no reward fell for sure by more than {policy.fall_max:g}: {_told(seen)}"
+    return "kept", f"no reward fell for sure by more than {limits.fall_max:g}: {_told(seen)}"
 
 
 def _told(watched: tuple[Watched, ...]) -> str:

@@ -144,6 +144,5 @@ def failure_diff(seq: Seq, event: EffectFailed) -> DiffItem:
 
 def verdict_diff(seq: Seq, event: OutcomeRewarded | ProbationEnded) -> DiffItem:
     """Gives the difference that a verdict stands for."""
-    on_checkpoint = isinstance(event, OutcomeRewarded) and event.subject == "checkpoint"
-    kind: Literal["retrain", "mutation"] = "retrain" if on_checkpoint else "mutation"
+    kind: Literal["retrain", "mutation"] = "retrain" if event.subject == "checkpoint" else "mutation"
     return DiffItem(seq=seq, kind=kind, subject=kind, similarity=1.0, meaning_changed=False)

@@ -52,18 +52,29 @@ class Restoring(Struct, frozen=True, gc=False):
     tree: Digest
 
 
-class Probation(Struct, frozen=True, gc=False, kw_only=True):
-    """A mutation that is watched: from the outcomes that follow ``applied`` on, ``left`` more of them."""
+class Watch(Struct, frozen=True, gc=False, kw_only=True):
+    """Something is watched: from the outcomes that follow ``applied`` on, ``left`` more of them."""
 
     applied: Seq
-    accepted: Seq
-    """In front of this event stands what an undo returns to."""
-    tree: Digest
-    """The mutated tree."""
     left: int
     watched: tuple[Watched, ...]
     due: Seq | None = None
     """The OutcomeRewarded with which it was decided."""
+
+
+class Probation(Watch, frozen=True, gc=False, kw_only=True):
+    """A mutation that is watched."""
+
+    accepted: Seq
+    """In front of this event stands what an undo returns to."""
+    tree: Digest
+    """The mutated tree."""
+
+
+class CheckpointProbation(Watch, frozen=True, gc=False, kw_only=True):
+    """A promoted checkpoint that is watched; ``applied`` is its promotion, in front of which an undo returns to."""
+
+    checkpoint: Digest
 
 
 class Cycle(Struct, frozen=True, gc=False, kw_only=True):
@@ -128,11 +139,19 @@ class AgentState(Struct, frozen=True, gc=False, kw_only=True):
     calibrations: Calibrations = Map()
     """By checkpoint the temperature under which its confidence means what it says."""
     probation: Probation | None = None
+    checkpoint_probations: tuple[CheckpointProbation, ...] = ()
+    """Promotions that were not found to hold yet, the earliest first."""
 
     @property
     def waiting_count(self) -> int:
         """How many signals wait to be taken up."""
         return sum(run.count for run in self.waiting)
+
+    @property
+    def due(self) -> Probation | CheckpointProbation | None:
+        """The probation that has to end next: of several that are decided, that of what came last."""
+        watches = (self.probation, *self.checkpoint_probations)
+        return max((one for one in watches if one and one.due is not None), key=lambda one: one.applied, default=None)
 
 
 def _encode_hook(value: Any) -> Any:
@@ -183,19 +202,29 @@ _NEW_IN_4 = (
     ("policy", "mutation", "fall_max"),
     ("policy", "mutation", "p_max"),
 )
+_NEW_IN_5 = (
+    ("checkpoint_probations",),
+    ("policy", "gate", "probation"),
+    ("policy", "gate", "fall_max"),
+    ("policy", "gate", "p_max"),
+)
 """The fields that earlier forms did not know, by the way to them."""
 
 
 def _encode_form_1(state: AgentState) -> bytes:
-    return _encode_without(state, (*_NEW_IN_2, *_NEW_IN_3, *_NEW_IN_4))
+    return _encode_without(state, (*_NEW_IN_2, *_NEW_IN_3, *_NEW_IN_4, *_NEW_IN_5))
 
 
 def _encode_form_2(state: AgentState) -> bytes:
-    return _encode_without(state, (*_NEW_IN_3, *_NEW_IN_4))
+    return _encode_without(state, (*_NEW_IN_3, *_NEW_IN_4, *_NEW_IN_5))
 
 
 def _encode_form_3(state: AgentState) -> bytes:
-    return _encode_without(state, _NEW_IN_4)
+    return _encode_without(state, (*_NEW_IN_4, *_NEW_IN_5))
+
+
+def _encode_form_4(state: AgentState) -> bytes:
+    return _encode_without(state, _NEW_IN_5)
 
 
 def _encode_without(state: AgentState, fields: Iterable[tuple[str, ...]]) -> bytes:
@@ -209,10 +238,10 @@ def _encode_without(state: AgentState, fields: Iterable[tuple[str, ...]]) -> byt
     return msgspec.json.encode(content, order="sorted")
 
 
-FORM = 4
+FORM = 5
 """The present form of a state's canonical JSON. A changed shape of the state gets the next number."""
 
-_FORMS = {1: _encode_form_1, 2: _encode_form_2, 3: _encode_form_3, 4: encode_state}
+_FORMS = {1: _encode_form_1, 2: _encode_form_2, 3: _encode_form_3, 4: _encode_form_4, 5: encode_state}
 """How to write a state in each form that logs hold digests of; an old form leaves out what it did not know."""
 
 

@@ -108,6 +108,18 @@ def _not_watched(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
+def _promotion_not_watched(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 says how long a promoted checkpoint is watched; before, none was."""
+    content.setdefault("probation", None)
+    return content
+
+
+def _of_mutation(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 says what was watched; before, it was a mutation."""
+    content.setdefault("subject", "mutation")
+    return content
+
+
 def _by_size(content: dict[str, Any]) -> dict[str, Any]:
     """Version 3 measures Python by drift, and says why; before, by the size of what changed."""
     for item in content["items"]:
@@ -130,6 +142,7 @@ UPCASTERS: dict[tuple[str, int], Upcaster] = {
     ("CheckpointTrained", 5): _kept_under_base,
     ("CheckpointTrained", 6): _trained_here,
     ("OutcomeRewarded", 1): _unchanged,
+    ("OutcomeRewarded", 2): _promotion_not_watched,
     ("EffectFailed", 1): _not_cancelled,
     ("TaskQueued", 1): _as_configured,
     ("TaskQueued", 2): _given_patch,
@@ -137,6 +150,7 @@ UPCASTERS: dict[tuple[str, int], Upcaster] = {
     ("MutationRejected", 1): _given_patch,
     ("MutationAccepted", 1): _given_patch,
     ("MutationApplied", 1): _not_watched,
+    ("ProbationEnded", 1): _of_mutation,
     ("RollbackStarted", 1): _whole_rollback,
 }
 """From ``(type, version)`` to a function that gives the payload in the shape of ``version + 1``."""

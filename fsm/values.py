@@ -50,10 +50,10 @@ class Repair(Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Watched(Struct, frozen=True, gc=False, kw_only=True):
-    """What a task type has earned since a mutation that is on probation.
+    """What a task type has earned since what is on probation was applied.
 
     Attributes:
-        before: its mean reward when the mutation was applied.
+        before: its mean reward when that was applied.
         expected: the same, drawn to the middle by as much as that mean is unsure.
         count: how many outcomes were rewarded since.
         mean: their mean reward.

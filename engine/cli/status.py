@@ -29,9 +29,12 @@ def command(workspace: Root = None, json: Json = False) -> None:
         f"  rewards     {rewards}",
         f"  snapshots   {', '.join(sorted(status.snapshots)) or 'none'}",
     ]
+    watches = [("checkpoint promoted", watch) for watch in status.checkpoint_probations]
     if status.probation:
-        left, applied = status.probation["left"], status.probation["applied"]
-        lines.append(f"  The mutation at event {applied} is on probation for {left} more outcomes.")
+        watches.append(("mutation", status.probation))
+    for what, watch in watches:
+        left, applied = watch["left"], watch["applied"]
+        lines.append(f"  The {what} at event {applied} is on probation for {left} more outcomes.")
     if status.restoring:
         lines.append("  A restore was cut off; `instar run --once` finishes it.")
     if status.retrains_suppressed:

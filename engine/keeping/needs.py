@@ -59,13 +59,13 @@ class Needs:
         self.spans.update(state.memory)
 
     def undo(self, state: AgentState, reader: LogReader) -> None:
-        """Takes what the undo of a mutation that is on probation needs, however long ago it was applied."""
-        probation = state.probation
-        if probation is None:
-            return
-        self.event(reader.get(probation.accepted).event)
-        self.thing("tree", probation.tree)
-        self.state(reader.state_at(Seq(probation.accepted - 1)))
+        """Takes what the undo of what is on probation needs, however long ago it was applied."""
+        if state.probation is not None:
+            self.event(reader.get(state.probation.accepted).event)
+            self.thing("tree", state.probation.tree)
+            self.state(reader.state_at(Seq(state.probation.accepted - 1)))
+        for watch in state.checkpoint_probations:
+            self.state(reader.state_at(Seq(watch.applied - 1)))
 
     def thing(self, kind: Kind, digest: Digest) -> None:
         """Takes a blob, tree or checkpoint and all that it is made of."""

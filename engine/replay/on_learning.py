@@ -112,7 +112,10 @@ def _rewarded(decider: Decider, before: AgentState, fact: Fact, event: e.Outcome
         seq = cycle.candidate.seq if cycle.candidate else cycle.mutation
         judged = decider.facts.at(seq or fact.seq, fact.seq).event
     rewards = _rewards(decider, before, fact, event)
-    compare(fact.seq, verdict(before, rewards, event.model, judged), event)
+    would = verdict(before, rewards, event.model, judged)
+    if event.probation is None:  # such a version watched no checkpoint
+        would = replace(would, probation=None)
+    compare(fact.seq, would, event)
     decider.taken["verdicts"] += 1
 
 

@@ -11,7 +11,7 @@ from instar.fsm import events as e
 from instar.fsm.decisions import asked_of, budget_refusal, finish_of, restored_key, undo_of
 from instar.fsm.errors import ReplayDiverged
 from instar.fsm.policies import may_mutate
-from instar.fsm.probation import concluded
+from instar.fsm.probation import concluded, limits_of
 from instar.fsm.state import AgentState
 
 from .compare import compare
@@ -104,9 +104,10 @@ def _finished(decider: Decider, before: AgentState, fact: Fact, event: e.Rollbac
 def _watched(decider: Decider, before: AgentState, fact: Fact, event: e.ProbationEnded) -> None:
     """A probation ends as its bets stand; whether an undo was possible only the record says."""
     unkeyed(fact)
-    assert before.probation is not None
-    found, reason = concluded(before.probation, before.policy.mutation)
-    compare(fact.seq, before.probation.watched, event.watched, "watched")
+    watch = before.due
+    assert watch is not None
+    found, reason = concluded(watch, limits_of(watch, before))
+    compare(fact.seq, watch.watched, event.watched, "watched")
     if found == "kept" or event.verdict == "undone":
         compare(fact.seq, reason, event.reason, "reason")
     elif not event.reason.startswith(reason):

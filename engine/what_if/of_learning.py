@@ -13,7 +13,7 @@ from instar.fsm.state import AgentState
 from instar.fsm.values import PlanStep, Reward
 from instar.fsm.words import State
 
-from .of_probation import count_in
+from .of_probation import count_in, watch_after, watch_promoted
 
 if TYPE_CHECKING:
     from instar.engine.replay.facts import Fact
@@ -78,6 +78,7 @@ def _rewarded(deciding: Deciding, before: AgentState, fact: Fact, event: e.Outco
         return
     rewards = list(event.rewards)
     candidate = before.cycle.candidate if before.cycle else None
+    found: Promotion | None = None
     if candidate is not None and shadow.void:
         rewards = [reward for reward in rewards if reward.seq != candidate.seq]
     elif candidate is not None:
@@ -87,6 +88,8 @@ def _rewarded(deciding: Deciding, before: AgentState, fact: Fact, event: e.Outco
         rewards = [_refused(reward) if reward.task_type == "mutation" else reward for reward in rewards]
     count_in(deciding, before, fact, rewards)
     shadow.standings = credit(shadow.standings, rewards, deciding.other.policy(before.policy).reward)
+    if event.verdict == "promoted":
+        watch_promoted(deciding, before, fact, event, would=found == "promoted")
 
 
 def _promoted(deciding: Deciding, before: AgentState, fact: Fact, event: e.OutcomeRewarded) -> Promotion:
@@ -148,10 +151,9 @@ def _told(steps: tuple[PlanStep, ...]) -> str:
     return (f"{shown}, …" if len(steps) > _SHOWN_MAX else shown) or "nothing"
 
 
-def _rolling(deciding: Deciding, _before: AgentState, _fact: Fact, event: e.RollbackStarted) -> None:
+def _rolling(deciding: Deciding, before: AgentState, _fact: Fact, event: e.RollbackStarted) -> None:
     deciding.shadow.trained, deciding.shadow.trained_rows = event.trained, event.trained_rows
-    if "code" in event.parts:
-        deciding.shadow.probation = None
+    watch_after(deciding, before, event)
 
 
 HANDLERS: dict[type, Handler] = {

@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from instar.fsm import events as e
-from instar.fsm.probation import begun, concluded, watched_on
-from instar.fsm.state import AgentState
+from instar.fsm.probation import (
+    W,
+    begun,
+    begun_anew,
+    concluded,
+    limits_of,
+    promoted_on,
+    watched_after,
+    watched_on,
+)
+from instar.fsm.state import AgentState, Watch
 
 if TYPE_CHECKING:
     from instar.engine.replay.facts import Fact
@@ -29,17 +40,46 @@ def _applied(deciding: Deciding, before: AgentState, fact: Fact, event: e.Mutati
     )
 
 
-def count_in(deciding: Deciding, before: AgentState, fact: Fact, rewards: Sequence[e.Reward]) -> None:
-    """Counts rewards in; tells of a mutation that would be undone on them while it was watched on."""
+def watch_promoted(
+    deciding: Deciding, before: AgentState, fact: Fact, event: e.OutcomeRewarded, *, would: bool
+) -> None:
+    """Begins to watch a checkpoint, unless the version of the event watched none, or it would not be promoted."""
     shadow, policy = deciding.shadow, deciding.other.policy(before.policy)
-    if shadow.probation is None or shadow.probation.due is not None:
-        return
-    shadow.probation = after = watched_on(shadow.probation, rewards, policy.mutation, fact.seq)
-    if after.due is None:
-        return
-    found, why = concluded(after, policy.mutation)
-    recorded = before.probation and watched_on(before.probation, rewards, before.policy.mutation, fact.seq)
-    if found == "fallen" and not (recorded and recorded.due):
+    outcomes = policy.gate.probation if would and event.probation is not None else None
+    shadow.checkpoint_probations = promoted_on(
+        shadow.checkpoint_probations, replace(event, probation=outcomes), fact.seq, shadow.standings, policy.reward
+    )
+
+
+def watch_after(deciding: Deciding, before: AgentState, event: e.RollbackStarted) -> None:
+    """Ends or begins anew what the recorded rollback does."""
+    shadow, policy = deciding.shadow, deciding.other.policy(before.policy)
+    shadow.probation = None if "code" in event.parts else shadow.probation
+    shadow.checkpoint_probations = watched_after(shadow.checkpoint_probations, before.checkpoint, event, policy.gate)
+
+
+def count_in(deciding: Deciding, before: AgentState, fact: Fact, rewards: Sequence[e.Reward]) -> None:
+    """Counts rewards in; tells of what would be undone on them while it was watched on."""
+    shadow, other = deciding.shadow, deciding.other.state(before, deciding.shadow)
+
+    def counted(watch: W) -> W:
+        after = watched_on(watch, rewards, limits_of(watch, other), fact.seq)
+        if watch.due is None and after.due is not None:
+            _decided(deciding, before, fact, rewards, after)
+        return after
+
+    shadow.probation = counted(shadow.probation) if shadow.probation else None
+    shadow.checkpoint_probations = tuple(counted(watch) for watch in shadow.checkpoint_probations)
+
+
+def _decided(deciding: Deciding, before: AgentState, fact: Fact, rewards: Sequence[e.Reward], after: Watch) -> None:
+    found, why = concluded(after, limits_of(after, deciding.other.state(before, deciding.shadow)))
+    recorded = [
+        one for one in (before.probation, *before.checkpoint_probations) if one and one.applied == after.applied
+    ]
+    if found == "fallen" and not any(
+        watched_on(one, rewards, limits_of(one, before), fact.seq).due is not None for one in recorded
+    ):
         deciding.decisions["probation"] += 1
         was = "watched on" if recorded else "not watched"
         deciding.differs(
@@ -50,18 +90,24 @@ def count_in(deciding: Deciding, before: AgentState, fact: Fact, rewards: Sequen
 def _ended(deciding: Deciding, before: AgentState, fact: Fact, event: e.ProbationEnded) -> None:
     """Compares an end with what the other policy had come to by then."""
     deciding.decisions["probation"] += 1
-    shadow, policy = deciding.shadow, deciding.other.policy(before.policy)
-    probation, shadow.probation = shadow.probation, None
+    shadow, other = deciding.shadow, deciding.other.state(before, deciding.shadow)
+    watches = (shadow.probation, *shadow.checkpoint_probations)
+    watch = next((one for one in watches if one and one.applied == event.applied), None)
+    goes_on = False
     was = "kept" if event.verdict == "kept" else f"undone: {event.reason}"
-    if probation is None:
+    if watch is None:
         would, why = "not watched", "no probation"
-    elif probation.due is None:
-        would, why = "watched on", f"{probation.left} outcomes left"
-        if event.verdict == "kept":
-            shadow.probation = probation
+    elif watch.due is None:
+        would, why = "watched on", f"{watch.left} outcomes left"
+        goes_on = event.verdict == "kept"
     else:
-        found, why = concluded(probation, policy.mutation)
+        found, why = concluded(watch, limits_of(watch, other))
         would = "kept" if found == "kept" else f"undone: {why}"
+    if watch is not None and not goes_on:
+        shadow.probation = None if watch is shadow.probation else shadow.probation
+        shadow.checkpoint_probations = tuple(one for one in shadow.checkpoint_probations if one is not watch)
+    if event.subject == "checkpoint" and event.verdict == "undone" and shadow.probation is not None:
+        shadow.probation = begun_anew(shadow.probation, other.policy.mutation)
     if would.partition(":")[0] == was.partition(":")[0] or deciding.last("probation", event.applied) is not None:
         return
     deciding.differs(

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from instar.fsm.policy import Policy
 from instar.fsm.rewards import Standings
-from instar.fsm.state import AgentState, Probation
+from instar.fsm.state import AgentState, CheckpointProbation, Probation
 from instar.fsm.words import Digest, Seq
 
 from .overrides import Overrides
@@ -36,6 +36,7 @@ class Shadow(Struct, kw_only=True):
     refused: bool = False
     """The mutation in progress would not have been tried."""
     probation: Probation | None = None
+    checkpoint_probations: tuple[CheckpointProbation, ...] = ()
 
 
 class Other:

@@ -1,4 +1,4 @@
-"""A mutation on probation: what it is watched by, when that is decided, and how seldom chance decides it."""
+"""What is on probation: by what it is watched, when that is decided, and how seldom chance decides it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,28 @@ from msgspec.structs import replace
 from instar.fsm import events as e
 from instar.fsm.errors import IllegalTransition
 from instar.fsm.evolve import evolve
-from instar.fsm.policy import MutationPolicy, RewardPolicy
-from instar.fsm.probation import begun, concluded, fallen, stake_of, watched_on
+from instar.fsm.policy import GatePolicy, MutationPolicy, RewardPolicy
+from instar.fsm.probation import SIDE_BY_SIDE_MAX, begun, concluded, fallen, stake_of, subject_of, watched_on
 from instar.fsm.react import EffectName, react
 from instar.fsm.rewards import Standing, Standings
-from instar.fsm.state import AgentState, Probation
-from instar.fsm.words import Seq, State, digest_of
-from tests.fsm.builders import FEEDBACK, NEW, TREE, D, embedded, fold, fresh, item, rewarded, start
+from instar.fsm.state import AgentState, Probation, Watch
+from instar.fsm.words import Digest, Seq, State, digest_of
+from tests.fsm.builders import (
+    BASE,
+    FEEDBACK,
+    NEW,
+    TREE,
+    D,
+    dataset,
+    embedded,
+    fold,
+    fresh,
+    item,
+    rewarded,
+    settled,
+    start,
+    trained,
+)
 
 POLICY = MutationPolicy()
 
@@ -136,13 +151,15 @@ def one_outcome(state: AgentState, score: float) -> AgentState:
     return fold(state, e.PlanChosen(steps=(), planner="b"))
 
 
-def ended(state: AgentState, verdict: str = "kept") -> e.ProbationEnded:
-    assert state.probation is not None
+def ended(state: AgentState, verdict: str = "kept", watch: Watch | None = None) -> e.ProbationEnded:
+    watch = watch or state.due or state.probation
+    assert watch is not None
     return e.ProbationEnded(
-        applied=state.probation.applied,
+        applied=watch.applied,
         verdict=verdict,  # type: ignore[arg-type]
         reason="r",
-        watched=state.probation.watched,
+        watched=watch.watched,
+        subject=subject_of(watch),
     )
 
 
@@ -182,3 +199,120 @@ def test_nothing_is_watched_where_the_event_says_so_and_a_rollback_of_code_ends_
         target=Seq(1), plan=D, tree=TREE, checkpoint=state.checkpoint, memory=(), reason="r", parts=("code",)
     )
     assert fold(state, back).probation is None
+
+
+# ---- a checkpoint --------------------------------------------------------------------------------------------------
+
+
+def promoted(state: AgentState, outcomes: int | None = 64) -> AgentState:
+    """A state in Idle, in which a checkpoint was just promoted."""
+    state = fold(settled(state) if state.waiting else state, e.TaskQueued(task="self_train", source="t"))
+    state = fold(state, start(state))
+    assert state.cycle is not None
+    flag = e.RetrainFlagged(triggers=state.cycle.triggers, path="p", content=D)
+    state = fold(state, flag, replace(dataset(), dataset=digest_of(str(state.head).encode())), trained())
+    again = e.MemoryReembedded(space=NEW, rows=(), vectors=D, dim=8)
+    verdict = rewarded("promoted", subject="checkpoint", checkpoint=NEW, probation=outcomes)
+    return settled(fold(state, again, verdict, e.PlanChosen(steps=(), planner="b")))
+
+
+def known() -> AgentState:
+    return replace(fresh(), standings=standings(standing("find", 0.9)))
+
+
+def both() -> AgentState:
+    """A mutation and, after it, a checkpoint are watched; three outcomes were failures."""
+    state = promoted(applied(64))
+    for _ in range(3):
+        state = one_outcome(state, 0.0)
+    return state
+
+
+def rolled_back(state: AgentState, *parts: e.Part, checkpoint: Digest | None) -> AgentState:
+    assert state.tree is not None
+    tree = TREE if "code" in parts else state.tree
+    back = e.RollbackStarted(
+        target=Seq(1), plan=D, tree=tree, checkpoint=checkpoint, memory=state.memory, reason="r", parts=parts
+    )
+    if "checkpoint" not in parts:
+        back = replace(back, trained=state.trained, trained_rows=state.trained_rows)
+    return fold(state, back)
+
+
+def test_promoted_checkpoint_is_watched_if_its_event_says_so() -> None:
+    assert promoted(known(), None).checkpoint_probations == ()
+    assert promoted(known(), 0).checkpoint_probations == ()
+    (watch,) = promoted(known()).checkpoint_probations
+    assert (watch.checkpoint, watch.left, [one.task_type for one in watch.watched]) == (NEW, 64, ["find"])
+    assert promoted(promoted(known()), None).checkpoint_probations == (watch,)
+
+
+def test_checkpoints_that_follow_each_other_are_watched_side_by_side() -> None:
+    state = promoted(known())
+    state = one_outcome(one_outcome(state, 0.0), 0.0)
+    state = promoted(state)
+    first, second = state.checkpoint_probations
+    assert (first.watched[0].before, first.watched[0].count) == (0.9, 2)
+    assert (second.watched[0].before, second.watched[0].count) == (state.standings["find"].mean, 0)
+    assert second.watched[0].before < first.watched[0].before
+    while state.due is None:
+        state = one_outcome(state, 0.0)
+    assert state.due.applied == first.applied  # a little less after each promotion is a lot less than at first
+    for _ in range(10):
+        state = promoted(state, 1000)
+    assert len(state.checkpoint_probations) == SIDE_BY_SIDE_MAX
+    applied = [watch.applied for watch in state.checkpoint_probations]
+    assert applied == sorted(applied)
+
+
+def test_its_end_is_judged_by_the_limits_of_the_gate() -> None:
+    state = promoted(known())
+    for _ in range(5):
+        state = one_outcome(state, 0.0)
+    assert (state.due,) == state.checkpoint_probations
+    with pytest.raises(IllegalTransition, match="is not kept"):
+        fold(state, ended(state))
+    with pytest.raises(IllegalTransition, match="is no mutation"):
+        fold(state, replace(ended(state, "undone"), subject="mutation"))
+    strict = replace(state.policy, mutation=MutationPolicy(p_max=1e-9))
+    with pytest.raises(IllegalTransition, match="is not kept"):
+        fold(fold(state, e.PolicyChanged(policy=strict)), ended(state))
+    strict = replace(state.policy, gate=GatePolicy(p_max=1e-9))
+    assert fold(fold(state, e.PolicyChanged(policy=strict)), ended(state)).checkpoint_probations == ()
+    effect = react(state)
+    assert effect is not None
+    assert effect == (EffectName.END_PROBATION, state.due.due if state.due else None)
+
+
+def test_of_two_that_are_due_the_later_goes_first_and_its_undo_begins_the_other_anew() -> None:
+    state = both()
+    while state.due is None or state.probation is None or state.probation.due is None:
+        state = one_outcome(state, 0.0)
+    assert (state.due,) == state.checkpoint_probations
+    with pytest.raises(IllegalTransition, match="no probation"):
+        fold(state, ended(state, "undone", state.probation))
+    after_it = fold(state, ended(state, "undone"))
+    assert after_it.probation is not None
+    assert (after_it.probation.due, after_it.probation.left) == (None, state.policy.mutation.probation)
+    assert [(one.count, stake_of(one)) for one in after_it.probation.watched] == [(0, 1.0)]
+    assert after_it.probation.watched[0].before == state.probation.watched[0].before
+    left = fold(state, ended(state, "left"))  # what stays may go on to be the cause
+    assert left.due == left.probation == state.probation
+
+
+def test_rollback_leaves_watched_what_stays_and_anew_what_stays_beside_what_goes() -> None:
+    state = promoted(both())
+    other = digest_of(b"other")
+    first, second = state.checkpoint_probations
+    state = replace(state, checkpoint=other, checkpoint_probations=(first, replace(second, checkpoint=other)))
+    assert first.watched[0].count == 3
+    memory = rolled_back(state, "memory", checkpoint=other)
+    assert memory.checkpoint_probations == state.checkpoint_probations
+    assert memory.probation == state.probation
+    (anew,) = rolled_back(state, "checkpoint", checkpoint=NEW).checkpoint_probations
+    assert (anew.applied, anew.watched[0].before, anew.watched[0].count) == (first.applied, 0.9, 0)
+    gone = rolled_back(state, "checkpoint", checkpoint=BASE)
+    assert (gone.checkpoint_probations, gone.probation) == ((), state.probation)
+    code = rolled_back(state, "code", checkpoint=other)
+    assert code.probation is None
+    assert [one.watched[0].count for one in code.checkpoint_probations] == [0, 0]

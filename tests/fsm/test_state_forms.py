@@ -6,7 +6,18 @@ import msgspec
 from immutables import Map
 
 from instar.fsm.events import Ability, Interval
-from instar.fsm.state import FORM, AgentState, Candidate, Cycle, decode_state, encode_state, form_of, state_digest
+from instar.fsm.policy import GatePolicy, Policy
+from instar.fsm.state import (
+    FORM,
+    AgentState,
+    Candidate,
+    CheckpointProbation,
+    Cycle,
+    decode_state,
+    encode_state,
+    form_of,
+    state_digest,
+)
 from instar.fsm.values import Span
 from instar.fsm.words import Digest, Seq, digest_of
 
@@ -41,3 +52,13 @@ def test_calibrations_are_digested_alike_in_any_order() -> None:
     one = AgentState(calibrations=Map({"a": 0.05, "b": 0.04}))
     other = AgentState(calibrations=Map().set("b", 0.04).set("a", 0.05))
     assert state_digest(one) == state_digest(other)
+
+
+def test_form_4_leaves_out_the_probation_of_checkpoints() -> None:
+    watch = CheckpointProbation(applied=Seq(3), left=9, watched=(), checkpoint=Digest("c"))
+    gate = GatePolicy(probation=3, fall_max=0.2, p_max=0.01)
+    plain = AgentState(head=Seq(9))
+    state = msgspec.structs.replace(plain, checkpoint_probations=(watch,), policy=Policy(gate=gate))
+    assert state_digest(state, 4) == state_digest(plain, 4)
+    assert state_digest(state, 5) != state_digest(plain, 5)
+    assert decode_state(encode_state(state)) == state

@@ -15,6 +15,7 @@ from instar.fsm import events as e
 from instar.fsm.codec import TYPES, encode_event
 from instar.fsm.erasure import remains_of
 from instar.fsm.policy import DriftPolicy, Policy
+from instar.fsm.probation import subject_of
 from instar.fsm.retention import Retention
 from instar.fsm.words import Seq, digest_of
 from instar.store.collected import list_digests
@@ -91,7 +92,12 @@ def watch_one(log: EventLog) -> None:
     append(log, e.MutationAccepted(**facts, tree_before=tree, tree_after=digest_of(b"t6")))  # type: ignore[arg-type]
     append(log, e.MutationApplied(task=task, tree=digest_of(b"t6"), probation=1))
     finish(log, "kept")
-    seq = append(log, replace(feedback(3, "pass"), task_type="sort"))
+    end_watch(log, 3)
+
+
+def end_watch(log: EventLog, number: int) -> None:
+    """Lets a probation end with an outcome that follows."""
+    seq = append(log, replace(feedback(number, "pass"), task_type="sort"))
     start(log)
     row = e.EmbeddedItem(seq=seq, kind="feedback", unit="sort", text="t", row=None, outcome="pass", task_type="sort")
     append(log, e.DiffComputed(items=()))
@@ -99,14 +105,18 @@ def watch_one(log: EventLog) -> None:
     rewards = (e.Reward(seq, "sort", 0.9, "pass"),)
     append(log, e.OutcomeRewarded(subject="outcomes", rewards=rewards, verdict="none", reason="r", model="b"))
     append(log, e.PlanChosen(steps=(), planner="builtin"))
-    assert log.state.probation is not None
-    watched = log.state.probation.watched
-    append(log, e.ProbationEnded(applied=log.state.probation.applied, verdict="kept", reason="r", watched=watched))
+    watch = log.state.due
+    assert watch is not None
+    ended = e.ProbationEnded(
+        applied=watch.applied, verdict="kept", reason="r", watched=watch.watched, subject=subject_of(watch)
+    )
+    append(log, ended)
 
 
-def judge_one(log: EventLog) -> None:
-    """Has weights judged that were trained elsewhere."""
-    brought = digest_of(b"trained elsewhere")
+def judge_one(log: EventLog, *, promoted: bool = False) -> None:
+    """Has weights judged that were trained elsewhere; what is promoted is watched over one outcome."""
+    brought = digest_of(b"trained better elsewhere" if promoted else b"trained elsewhere")
+    gain = e.Interval(0.1, 0.05, 0.15) if promoted else e.Interval(0.0, -0.05, 0.05)
     while log.state.waiting:
         start(log)
         append(log, e.DiffComputed(items=()))
@@ -115,28 +125,49 @@ def judge_one(log: EventLog) -> None:
     start(log)
     assert log.state.cycle is not None
     append(log, e.RetrainFlagged(triggers=log.state.cycle.triggers, path="p", content=D))
-    append(log, e.DatasetGenerated(dataset=digest_of(b"d2"), train=40, heldout=20, sources={}, left_out={}))
+    append(
+        log,
+        e.DatasetGenerated(
+            dataset=digest_of(b"d3" if promoted else b"d2"), train=40, heldout=20, sources={}, left_out={}
+        ),
+    )
     measured = e.Retrieval(20, 0.4, 0.5, 0.6)
     candidate = e.CheckpointTrained(
         checkpoint=brought,
         base=NEW,
-        dataset=digest_of(b"d2"),
+        dataset=digest_of(b"d3" if promoted else b"d2"),
         seed=1,
         epochs=0,
         steps=0,
         loss=(),
         before=measured,
         after=measured,
-        gain=e.Interval(0.0, -0.05, 0.05),
+        gain=gain,
         lineage=e.Lineage("agent_new", 0, 0.0),
         recipe={"rate": 1e-4},
         duration_s=3.0,
         brought=task,
     )
     append(log, candidate)
-    judged = e.OutcomeRewarded(subject="checkpoint", rewards=(), verdict="rejected", reason="no gain", model="b")
+    if promoted:
+        append(log, e.MemoryReembedded(space=brought, rows=(), vectors=D, dim=8))
+    judged = e.OutcomeRewarded(
+        subject="checkpoint",
+        rewards=(),
+        verdict="promoted" if promoted else "rejected",
+        reason="r",
+        model="b",
+        checkpoint=brought if promoted else None,
+        probation=1 if promoted else None,
+    )
     append(log, judged)
     append(log, e.PlanChosen(steps=(), planner="builtin"))
+    if promoted:
+        while log.state.waiting:
+            start(log)
+            append(log, e.DiffComputed(items=()))
+            append(log, e.SignalEmbedded(space=brought, items=(), vectors=None, dim=8))
+        end_watch(log, 4)
 
 
 def write(root: Path) -> Path:
@@ -187,6 +218,7 @@ def write(root: Path) -> Path:
     computed_here(log)
     watch_one(log)
     judge_one(log)
+    judge_one(log, promoted=True)
     erase_one(log)
     collect_one(log)
     while log.reader.head() < 300:

@@ -53,11 +53,15 @@ ENDS = {
         "eb6531f3641c7314c6b79de1e7911644d4f95fdd084859eb1425e1c49aef047f",
         "4:2ddb5e7e0b16d692f4b7a42a6310d42d4e1754b3f9f4a87f401591e5c248a01a",
     ),
+    "schema_0004_4.db": (
+        "d69d9126e989ee93ba2b645c8eaae0578b70bacf6ebd02332798e0bc0fedb899",
+        "5:2b92b6e4776281866a94319ad84910fb91cdbdb75b54a41ccfaaef65d3d21b83",
+    ),
 }
 _SINCE_3 = {"BlobsCollected", "TreeCaptured"}
 _SINCE_4_2 = {"ProbationEnded"}
 LATER = {
-    **dict.fromkeys(set(ENDS) - {"schema_0004_2.db", "schema_0004_3.db"}, _SINCE_4_2),
+    **dict.fromkeys(set(ENDS) - {"schema_0004_2.db", "schema_0004_3.db", "schema_0004_4.db"}, _SINCE_4_2),
     "schema_0001.db": {"PayloadErased", *_SINCE_3, *_SINCE_4_2},
     "schema_0002.db": _SINCE_3 | _SINCE_4_2,
 }
