@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 
-from instar.fsm.errors import ConfigError, LogCorrupt
+from instar.fsm.errors import ConfigError, LogCorrupt, LogUnavailable
 from instar.fsm.record import Recorded
 from instar.fsm.words import ORIGIN, Digest, Seq, digest_of
 
 from .reader import LogReader
 
+logger = logging.getLogger("instar.store")
+
 _NAME_CHARS_MAX = 200
+RETRY_S, PATIENCE_S = 0.5, 300.0
+"""How often, and for how long, a server that is away is asked again."""
 
 
 def seal(name: str, seq: Seq, digest: Digest) -> Digest:
@@ -34,6 +39,7 @@ class Follower:
     """Gives the events of a log as they are recorded; iterating waits for the next one until ``stop``.
 
     What was acknowledged is not given again after a restart; what was given and not acknowledged is (at least once).
+    A log in a server that goes away is waited for, for ``PATIENCE_S``.
 
     Args:
         reader: the log.
@@ -60,6 +66,8 @@ class Follower:
         self._reader, self._name, self._record, self._poll_s = reader, name, record, poll_s
         self._stopped = threading.Event()
         self._ending = False
+        self._away_since: float | None = None
+        """Since when the server is away."""
         self.position = self._resume(start)
         """The last event that was given."""
 
@@ -77,11 +85,15 @@ class Follower:
 
         Raises:
             ConfigError: this follower keeps no cursor.
-            LogUnavailable: it cannot be written.
+            LogUnavailable: it cannot be written, or a server is away for too long.
         """
         if self._name is None:
             raise ConfigError("a follower without a name keeps no cursor: give it one")
-        self._record(self._name, record)
+        while True:
+            try:
+                return self._record(self._name, record)
+            except LogUnavailable as error:
+                self._bear(error)
 
     def ready(self) -> Iterator[Recorded]:
         """Gives what is recorded already, and ends."""
@@ -90,14 +102,23 @@ class Follower:
             yield record
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Waits until there is more; False when the time is up or the follower was stopped."""
+        """Waits until there is more; False when the time is up or the follower was stopped.
+
+        Raises:
+            LogUnavailable: the log cannot be read, or a server is away for too long.
+        """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         token = -1
         while not (self._ending or self._stopped.is_set()):
-            fresh = self._reader.changed_token()
-            if fresh != token and self._reader.head() > self.position:
-                return True
-            token = fresh
+            try:
+                fresh = self._reader.changed_token()
+                if fresh != token and self._reader.head() > self.position:
+                    return True
+                token = fresh
+                self._back()
+            except LogUnavailable as error:
+                self._bear(error)
+                token = -1
             left = self._poll_s if deadline is None else min(self._poll_s, deadline - time.monotonic())
             if left <= 0:
                 return False
@@ -106,10 +127,30 @@ class Follower:
 
     def __iter__(self) -> Iterator[Recorded]:
         while self.wait():
-            for record in self.ready():
-                yield record
-                if self._ending:
-                    return
+            try:
+                for record in self.ready():
+                    self._back()
+                    yield record
+                    if self._ending:
+                        return
+            except LogUnavailable as error:
+                self._bear(error)
+
+    def _bear(self, error: LogUnavailable) -> None:
+        """Waits a moment for a server that is away; raises the error where that is of no use, or was for too long."""
+        if self._reader.place.url is None or self._ending or self._stopped.is_set():
+            raise error
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+            logger.warning("%s Trying again for up to %d s.", error, PATIENCE_S)
+        elif time.monotonic() - self._away_since > PATIENCE_S:
+            raise error
+        self._stopped.wait(RETRY_S)
+
+    def _back(self) -> None:
+        if self._away_since is not None:
+            self._away_since = None
+            logger.warning("the event log can be read again")
 
     def stop_soon(self) -> None:
         """Ends the iteration after the event in hand, or within a poll; takes no lock, so that a signal may call it."""

@@ -11,9 +11,14 @@ import typer
 
 from .output import Json, Root, emit, say
 
+TERMINATED = 128 + signal.SIGTERM
+
 
 def run_once(root: Path | None, *, quiet: bool) -> dict[str, int]:
-    """Consumes what waits and shows it; gives the counts."""
+    """Consumes what waits and shows it; gives the counts.
+
+    SIGTERM ends it after the effect in progress, a training at its next step, with exit code 143.
+    """
     from instar.engine.runtime import Runtime
     from instar.engine.worker import Worker
     from instar.engine.workspace import find_workspace
@@ -27,8 +32,21 @@ def run_once(root: Path | None, *, quiet: bool) -> dict[str, int]:
             if not quiet:
                 runtime.progress.listen(live.report)
             worker = Worker(runtime, None if quiet else live.event)
-            effects = worker.run_once()
+            ended: list[int] = []
+
+            def end(number: int, _frame: object) -> None:
+                ended.append(number)
+                worker.stop()
+
+            earlier = signal.signal(signal.SIGTERM, end)
+            try:
+                effects = worker.run_once()
+            finally:
+                signal.signal(signal.SIGTERM, earlier)
         last = runtime.state
+        if ended:
+            say(f"ended by SIGTERM at event {last.head}; what is owed stays in the log, for the next run")
+            raise typer.Exit(TERMINATED)
     return {
         "effects": effects,
         "events": last.head - first.head,

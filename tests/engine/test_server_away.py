@@ -1,4 +1,4 @@
-"""A worker whose server of PostgreSQL goes away says so, waits, and goes on with what is owed when it is back."""
+"""Who works on or follows a log whose server goes away says so, waits, and goes on when it is back."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from instar.engine.runtime import Runtime
 from instar.engine.settings import Settings
 from instar.engine.worker import Worker
 from instar.fsm.errors import LogUnavailable
+from instar.fsm.words import Seq
+from instar.store import follow as store_follow
 from tests.store.logs import SERVER, feedback
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'instar[postgresql]'")
@@ -91,3 +93,57 @@ def test_worker_waits_for_its_server_and_goes_on(
     assert not thread.is_alive()
     for opened in (runtime, other):
         opened.close()
+
+
+def test_follower_waits_for_its_server_and_misses_nothing(
+    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path / "agent"
+    root.mkdir()
+    settings = Settings(log_url=database.url)
+    initialize(root, settings=settings, with_model=False)
+    reading, writing = (Runtime(root, actor="test", settings=settings) for _ in range(2))
+    follower = reading.log.follow("reader")
+    seen: list[int] = []
+
+    def follow() -> None:
+        for record in follower:
+            seen.append(record.seq)
+            follower.acknowledge(record)
+
+    thread = threading.Thread(target=follow)
+    with caplog.at_level(logging.WARNING, logger="instar.store"):
+        thread.start()
+        writing.log.append(feedback(1))
+        until(lambda: writing.reader.head() in seen)
+        database.shut()
+        until(lambda: "Trying again for up to" in caplog.text)
+        assert thread.is_alive()
+        database.open()
+        last = writing.log.append(feedback(2)).seq
+        until(lambda: last in seen)
+        assert "can be read again" in caplog.text
+    follower.stop()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert seen == list(range(1, last + 1))
+    assert list(writing.log.follow("reader").ready()) == []
+    reading.close()
+    writing.close()
+
+
+def test_follower_that_waited_in_vain_says_so(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "agent"
+    root.mkdir()
+    settings = Settings(log_url=database.url)
+    initialize(root, settings=settings, with_model=False)
+    runtime = Runtime(root, actor="test", settings=settings)
+    follower = runtime.log.follow(start=Seq(runtime.reader.head() + 1))
+    monkeypatch.setattr(store_follow, "PATIENCE_S", 0.2)
+    database.shut()
+    with pytest.raises(LogUnavailable):
+        follower.wait()
+    database.open()
+    runtime.close()
