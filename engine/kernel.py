@@ -100,8 +100,11 @@ def judge(runtime: Runtime, state: AgentState, task_seq: Seq, task: TaskQueued) 
 
 def gate_command(runtime: Runtime, task: TaskQueued) -> tuple[str, ...]:
     """Gives the command that a patch must pass; ``{python}`` stands for this interpreter."""
-    chosen = task.gate or runtime.settings.mutation.gate
-    return tuple(part.replace("{python}", sys.executable) for part in chosen)
+    return _with_python(task.gate or runtime.settings.mutation.gate)
+
+
+def _with_python(command: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(part.replace("{python}", sys.executable) for part in command)
 
 
 def _try(
@@ -143,14 +146,7 @@ def _mend(
     copy = _fresh_copy(runtime)
 
     def run(proposal: Proposal | None) -> Captured:
-        _remove(copy)
-        _write_copy(runtime, current, copy / "tree")
-        if proposal is not None:
-            _put_into(copy / "tree", proposal)
-        verdict = _run_gate(runtime, copy / "tree", command, current, copy / "home")
-        if verdict.captured is None:
-            raise ConfigError(verdict.reason or "the gate cannot run")
-        return verdict.captured
+        return _run_in(copy, runtime, current, command, proposal)
 
     def barred(name: str) -> str | None:
         return unconfined(runtime.settings.mutation, name)
@@ -163,6 +159,35 @@ def _mend(
     if mended.patch is None:
         return Verdict(reason=mended.reason, gate=command, captured=mended.captured), mended
     return _try(runtime, state, current, mended.patch, command, mended.mutator), mended
+
+
+def gate_on(runtime: Runtime, tree: Digest) -> Captured:
+    """Runs the gate of the settings in a copy of a tree, as it is.
+
+    Raises:
+        ConfigError: it cannot run.
+        BlobMissing, BlobCorrupt: the store lacks a part of the tree.
+    """
+    command = _with_python(runtime.settings.mutation.gate)
+    copy = _fresh_copy(runtime)
+    try:
+        return _run_in(copy, runtime, read_tree(runtime.blobs, tree), command)
+    finally:
+        _remove(copy)
+
+
+def _run_in(
+    copy: Path, runtime: Runtime, tree: Tree, command: tuple[str, ...], proposal: Proposal | None = None
+) -> Captured:
+    """Runs a gate in a fresh copy of a tree, with a proposal in it if there is one."""
+    _remove(copy)
+    _write_copy(runtime, tree, copy / "tree")
+    if proposal is not None:
+        _put_into(copy / "tree", proposal)
+    verdict = _run_gate(runtime, copy / "tree", command, tree, copy / "home")
+    if verdict.captured is None:
+        raise ConfigError(verdict.reason or "the gate cannot run")
+    return verdict.captured
 
 
 def _put_into(folder: Path, proposal: Proposal) -> None:

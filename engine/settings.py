@@ -95,6 +95,8 @@ class MutationSettings(Struct, frozen=True, forbid_unknown_fields=True):
     writable: tuple[str, ...] = ()
     unconfined: bool = False
     """Whether a patch that a language model wrote is tried where nothing but ``rlimits`` holds its gate."""
+    repair_after_s: float = 0.0
+    """How long a tree stands before the worker runs the gate on it, and has it repaired if that fails; 0: never."""
 
 
 class MutatorSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -285,6 +287,7 @@ _BOUNDS: Final[dict[str, tuple[float, float]]] = {
     "training.keep_every_s": (0.0, 86_400.0),
     "embedding.cache_mb": (0, 1 << 20),
     "mutation.timeout_s": (0.1, 86_400.0),
+    "mutation.repair_after_s": (0.0, 31_536_000.0),
     "mutation.memory_bytes": (64 * 1024**2, 2**50),
     "mutation.processes": (8, 2**22),
     "mutation.file_bytes": (1024**2, 2**50),

@@ -29,6 +29,7 @@ from .kernel import remove_copies
 from .loop import Listener, Loop
 from .restoring.rollback import finish_begun
 from .runtime import Runtime
+from .self_repair import SelfRepair
 from .visible import VisibleFormatter
 from .watcher import Watcher
 
@@ -58,6 +59,7 @@ class Worker:
         runtime.ending = self._stopping.is_set
         self._loop = Loop(runtime, listener)
         self._watcher = Watcher(runtime, self._wake)
+        self._repair = SelfRepair(runtime)
         self._trigger_seen: tuple[int, ...] | None = None
 
     def acquire(self) -> None:
@@ -143,6 +145,8 @@ class Worker:
         if fresh != token:
             self._loop.run_until_idle(self._wanted)
         self.take_trigger_file()
+        if self._repair.look():
+            return token  # and at once to work on it
         self._wake.wait(min(_POLL_S, self._watcher.due_in()))
         self._wake.clear()
         return fresh
