@@ -23,6 +23,7 @@ TAIL_BYTES = 16 * 1024
 
 AUDITED = (
     e.WorkspaceInitialized,
+    e.ModelAdopted,
     e.RetrainFlagged,
     e.DatasetGenerated,
     e.CheckpointTrained,
@@ -129,6 +130,8 @@ def summary(record: Recorded) -> dict[str, Any]:
     match record.event:
         case e.WorkspaceInitialized(workspace=workspace, model=model, checkpoint=checkpoint):
             return {"workspace": workspace, "model": model, "checkpoint": checkpoint or "none"}
+        case e.ModelAdopted(model=model, checkpoint=checkpoint):
+            return {"model": model, "checkpoint": checkpoint}
         case e.RetrainFlagged(triggers=triggers):
             return {"triggers": [trigger.policy for trigger in triggers], "note": "; ".join(t.note for t in triggers)}
         case e.DatasetGenerated(dataset=dataset, train=train, heldout=heldout, left_out=left_out):

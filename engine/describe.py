@@ -10,7 +10,14 @@ from instar.fsm import events as e
 def describe(event: e.AnyEvent) -> str:
     """Says in a few words what an event holds."""
     match event:
-        case e.WorkspaceInitialized() | e.PolicyChanged() | e.SnapshotTaken() | e.InputSkipped() | e.TreeCaptured():
+        case (
+            e.WorkspaceInitialized()
+            | e.ModelAdopted()
+            | e.PolicyChanged()
+            | e.SnapshotTaken()
+            | e.InputSkipped()
+            | e.TreeCaptured()
+        ):
             return _workspace(event)
         case e.PayloadErased() | e.BlobsCollected():
             return _gone(event)
@@ -29,11 +36,18 @@ def describe(event: e.AnyEvent) -> str:
 
 
 def _workspace(
-    event: e.WorkspaceInitialized | e.PolicyChanged | e.SnapshotTaken | e.InputSkipped | e.TreeCaptured,
+    event: e.WorkspaceInitialized
+    | e.ModelAdopted
+    | e.PolicyChanged
+    | e.SnapshotTaken
+    | e.InputSkipped
+    | e.TreeCaptured,
 ) -> str:
     match event:
         case e.WorkspaceInitialized():
             return f"tree {event.tree[:12]}, checkpoint {(event.checkpoint or 'none')[:12]}"
+        case e.ModelAdopted():
+            return f"checkpoint {event.checkpoint[:12]}, {event.model}"
         case e.PolicyChanged():
             return f"drift threshold {event.policy.drift.threshold}, rows needed {event.policy.retrain.rows_min}"
         case e.SnapshotTaken():

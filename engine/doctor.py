@@ -101,8 +101,11 @@ def _workspace(workspace: Workspace) -> Iterator[Finding]:
     if unfinished:
         yield Finding("note", "tasks", f"shell tasks without an end: events {unfinished[-5:]}")
     if (had := model_of(reader)) != settings.model:
-        asked = f"the settings ask for {settings.model}, which only a new workspace would take"
-        yield Finding("note", "model", f"{had or 'none'}, since `instar init`; {asked}")
+        asked = f"the settings ask for {settings.model}"
+        takes = (
+            "which only a new workspace would take" if had else f"which `instar init --model {settings.model}` takes"
+        )
+        yield Finding("note", "model", f"{had or 'none'}, since `instar init`; {asked}, {takes}")
     for fault in audit_faults(workspace):
         yield Finding("bad", "audit", f"{fault}. The engine goes on, and writes it once that is mended")
     yield Finding("ok", "last good", f"event {resolve(reader, 'last-good')}")

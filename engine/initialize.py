@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from pathlib import Path
 
 from instar.fsm.errors import ConfigError, LogUnavailable
-from instar.fsm.events import InputSkipped, WorkspaceInitialized
+from instar.fsm.events import InputSkipped, ModelAdopted, WorkspaceInitialized
 from instar.fsm.record import Recorded
-from instar.fsm.words import Seq
+from instar.fsm.words import Seq, State
 from instar.store.durable import make_folder, write_durably
 from instar.store.locate import PACKAGED, locate_model
 from instar.store.log import Pending, create_log
@@ -18,10 +19,14 @@ from instar.store.reader import LogReader
 
 from .embedding.soundness import refuse_unsound
 from .last_settings import keep_settings
+from .restoring.recovery import finish_begun
 from .runtime import Runtime
 from .settings import Settings, load_settings
 from .version import VERSION
 from .workspace import Workspace
+
+_TRIES, _PAUSE_S = 300, 0.1
+"""How often, and how far apart, a machine at rest is waited for."""
 
 
 def initialize(root: Path, *, settings: Settings | None = None, with_model: bool = True) -> Recorded | None:
@@ -70,10 +75,57 @@ def initialize(root: Path, *, settings: Settings | None = None, with_model: bool
         runtime.close()
 
 
+def adopt_model(root: Path, *, settings: Settings) -> Recorded | None:
+    """Gives a workspace that was set up without a model the one of the settings.
+
+    What is recorded from there on is embedded and remembered; failures from before are learnt from too, since a data
+    set is made of the whole log.
+
+    Args:
+        root: its folder.
+        settings: name the weights.
+
+    Returns:
+        The event, or None if it has a model.
+
+    Raises:
+        ConfigError: as ``initialize``.
+        LogUnavailable: it cannot be recorded, or a worker is at work all the time.
+    """
+    located = locate_model(settings.model)
+    _require_readable_weights(root)
+    if settings.model != PACKAGED:
+        refuse_unsound(located)
+    runtime = Runtime(root, actor="cli", settings=settings)
+    try:
+        runtime.require_initialized()
+        if runtime.state.checkpoint is not None:
+            return None
+        finish_begun(runtime)
+        event = ModelAdopted(checkpoint=runtime.models.import_weights(settings.model), model=settings.model)
+        for _ in range(_TRIES):
+            records = runtime.log.transact(
+                lambda now: [Pending(event)] if now.machine is State.IDLE and now.checkpoint is None else []
+            )
+            if records:
+                runtime.models.activate(event.checkpoint)
+                return records[0]
+            if runtime.state.checkpoint is not None:
+                return None
+            time.sleep(_PAUSE_S)
+        raise LogUnavailable("the machine is not at rest: wait until `instar status` says Idle, then try again")
+    finally:
+        runtime.close()
+
+
 def model_of(reader: LogReader) -> str:
-    """Names the weights that a workspace was set up with; empty if it has no model."""
+    """Names the weights that a workspace began with; empty if it has no model."""
+    if reader.state_at().checkpoint is None:
+        return ""
     first = reader.get(Seq(1)).event
-    return first.model if isinstance(first, WorkspaceInitialized) else ""
+    adopted = [record.event for record in reader.tail(1, [ModelAdopted])]
+    begun = adopted[0] if adopted else first
+    return begun.model if isinstance(begun, WorkspaceInitialized | ModelAdopted) else ""
 
 
 def _require_readable_weights(root: Path) -> None:

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 
 from instar.fsm.errors import ConfigError
-from instar.fsm.events import OutcomeRewarded, SnapshotTaken, WorkspaceInitialized
+from instar.fsm.events import ModelAdopted, OutcomeRewarded, SnapshotTaken, WorkspaceInitialized
 from instar.fsm.retention import SAFETY
 from instar.fsm.words import Seq
 from instar.store.reader import LogReader
@@ -95,7 +95,7 @@ def _snapshot(reader: LogReader, name: str) -> int:
 
 def _checkpoint(reader: LogReader, prefix: str) -> int:
     found: dict[str, int] = {}
-    for record in reader.read(types=[WorkspaceInitialized, OutcomeRewarded]):
+    for record in reader.read(types=[WorkspaceInitialized, ModelAdopted, OutcomeRewarded]):
         checkpoint = getattr(record.event, "checkpoint", None)
         if checkpoint and prefix and checkpoint.startswith(prefix):
             found.setdefault(checkpoint, record.seq)

@@ -66,6 +66,7 @@ __all__ = [
     "Level",
     "Lineage",
     "MemoryReembedded",
+    "ModelAdopted",
     "MutationAccepted",
     "MutationApplied",
     "MutationRejected",
@@ -191,6 +192,13 @@ class WorkspaceInitialized(Event, frozen=True, kw_only=True):
     checkpoint: Digest | None
     model: str
     policy: Policy
+
+
+class ModelAdopted(Event, frozen=True, kw_only=True):
+    """A workspace that was set up without a model has one from here on; what came before stays out of its memory."""
+
+    checkpoint: Digest
+    model: str
 
 
 class PolicyChanged(Event, frozen=True, kw_only=True):
@@ -537,6 +545,7 @@ AnyEvent = (
     | InputSkipped
     | TreeCaptured
     | WorkspaceInitialized
+    | ModelAdopted
     | PolicyChanged
     | SnapshotTaken
     | PayloadErased

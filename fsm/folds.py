@@ -64,6 +64,12 @@ def _initialized(_state: AgentState, event: e.WorkspaceInitialized, _at: Moment)
     }
 
 
+def _model_adopted(state: AgentState, event: e.ModelAdopted, _at: Moment) -> dict[str, Any]:
+    if state.checkpoint is not None:
+        raise IllegalTransition("there is a model already: another one has to pass the gate, or be trained")
+    return {"checkpoint": event.checkpoint}
+
+
 def _policy_changed(_state: AgentState, event: e.PolicyChanged, _at: Moment) -> dict[str, Any]:
     return {"policy": event.policy}
 
@@ -315,6 +321,7 @@ def _rollback_finished(_state: AgentState, event: e.RollbackFinished, _at: Momen
 
 FOLDS: dict[type, Callable[[AgentState, Any, Moment], dict[str, Any]]] = {
     e.WorkspaceInitialized: _initialized,
+    e.ModelAdopted: _model_adopted,
     e.PolicyChanged: _policy_changed,
     e.ChangeObserved: _change_observed,
     e.FeedbackReceived: _feedback_received,

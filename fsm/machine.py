@@ -50,6 +50,7 @@ DECLARATION: list[dict[str, Any]] = [
     {"trigger": "RollbackStarted", "source": "*", "dest": State.IDLE},
     {"trigger": "RollbackFinished", "source": State.IDLE, "dest": None},
     {"trigger": "WorkspaceInitialized", "source": State.IDLE, "dest": None},
+    {"trigger": "ModelAdopted", "source": State.IDLE, "dest": None},
     *(
         {"trigger": name, "source": "*", "dest": None}
         for name in (

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .output import Json, Root, emit
 
 if TYPE_CHECKING:
+    from instar.engine.settings import Settings
     from instar.engine.workspace import Workspace
 
 
@@ -29,19 +30,25 @@ def command(
     from instar.engine.initialize import initialize
     from instar.engine.settings import load_settings
     from instar.engine.workspace import Workspace
+    from instar.fsm.errors import ConfigError
     from instar.fsm.events import WorkspaceInitialized
 
     root = (workspace or Path.cwd()).resolve()
     settings = load_settings(root, os.environ, model=model)
     record = initialize(root, settings=settings, with_model=not no_model)
     if record is None:
-        _refuse_another(model, Workspace(root, settings.paths, settings.log_url))
-        emit(
-            "init",
-            {"root": str(root), "created": False},
-            as_json=json,
-            lines=[f"{root} was set up before; nothing done."],
-        )
+        had = _had(Workspace(root, settings.paths, settings.log_url))
+        if not had and model is not None and not no_model:
+            _adopt(root, settings, as_json=json)
+            return
+        if model not in (None, had):
+            raise ConfigError(
+                f"{root} was set up before, with the model {had}, and its log says so for good: nothing was done. "
+                "`instar train --weights` has another one judged; or keep .instar elsewhere, then init anew."
+            )
+        hint = "" if had or no_model else " It has no model; `instar init --model NAME` gives it one."
+        content: dict[str, Any] = {"root": str(root), "created": False}
+        emit("init", content, as_json=json, lines=[f"{root} was set up before; nothing done.{hint}"])
         return
     event = record.event
     assert isinstance(event, WorkspaceInitialized)
@@ -63,18 +70,27 @@ def command(
     emit("init", content, as_json=json, lines=lines)
 
 
-def _refuse_another(model: str | None, workspace: Workspace) -> None:
-    """Refuses a model that is not the one of the log: nothing else would say that it is not taken."""
+def _had(workspace: Workspace) -> str:
+    """Names the model that a workspace has; empty without one."""
     from instar.engine.initialize import model_of
-    from instar.fsm.errors import ConfigError
     from instar.store.reader import LogReader
 
-    if model is None:
-        return
     with closing(LogReader(workspace.place)) as reader:
-        had = model_of(reader)
-    if had != model:
-        raise ConfigError(
-            f"{workspace.root} was set up before, {f'with the model {had}' if had else 'without a model'}, and its log "
-            "says so for good: nothing was done. For another one keep .instar elsewhere, then init anew."
-        )
+        return model_of(reader)
+
+
+def _adopt(root: Path, settings: Settings, *, as_json: bool) -> None:
+    from instar.engine.initialize import adopt_model
+    from instar.fsm.events import ModelAdopted
+
+    record = adopt_model(root, settings=settings)
+    content: dict[str, Any] = {"root": str(root), "created": False}
+    lines = [f"{root} has a model by now; nothing done."]
+    if record is not None:
+        assert isinstance(record.event, ModelAdopted)
+        content |= {"seq": record.seq, "checkpoint": record.event.checkpoint}
+        lines = [
+            f"{root} has a model from event {record.seq} on: {record.event.checkpoint[:12]}  {record.event.model}",
+            "What comes from here on is embedded and remembered; what failed before is learnt from too.",
+        ]
+    emit("init", content, as_json=as_json, lines=lines)

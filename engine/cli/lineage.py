@@ -9,14 +9,17 @@ from .output import Json, Root, emit, reader_at
 
 def command(workspace: Root = None, json: Json = False) -> None:
     """List every checkpoint: where it came from, what it gained, and whether it was promoted."""
-    from instar.fsm.events import CheckpointTrained, OutcomeRewarded, WorkspaceInitialized
+    from instar.fsm.events import CheckpointTrained, ModelAdopted, OutcomeRewarded, WorkspaceInitialized
 
     reader = reader_at(workspace)
     active = reader.state_at().checkpoint
     rows: list[dict[str, Any]] = []
-    for record in reader.read(types=[WorkspaceInitialized, CheckpointTrained, OutcomeRewarded]):
+    for record in reader.read(types=[WorkspaceInitialized, ModelAdopted, CheckpointTrained, OutcomeRewarded]):
         match record.event:
-            case WorkspaceInitialized(checkpoint=str() as checkpoint, model=model):
+            case (
+                WorkspaceInitialized(checkpoint=str() as checkpoint, model=model)
+                | ModelAdopted(checkpoint=checkpoint, model=model)
+            ):
                 rows.append({"seq": record.seq, "checkpoint": checkpoint, "source": model, "verdict": "base"})
             case CheckpointTrained() as trained:
                 rows.append(

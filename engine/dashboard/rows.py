@@ -35,6 +35,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "workspace": (
         "WorkspaceInitialized",
+        "ModelAdopted",
         "PolicyChanged",
         "TreeCaptured",
         "SnapshotTaken",

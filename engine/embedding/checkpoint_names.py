@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from instar.fsm.errors import ConfigError
-from instar.fsm.events import CheckpointTrained, WorkspaceInitialized
+from instar.fsm.events import CheckpointTrained, ModelAdopted, WorkspaceInitialized
 from instar.fsm.state import AgentState
 from instar.fsm.words import Digest
 from instar.store.reader import LogReader
@@ -27,7 +27,7 @@ def checkpoint_called(reader: LogReader, state: AgentState, name: str) -> Digest
         return state.checkpoint
     else:
         known: dict[Digest, None] = {}
-        for record in reader.read(types=[WorkspaceInitialized, CheckpointTrained]):
+        for record in reader.read(types=[WorkspaceInitialized, ModelAdopted, CheckpointTrained]):
             checkpoint = getattr(record.event, "checkpoint", None)
             if checkpoint:
                 known[checkpoint] = None

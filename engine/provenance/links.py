@@ -77,6 +77,11 @@ class Links:
         self._active = event.checkpoint
         yield from ()
 
+    def _adopted(self, seq: Seq, cause: Seq | None, event: e.ModelAdopted) -> Edges:
+        self.made.setdefault(event.checkpoint, seq)
+        self._active, self._active_since = event.checkpoint, seq
+        yield cause, "answers"
+
     def _policy_changed(self, seq: Seq, cause: Seq | None, _event: e.PolicyChanged) -> Edges:
         self._policy = seq
         yield cause, "answers"
@@ -280,6 +285,7 @@ _HANDLERS: Final[dict[type, Callable[[Links, Seq, Seq | None, Any], Edges]]] = {
     e.InputSkipped: Links._skipped,
     e.TreeCaptured: Links._captured,
     e.WorkspaceInitialized: Links._initialized,
+    e.ModelAdopted: Links._adopted,
     e.PolicyChanged: Links._policy_changed,
     e.SnapshotTaken: Links._snapshot,
     e.PayloadErased: Links._erased,

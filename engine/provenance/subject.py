@@ -16,6 +16,7 @@ from instar.fsm.events import (
     CheckpointTrained,
     CycleStarted,
     DatasetGenerated,
+    ModelAdopted,
     MutationAccepted,
     MutationApplied,
     MutationRejected,
@@ -98,9 +99,13 @@ def _event(reader: LogReader, text: str) -> Subject:
 def _checkpoint(reader: LogReader, text: str, prefix: str) -> Subject:
     made: dict[str, list[Seq]] = {}
     verdicts: dict[Seq | None, tuple[Seq, str]] = {}
-    for record in reader.read(types=[WorkspaceInitialized, CheckpointTrained, OutcomeRewarded]):
+    for record in reader.read(types=[WorkspaceInitialized, ModelAdopted, CheckpointTrained, OutcomeRewarded]):
         match record.event:
-            case WorkspaceInitialized(checkpoint=str() as checkpoint) | CheckpointTrained(checkpoint=checkpoint):
+            case (
+                WorkspaceInitialized(checkpoint=str() as checkpoint)
+                | ModelAdopted(checkpoint=checkpoint)
+                | CheckpointTrained(checkpoint=checkpoint)
+            ):
                 made.setdefault(checkpoint, []).append(record.seq)
             case OutcomeRewarded(subject="checkpoint", verdict=verdict):
                 verdicts[record.cause] = (record.seq, f", {verdict} by event {record.seq}")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _monitored = lru_cache(maxsize=4096)(is_monitored)
 
 
-def _initialized(_decider: Decider, _before: AgentState, fact: Fact, _event: e.WorkspaceInitialized) -> None:
+def _begun(_decider: Decider, _before: AgentState, fact: Fact, _event: e.WorkspaceInitialized | e.ModelAdopted) -> None:
     _uncaused(fact)
     _unkeyed(fact)
 
@@ -127,7 +127,8 @@ def _unkeyed(fact: Fact) -> None:
 
 
 CHECKS: dict[type, Check] = {
-    e.WorkspaceInitialized: _initialized,
+    e.WorkspaceInitialized: _begun,
+    e.ModelAdopted: _begun,
     e.ChangeObserved: _changed,
     e.FeedbackReceived: _feedback,
     e.TaskQueued: _task,

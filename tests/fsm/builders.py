@@ -70,6 +70,7 @@ EVENTS: tuple[e.AnyEvent, ...] = (
     e.TaskQueued(task="self_train", source="t"),
     e.InputSkipped(source="watcher", subject="x", reason="y"),
     e.TreeCaptured(tree=digest_of(b"t3")),
+    e.ModelAdopted(checkpoint=NEW, model="m"),
     e.PolicyChanged(policy=Policy()),
     e.SnapshotTaken(name="n", tree=TREE, checkpoint=BASE, reason="r"),
     e.PayloadErased(target=Seq(1), payload_hash=D, remains="{}", reason="asked for"),

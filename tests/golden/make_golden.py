@@ -170,6 +170,15 @@ def judge_one(log: EventLog, *, promoted: bool = False) -> None:
         end_watch(log, 4)
 
 
+def adopt_one(log: EventLog) -> None:
+    """Goes back to where there was no model, and takes one."""
+    tree = log.state.tree
+    assert tree is not None
+    append(log, e.RollbackStarted(target=Seq(1), plan=D, tree=tree, checkpoint=None, memory=(), reason="r"))
+    append(log, e.RollbackFinished(started=Seq(log.state.head), tree=tree, checkpoint=None))
+    append(log, e.ModelAdopted(checkpoint=digest_of(b"adopted"), model="m"))
+
+
 def write(root: Path) -> Path:
     """Writes a log with every event type."""
     log = sample_log(root)
@@ -219,6 +228,7 @@ def write(root: Path) -> Path:
     watch_one(log)
     judge_one(log)
     judge_one(log, promoted=True)
+    adopt_one(log)
     erase_one(log)
     collect_one(log)
     while log.reader.head() < 300:

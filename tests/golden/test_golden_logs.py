@@ -54,16 +54,18 @@ ENDS = {
         "4:2ddb5e7e0b16d692f4b7a42a6310d42d4e1754b3f9f4a87f401591e5c248a01a",
     ),
     "schema_0004_4.db": (
-        "d69d9126e989ee93ba2b645c8eaae0578b70bacf6ebd02332798e0bc0fedb899",
-        "5:2b92b6e4776281866a94319ad84910fb91cdbdb75b54a41ccfaaef65d3d21b83",
+        "716a1bc3beb6cf4e7cc7726305898bf5c2bdf701cecf221f67210c06fe678d8c",
+        "5:5afd5df5b0917392acfdb3ee441c43725505294788a553659f608626f16941ad",
     ),
 }
-_SINCE_3 = {"BlobsCollected", "TreeCaptured"}
-_SINCE_4_2 = {"ProbationEnded"}
+_SINCE_4_4 = {"ModelAdopted"}
+_SINCE_4_2 = {"ProbationEnded", *_SINCE_4_4}
+_SINCE_3 = {"BlobsCollected", "TreeCaptured", *_SINCE_4_2}
 LATER = {
-    **dict.fromkeys(set(ENDS) - {"schema_0004_2.db", "schema_0004_3.db", "schema_0004_4.db"}, _SINCE_4_2),
-    "schema_0001.db": {"PayloadErased", *_SINCE_3, *_SINCE_4_2},
-    "schema_0002.db": _SINCE_3 | _SINCE_4_2,
+    **dict.fromkeys(set(ENDS) - {"schema_0004_4.db"}, _SINCE_4_2),
+    **dict.fromkeys(("schema_0004_2.db", "schema_0004_3.db"), _SINCE_4_4),
+    "schema_0001.db": {"PayloadErased", *_SINCE_3},
+    "schema_0002.db": _SINCE_3,
 }
 """Event types that a schema's logs do not hold: they came later."""
 
