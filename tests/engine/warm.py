@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 MODULE = "instar.engine.cli.main"
+_PROJECT = Path(__file__).parent.parent.parent
 _TIMEOUT_S = 280.0
 _forker: Forker | None = None
 
@@ -37,9 +38,9 @@ class Forker:
         atexit.register(self._process.kill)
 
     def run(
-        self, arguments: Sequence[str], cwd: Path, stdin: bytes, environ: Mapping[str, str]
+        self, arguments: Sequence[str], cwd: Path, stdin: bytes, environ: Mapping[str, str], code: str = ""
     ) -> subprocess.CompletedProcess[bytes]:
-        """Runs one command; as ``subprocess.run`` gives it."""
+        """Runs one command, or the Python code that is given; as ``subprocess.run`` gives it."""
         with tempfile.TemporaryDirectory(prefix="instar-warm-") as folder:
             streams = [Path(folder) / name for name in ("in", "out", "err")]
             streams[0].write_bytes(stdin)
@@ -48,6 +49,7 @@ class Forker:
                 "cwd": os.fspath(cwd),
                 "environ": dict(environ),
                 "streams": [os.fspath(path) for path in streams],
+                "code": code,
             }
             assert self._process.stdin is not None
             assert self._process.stdout is not None
@@ -61,10 +63,20 @@ def run_warm(
     arguments: Sequence[str], *, cwd: Path, stdin: bytes, environ: Mapping[str, str]
 ) -> subprocess.CompletedProcess[bytes]:
     """Runs a command in a process that has the libraries of the model in memory already."""
+    return _forking(environ).run(arguments, cwd, stdin, environ)
+
+
+def run_warm_code(code: str, *arguments: str | os.PathLike[str]) -> subprocess.CompletedProcess[bytes]:
+    """Runs Python code, as ``python -c`` would at the top of the project, in a process that has the libraries too."""
+    environ = {**os.environ, "PYTHONPATH": os.fspath(_PROJECT), "HF_HUB_OFFLINE": "1"}
+    return _forking(environ).run([os.fspath(one) for one in arguments], _PROJECT, b"", environ, code)
+
+
+def _forking(environ: Mapping[str, str]) -> Forker:
     global _forker
     if _forker is None:
         _forker = Forker(environ)
-    return _forker.run(arguments, cwd, stdin, environ)
+    return _forker
 
 
 # ---- in the process that forks -------------------------------------------------------------------------------------
@@ -106,7 +118,11 @@ def _become(order: dict[str, Any]) -> None:
     sys.argv = [MODULE, *order["arguments"]]
     code: object = 0
     try:
-        runpy.run_module(MODULE, run_name="__main__", alter_sys=True)
+        if order["code"]:
+            sys.argv[0] = "-c"
+            exec(order["code"], {"__name__": "__main__"})
+        else:
+            runpy.run_module(MODULE, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         code = end.code
     except BaseException:
