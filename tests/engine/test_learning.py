@@ -26,9 +26,10 @@ from tests.engine.agents import agent_folder, code_only, instar
 from tests.engine.tiny_model import tiny_model
 
 SETTINGS = """
+model = "{model}"
 [policy]
-retrain = { rows_min = 8 }
-gate = { gain_min = -100.0, heldout_min = 2, forgetting_max = 1.0 }
+retrain = {{ rows_min = 8 }}
+gate = {{ gain_min = -100.0, heldout_min = 2, forgetting_max = 1.0 }}
 [training]
 threads = 1
 probes = "probes.jsonl"
@@ -36,7 +37,6 @@ probes = "probes.jsonl"
 epochs = 2
 batch = 16
 tokens_max = 32
-frozen_layers = 4
 general = 0.0
 """
 PAIRS = [{"input": row["input"], "output": row["reference"], "group": row.get("group")} for row in rows(24)]
@@ -44,14 +44,14 @@ PAIRS = [{"input": row["input"], "output": row["reference"], "group": row.get("g
 
 @pytest.fixture(scope="module")
 def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Engine, Checkpoint]:
-    root = agent_folder(tmp_path_factory.mktemp("learn") / "agent")
-    (root / "instar.toml").write_text(SETTINGS)
+    folder = tmp_path_factory.mktemp("learn")
+    root = agent_folder(folder / "agent")
+    (root / "instar.toml").write_text(SETTINGS.format(model=tiny_model(folder / "model")))
     (root / "probes.jsonl").write_text('{"input": "hello", "output": "hi", "ability": "greetings"}\n')
     engine = Engine(root, worker=False).start()
     return engine, engine.learn(PAIRS, recipe={"epochs": 1, "mix": 1}, note="a first lesson")
 
 
-@pytest.mark.model
 def test_pairs_are_learnt_by_the_ordered_recipe_and_judged(learnt: tuple[Engine, Checkpoint]) -> None:
     engine, found = learnt
     assert found.promoted, found.reason
@@ -68,7 +68,6 @@ def test_pairs_are_learnt_by_the_ordered_recipe_and_judged(learnt: tuple[Engine,
     assert replay(engine.runtime.reader).events == engine.runtime.state.head
 
 
-@pytest.mark.model
 def test_why_leads_from_the_checkpoint_to_each_pair(learnt: tuple[Engine, Checkpoint]) -> None:
     engine, found = learnt
     why = engine.why(f"checkpoint:{found.checkpoint[:12]}" if found.checkpoint else "")
@@ -76,7 +75,6 @@ def test_why_leads_from_the_checkpoint_to_each_pair(learnt: tuple[Engine, Checkp
     assert told <= {node.seq for node in why.nodes}
 
 
-@pytest.mark.model
 def test_cancelled_training_is_recorded_and_can_be_ordered_again(learnt: tuple[Engine, Checkpoint]) -> None:
     engine, _ = learnt
     runtime = engine.runtime
@@ -103,7 +101,6 @@ def test_cancelled_training_is_recorded_and_can_be_ordered_again(learnt: tuple[E
     assert replay(runtime.reader).events == runtime.state.head
 
 
-@pytest.mark.model
 def test_general_texts_stay_where_the_first_checkpoint_has_them(
     learnt: tuple[Engine, Checkpoint], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -130,7 +127,6 @@ def test_general_texts_stay_where_the_first_checkpoint_has_them(
     assert f"checkpoint {first.checkpoint[:12]} is gone" in caplog.text
 
 
-@pytest.mark.model
 def test_why_nothing_was_learnt_is_told_with_what_became_of_the_pairs(tmp_path: Path) -> None:
     tiny_model(tmp_path / "model")
     root = agent_folder(tmp_path / "agent")

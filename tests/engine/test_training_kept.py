@@ -26,6 +26,7 @@ from instar.store.checkpoints import (
     read_manifest,
 )
 from tests.engine.test_trainer import pairs, request, silent
+from tests.engine.tiny_model import tiny_model
 from tests.store.memory_blobs import MemoryBlobs
 
 SMALL = Recipe(epochs=2, batch=16, frozen_layers=4, tokens_max=32, general=0.0)
@@ -41,27 +42,38 @@ ODD = [
 ]
 
 
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a training is asked for of a model that takes a moment, where how well it learns is not the point."""
+    return {"base": tiny_model(tmp_path_factory.mktemp("kept") / "model"), "recipe": replace(SMALL, frozen_layers=0)}
+
+
 def train(scratch: Path, **changed: Any) -> tuple[TrainRequest, TrainOutcome]:
     asked = request(scratch, **{"recipe": SMALL, "heldout": [], "corpus": [], **changed})
     return asked, MiniLMTrainer(threads=1, device="cpu").train(asked, silent)
 
 
-@pytest.mark.model
-def test_texts_of_any_kind_are_learnt(tmp_path: Path) -> None:
-    for loss in ("nca", "pairs"):
-        recipe = replace(SMALL, loss=loss, patience=5)
-        _, outcome = train(tmp_path, rows=ODD, heldout=ODD, validation=ODD, recipe=recipe)
-        assert len(outcome.losses) == outcome.steps == 2
-        assert np.isfinite(outcome.losses).all()
-        assert outcome.after.pairs == len(ODD)
-        assert outcome.temperature is not None
-        assert len(outcome.validated) == 3
+@pytest.mark.parametrize("loss", ["nca", "pairs"])
+def test_texts_of_any_kind_are_learnt(tmp_path: Path, tiny: dict[str, Any], loss: str) -> None:
+    recipe = replace(tiny["recipe"], loss=loss, patience=5)
+    _, outcome = train(tmp_path, base=tiny["base"], rows=ODD, heldout=ODD, validation=ODD, recipe=recipe)
+    assert len(outcome.losses) == outcome.steps == 2
+    assert np.isfinite(outcome.losses).all()
+    assert outcome.after.pairs == len(ODD)
+    assert outcome.temperature is not None
+    assert len(outcome.validated) == 3
 
 
 @pytest.mark.model
-def test_one_pair_or_pairs_all_alike_are_learnt_without_harm(tmp_path: Path) -> None:
+def test_texts_of_any_kind_are_learnt_by_the_real_model(tmp_path: Path) -> None:
+    _, outcome = train(tmp_path, rows=ODD, validation=ODD, recipe=replace(SMALL, patience=5))
+    assert np.isfinite(outcome.losses).all()
+    assert len(outcome.validated) == 3
+
+
+def test_one_pair_or_pairs_all_alike_are_learnt_without_harm(tmp_path: Path, tiny: dict[str, Any]) -> None:
     for rows in ([Pair("ask", "answer")], [Pair("ask", "answer")] * 3):
-        _, outcome = train(tmp_path, rows=rows)
+        _, outcome = train(tmp_path, **tiny, rows=rows)
         assert outcome.losses[0] == pytest.approx(0.0, abs=1e-6)  # nothing stands against it
 
 
@@ -87,14 +99,13 @@ def test_training_stops_when_validation_no_longer_gains_and_keeps_the_best_epoch
     assert (whole.steps, whole.epochs, whole.validated) == (6 * 3, 6, ())
 
 
-@pytest.mark.model
-def test_old_abilities_are_measured_before_and_after(tmp_path: Path) -> None:
+def test_old_abilities_are_measured_before_and_after(tmp_path: Path, tiny: dict[str, Any]) -> None:
     memory = [Pair(f"question {n} about {row.input}", row.output) for n, row in enumerate(pairs() * 3)]
     probes = {"greetings": [Pair("hello", "hi"), Pair("goodbye", "farewell")]}
     own = Old.of(memory).own
     assert 0 < len(own) < len(memory) / 3
     heldout = [Pair(f"please {row.input} now", row.output) for row in pairs()]
-    _, outcome = train(tmp_path, rows=pairs(), memory=memory, probes=probes, heldout=heldout)
+    _, outcome = train(tmp_path, **tiny, rows=pairs(), memory=memory, probes=probes, heldout=heldout)
     found = {one.name: one for one in outcome.abilities}
     assert {name: one.pairs for name, one in found.items()} == {
         "own": len(own),
@@ -104,16 +115,15 @@ def test_old_abilities_are_measured_before_and_after(tmp_path: Path) -> None:
         "general": len(likenesses()),
     }
     for one in outcome.abilities:
-        assert 0.0 < one.before <= 1.0
+        assert (-1.0 if one.name == "general" else 0.0) < one.before <= 1.0
         assert one.change.mean == pytest.approx(one.after - one.before, abs=1e-5)
         assert one.change.low <= one.change.mean <= one.change.high
 
 
-@pytest.mark.model
-def test_general_texts_are_drawn_to_where_the_origin_has_them(tmp_path: Path) -> None:
+def test_general_texts_are_drawn_to_where_the_origin_has_them(tmp_path: Path, tiny: dict[str, Any]) -> None:
     general = [f"a sentence about the {thing} of number {n}" for n, thing in enumerate(["river", "bridge", "lamp"] * 8)]
-    astray = replace(SMALL, frozen_layers=0, rate=3e-3, structure=0.0)
-    asked, first = train(tmp_path / "first", rows=pairs(), recipe=astray)
+    astray = replace(tiny["recipe"], rate=3e-2, structure=0.0)
+    asked, first = train(tmp_path / "first", base=tiny["base"], rows=pairs(), recipe=astray)
     wanted = {"base": first.folder, "base_digest": digest_of(b"first"), "general": general, "rows": pairs()}
     held = {**wanted, "recipe": replace(astray, general=20.0)}
     _, by_base = train(tmp_path / "base", **held)
@@ -124,7 +134,7 @@ def test_general_texts_are_drawn_to_where_the_origin_has_them(tmp_path: Path) ->
         return float((vectors(folder, general) * lay).sum(axis=1).mean())
 
     assert near(first.folder) < 0.9
-    assert near(by_origin.folder) > near(by_base.folder) + 0.02
+    assert near(by_origin.folder) > near(by_base.folder) + 0.2
     same = {**held, "base": asked.base, "base_digest": asked.base_digest}
     alone = train(tmp_path / "alone", **same)[1]
     named = train(tmp_path / "named", **same, origin=asked.base, origin_digest=asked.base_digest)[1]
@@ -135,11 +145,12 @@ def vectors(folder: Path, texts: list[str]) -> NDArray[np.float32]:
     return MiniLMEmbedder(folder, digest_of(b"any")).embed_each(texts)[0]
 
 
-@pytest.mark.model
-def test_gain_is_of_the_log_score_or_as_older_trainings_had_it_of_the_rank(tmp_path: Path) -> None:
+def test_gain_is_of_the_log_score_or_as_older_trainings_had_it_of_the_rank(
+    tmp_path: Path, tiny: dict[str, Any]
+) -> None:
     heldout = [Pair(f"please {row.input} now", row.output) for row in pairs()]
-    _, outcome = train(tmp_path, rows=pairs(), heldout=heldout)
-    by_rank = train(tmp_path / "older", rows=pairs(), heldout=heldout, gain_of="reciprocal rank")[1]
+    _, outcome = train(tmp_path, **tiny, rows=pairs(), heldout=heldout)
+    by_rank = train(tmp_path / "older", **tiny, rows=pairs(), heldout=heldout, gain_of="reciprocal rank")[1]
     assert hash_folder(by_rank.folder) == hash_folder(outcome.folder)
     assert (by_rank.before, by_rank.after, by_rank.temperature) == (outcome.before, outcome.after, outcome.temperature)
     (ranked,) = (one for one in outcome.abilities if one.name == "ranked")
