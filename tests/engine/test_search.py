@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,8 +22,9 @@ from instar.fsm.errors import ConfigError
 from instar.fsm.events import FeedbackReceived
 from instar.fsm.words import digest_of
 from instar.store.log import Pending
-from tests.engine.agents import PROJECT, instar, with_model
+from tests.engine.agents import instar, with_model
 from tests.engine.steady_products import need_steady_products
+from tests.engine.warm import run_warm_code
 
 KNOWN = [
     ("open a file for reading", "open"),
@@ -152,9 +150,8 @@ runtime = Runtime(Path({str(runtime.workspace.root)!r}), actor="test")
 texts = [f"text number {{n}} " * (n % 5 + 1) for n in range(20)]
 runtime.models.reembed(active_space(runtime.state), texts, runtime.progress)
 """
-    environ = {**os.environ, "PYTHONPATH": str(PROJECT), "INSTAR_FAILPOINTS": "reembed.kept=kill@3"}
-    run = subprocess.run([sys.executable, "-c", script], env=environ, check=False, capture_output=True, text=True)
-    assert run.returncode == -signal.SIGKILL, run.stderr
+    run = run_warm_code(script, INSTAR_FAILPOINTS="reembed.kept=kill@3")
+    assert run.returncode == -signal.SIGKILL, run.stderr.decode()
     space = active_space(runtime.state)
     (part,) = runtime.workspace.memory.glob("*.part")
     assert part.stat().st_size == 32 + 12 * (32 + 4 * 384 + 4)

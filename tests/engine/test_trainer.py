@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,8 @@ from instar.fsm.errors import EffectFailedError
 from instar.fsm.events import Interval, Retrieval
 from instar.fsm.words import digest_of
 from instar.store.checkpoints import hash_folder, import_checkpoint, locate_model, read_manifest, tensors_shared
+from tests.engine.tiny_model import tiny_model
+from tests.engine.warm import run_warm_code
 from tests.store.memory_blobs import MemoryBlobs
 
 RECIPE = Recipe(
@@ -149,24 +149,18 @@ for seed in (7, 8):
     hashes.append(hash_folder(MiniLMTrainer(threads=2).train(asked, silent).folder))
 print(json.dumps(hashes))
 """
-    run = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parents[2],
-    )
-    assert run.returncode == 0, run.stderr
+    run = run_warm_code(script, tmp_path)
+    assert run.returncode == 0, run.stderr.decode()
     same, other = json.loads(run.stdout)
     assert same == hash_folder(outcome.folder)
     assert other != same
 
 
-@pytest.mark.model
 def test_nothing_to_contrast_leaves_the_base_as_it_is(tmp_path: Path) -> None:
+    base, recipe = tiny_model(tmp_path / "base"), replace(RECIPE, epochs=1, frozen_layers=0)
     alike = [Pair("same", "answer")] * 5
     for rows in (alike[:1], alike):
-        asked = request(tmp_path, rows=rows, heldout=[], corpus=[], recipe=replace(RECIPE, epochs=1))
+        asked = request(tmp_path / "train", base=base, rows=rows, heldout=[], corpus=[], recipe=recipe)
         outcome = MiniLMTrainer().train(asked, silent)
         assert outcome.losses == [0.0]
         assert hash_folder(outcome.folder) == hash_folder(asked.base)

@@ -11,7 +11,7 @@ import pytest
 
 from instar.engine.ports import Pair, TrainOutcome, TrainRequest
 from instar.engine.trainer import MiniLMTrainer
-from instar.engine.training.docstrings import docstrings
+from instar.engine.training.everyday import sentences
 from instar.engine.training.recipe import Recipe
 from instar.engine.training.saved import NAME, steps_saved
 from instar.store.checkpoints import hash_folder, locate_model
@@ -48,7 +48,7 @@ def asked(scratch: Path, name: str, base: Path) -> TrainRequest:
         memory=[Pair(f"really {row.input}", row.output) for row in rows[18:]],
         validation=[Pair(f"do {row.input}", row.output) for row in rows[:6]],
         heldout=[],
-        general=docstrings()[:40],
+        general=sentences()[:40],
         recipe=RECIPES[name],
     )
 

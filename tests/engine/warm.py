@@ -35,7 +35,11 @@ class Forker:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=dict(environ), text=True, start_new_session=True
         )
-        atexit.register(self._process.kill)
+        atexit.register(self._end)
+
+    def _end(self) -> None:
+        self._process.kill()
+        self._process.wait()
 
     def run(
         self, arguments: Sequence[str], cwd: Path, stdin: bytes, environ: Mapping[str, str], code: str = ""
@@ -66,10 +70,10 @@ def run_warm(
     return _forking(environ).run(arguments, cwd, stdin, environ)
 
 
-def run_warm_code(code: str, *arguments: str | os.PathLike[str]) -> subprocess.CompletedProcess[bytes]:
+def run_warm_code(code: str, *arguments: str | os.PathLike[str], **environ: str) -> subprocess.CompletedProcess[bytes]:
     """Runs Python code, as ``python -c`` would at the top of the project, in a process that has the libraries too."""
-    environ = {**os.environ, "PYTHONPATH": os.fspath(_PROJECT), "HF_HUB_OFFLINE": "1"}
-    return _forking(environ).run([os.fspath(one) for one in arguments], _PROJECT, b"", environ, code)
+    usual = {**os.environ, "PYTHONPATH": os.fspath(_PROJECT), "HF_HUB_OFFLINE": "1"}
+    return _forking(usual).run([os.fspath(one) for one in arguments], _PROJECT, b"", {**usual, **environ}, code)
 
 
 def _forking(environ: Mapping[str, str]) -> Forker:
