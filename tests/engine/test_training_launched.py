@@ -18,6 +18,7 @@ from instar.engine.training.recipe import Recipe
 from instar.fsm.errors import EffectFailedError, EffectSuspended
 from instar.store.checkpoints import hash_folder
 from tests.engine.test_trainer import pairs, request, silent
+from tests.engine.tiny_model import tiny_model
 
 SMALL = Recipe(epochs=2, batch=16, frozen_layers=4, tokens_max=32, general=0.0)
 TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
@@ -65,12 +66,17 @@ def test_launched_training_comes_to_the_same_bytes_twice(tmp_path: Path) -> None
     assert alone.losses == pytest.approx(one.losses, rel=0.1, abs=0.02)  # the same steps, summed in another order
 
 
-@pytest.mark.model
 def test_group_of_one_is_the_same_as_none(tmp_path: Path) -> None:
-    rows = {"rows": pairs(), "heldout": [], "corpus": [], "recipe": replace(SMALL, epochs=1)}
+    wanted = {
+        "base": tiny_model(tmp_path / "base"),
+        "rows": pairs(),
+        "heldout": [],
+        "corpus": [],
+        "recipe": replace(SMALL, epochs=1, frozen_layers=0),
+    }
     launcher = f"{shlex.quote(sys.executable)} -m accelerate.commands.launch --num_processes 1 --cpu"
-    one = MiniLMTrainer(threads=1, device="cpu", launcher=launcher).train(request(tmp_path / "one", **rows), silent)
-    none = MiniLMTrainer(threads=1, device="cpu").train(request(tmp_path / "none", **rows), silent)
+    one = MiniLMTrainer(threads=1, device="cpu", launcher=launcher).train(request(tmp_path / "one", **wanted), silent)
+    none = MiniLMTrainer(threads=1, device="cpu").train(request(tmp_path / "none", **wanted), silent)
     assert hash_folder(one.folder) == hash_folder(none.folder)
 
 
