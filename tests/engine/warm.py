@@ -59,8 +59,8 @@ class Forker:
             assert self._process.stdout is not None
             self._process.stdin.write(json.dumps(order) + "\n")
             self._process.stdin.flush()
-            code = int(self._process.stdout.readline())
-            return subprocess.CompletedProcess(list(arguments), code, *(path.read_bytes() for path in streams[1:]))
+            ended = int(self._process.stdout.readline())
+            return subprocess.CompletedProcess(list(arguments), ended, *(path.read_bytes() for path in streams[1:]))
 
 
 def run_warm(
