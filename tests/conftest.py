@@ -20,6 +20,8 @@ _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if _WORKERS > 1:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // _WORKERS)))
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process that a test starts compiles the project anew
+
 _TOLD: dict[str, tuple[str, float, str]] = {}
 """By test: how it ended, the seconds it took, and what it printed."""
 

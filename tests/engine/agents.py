@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 from instar.engine.initialize import initialize
 from instar.engine.runtime import Runtime
 
-from .warm import MODULE, run_warm
+from .warm import run_warm
 
 HEURISTICS = '''"""Scores."""
 
@@ -47,23 +46,14 @@ def with_model(folder: Path) -> Runtime:
 def instar(*arguments: str, cwd: Path, stdin: bytes = b"", **environ: str) -> subprocess.CompletedProcess[bytes]:
     """Runs the command line as a user would, in a process of its own."""
     whole = {**os.environ, "PYTHONPATH": str(PROJECT), "HF_HUB_OFFLINE": "1", **environ}
-    if _needs_model(arguments, cwd):
-        return run_warm(arguments, cwd=cwd, stdin=stdin, environ=whole)
-    return subprocess.run(
-        [sys.executable, "-m", MODULE, *arguments],
-        cwd=cwd,
-        input=stdin,
-        capture_output=True,
-        timeout=280,
-        env=whole,
-    )
+    return run_warm(arguments, cwd=cwd, stdin=stdin, environ=whole, model=_needs_model(arguments, cwd))
 
 
 def _needs_model(arguments: tuple[str, ...], cwd: Path) -> bool:
     """Says whether a command loads the model: then it need not load the libraries by itself."""
     match arguments:
         case ("init", *others):
-            return "--model" in others
+            return "--model" in others and not (cwd / ".instar").exists()
         case ("replay", *others):
             return "--reexecute" in others
         case ("run" | "search" | "train", *_):

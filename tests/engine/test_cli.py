@@ -338,11 +338,19 @@ def test_followed_log_shows_new_events_and_remembers_the_cursor(tmp_path: Path) 
     assert instar("log", "--cursor", "index", cwd=folder).returncode == 2
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_stream_that_is_closed_is_the_null_device(tmp_path: Path, closed: str) -> None:
+@pytest.mark.parametrize(
+    ("closed", "commands"),
+    [
+        ("<&-", {"feedback --jsonl -": 0, "run --once": 0}),
+        (">&-", {"log": 0, "show 999 --json": 2}),
+        ("2>&-", {"show 999": 2}),
+        ("<&- >&- 2>&-", {"log": 0, "show 999": 2, "show 999 --json": 2, "run --once": 0}),
+    ],
+)
+def test_stream_that_is_closed_is_the_null_device(tmp_path: Path, closed: str, commands: dict[str, int]) -> None:
     folder = agent_folder(tmp_path)
     assert instar("init", "--no-model", cwd=folder).returncode == 0
-    for arguments, code in (("log", 0), ("show 999", 2), ("show 999 --json", 2), ("run --once", 0)):
+    for arguments, code in commands.items():
         done = shell(f"{INSTAR} {arguments} {closed}", folder)
         assert done.returncode == code, (arguments, done.stderr)
         assert b"Traceback" not in done.stderr
