@@ -1,4 +1,7 @@
-"""kill -9 in each of the eight states: the log alone says how to go on, and the cycle ends as it would have."""
+"""kill -9 in each of the eight states: the log alone says how to go on, and the cycle ends as it would have.
+
+What a worker leaves does not depend on its model: the suite takes a small one, a torture run the real MiniLM.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +22,16 @@ from instar.fsm.words import State
 from instar.store.reader import LogReader
 from tests.crash.lessons import rows
 from tests.engine.agents import agent_folder, instar
-
-pytestmark = pytest.mark.model
+from tests.engine.tiny_model import tiny_model_made_apart
 
 SETTINGS = """
 [policy]
-retrain = { rows_min = 8 }
-gate = { gain_min = -100.0, heldout_min = 2, forgetting_max = 1.0 }
+retrain = {{ rows_min = 8 }}
+gate = {{ gain_min = -100.0, heldout_min = 2, forgetting_max = 1.0 }}
 [training.recipe]
 epochs = 1
 batch = 8
-frozen_layers = 3
+frozen_layers = {frozen}
 general = 0.0
 """
 
@@ -75,11 +77,11 @@ def blob_files(root: Path) -> set[str]:
     return {str(path) for path in (root / ".instar" / "blobs").rglob("*") if path.is_file()}
 
 
-def waiting_agent(folder: Path) -> None:
+def waiting_agent(folder: Path, *model: str, frozen: int) -> None:
     """An agent with failures and an edit that no cycle has taken up yet."""
     agent_folder(folder)
-    (folder / "instar.toml").write_text(SETTINGS)
-    assert instar("init", cwd=folder).returncode == 0
+    (folder / "instar.toml").write_text(SETTINGS.format(frozen=frozen))
+    assert instar("init", *model, cwd=folder).returncode == 0
     lines = "\n".join(json.dumps(row) for row in rows(30)).encode()
     assert instar("feedback", "--jsonl", "-", cwd=folder, stdin=lines).returncode == 0
     (folder / "heuristics.py").write_text("def score(a, b):\n    return a * b\n")
@@ -98,7 +100,8 @@ def told(root: Path) -> list[tuple[str, str, str]]:
 def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     folder = tmp_path_factory.mktemp("killed")
     killed, undisturbed = folder / "killed", folder / "undisturbed"
-    waiting_agent(killed)
+    model = tiny_model_made_apart(folder / "model", width=512)  # some of its tensors are files of their own
+    waiting_agent(killed, "--model", str(model), frozen=0)
     shutil.copytree(killed, undisturbed, symlinks=True)
     ended = instar("run", "--once", cwd=undisturbed)
     assert ended.returncode == 0, ended.stderr.decode()
@@ -184,11 +187,12 @@ def test_result_of_the_retrain_is_in_memory_and_not_replaceable(story: Story) ->
     assert retrain.lineage == trained.lineage  # type: ignore[union-attr]
 
 
+@pytest.mark.model
 @pytest.mark.torture
 def test_worker_killed_before_and_after_every_effect_and_record(tmp_path: Path) -> None:
     """Three kills a state, and one between a promotion's record and its activation."""
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
-    waiting_agent(killed)
+    waiting_agent(killed, frozen=3)
     shutil.copytree(killed, undisturbed, symlinks=True)
     assert instar("run", "--once", cwd=undisturbed).returncode == 0
     kills = 0

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import string
+import sys
 from pathlib import Path
+
+from .warm import run_warm
 
 
 def tiny_model(folder: Path, seed: int = 1, width: int = 32) -> Path:
@@ -40,3 +44,17 @@ def tiny_model(folder: Path, seed: int = 1, width: int = 32) -> Path:
     parts = [transformer, Pooling(transformer.get_embedding_dimension()), Normalize()]
     SentenceTransformer(modules=parts, device="cpu").save(str(folder))
     return folder
+
+
+def tiny_model_made_apart(folder: Path, width: int = 32) -> Path:
+    """The same in a process that has the libraries loaded, for a test that has no need of them itself."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    order = [str(folder), str(width)]
+    module = "tests.engine.tiny_model"
+    done = run_warm(order, cwd=folder.parent, stdin=b"", environ=os.environ, model=True, module=module)
+    assert done.returncode == 0, done.stderr.decode()
+    return folder
+
+
+if __name__ == "__main__":
+    tiny_model(Path(sys.argv[1]), width=int(sys.argv[2]))

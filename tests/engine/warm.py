@@ -71,13 +71,21 @@ class Forker:
         self._process.wait()
 
     def run(
-        self, arguments: Sequence[str], cwd: Path, stdin: bytes, environ: Mapping[str, str], code: str = ""
+        self,
+        arguments: Sequence[str],
+        cwd: Path,
+        stdin: bytes,
+        environ: Mapping[str, str],
+        *,
+        module: str = MODULE,
+        code: str = "",
     ) -> subprocess.CompletedProcess[bytes]:
         """Runs one command, or the Python code that is given; as ``subprocess.run`` gives it."""
         with tempfile.TemporaryDirectory(prefix="instar-warm-") as folder:
             streams = [Path(folder) / name for name in ("in", "out", "err")]
             streams[0].write_bytes(stdin)
             order = {
+                "module": module,
                 "arguments": [os.fspath(one) for one in arguments],
                 "cwd": os.fspath(cwd),
                 "environ": dict(environ),
@@ -94,17 +102,23 @@ class Forker:
 
 
 def run_warm(
-    arguments: Sequence[str], *, cwd: Path, stdin: bytes, environ: Mapping[str, str], model: bool
+    arguments: Sequence[str],
+    *,
+    cwd: Path,
+    stdin: bytes,
+    environ: Mapping[str, str],
+    model: bool,
+    module: str = MODULE,
 ) -> subprocess.CompletedProcess[bytes]:
     """Runs a command in a process that has in memory what it needs; ``model``: the libraries of the model, too."""
-    return _forking(environ, model=model).run(arguments, cwd, stdin, environ)
+    return _forking(environ, model=model).run(arguments, cwd, stdin, environ, module=module)
 
 
 def run_warm_code(code: str, *arguments: str | os.PathLike[str], **environ: str) -> subprocess.CompletedProcess[bytes]:
     """Runs Python code, as ``python -c`` would at the top of the project, in a process that has the libraries too."""
     usual = {**os.environ, "PYTHONPATH": os.fspath(_PROJECT), "HF_HUB_OFFLINE": "1"}
     forker = _forking(usual, model=True)
-    return forker.run([os.fspath(one) for one in arguments], _PROJECT, b"", {**usual, **environ}, code)
+    return forker.run([os.fspath(one) for one in arguments], _PROJECT, b"", {**usual, **environ}, code=code)
 
 
 def _forking(environ: Mapping[str, str], *, model: bool) -> Forker:
@@ -189,7 +203,7 @@ def _become(order: dict[str, Any]) -> None:
     os.environ.update(order["environ"])
     sys.path[0] = order["cwd"]
     gc.unfreeze()
-    sys.argv = [MODULE, *order["arguments"]]
+    sys.argv = [order["module"], *order["arguments"]]
     code: object = 0
     try:
         failpoints.arm(os.environ.get("INSTAR_FAILPOINTS", ""))  # a module that is loaded already reads nothing
@@ -197,7 +211,7 @@ def _become(order: dict[str, Any]) -> None:
             sys.argv[0] = "-c"
             exec(order["code"], {"__name__": "__main__"})
         else:
-            runpy.run_module(MODULE, run_name="__main__", alter_sys=True)
+            runpy.run_module(order["module"], run_name="__main__", alter_sys=True)
     except SystemExit as end:
         code = end.code
     except BaseException:
