@@ -1,5 +1,5 @@
 """Processes that append to one log: ``python -m tests.crash.appenders race …`` to the end, ``nursery …`` until killed,
-``on …`` until told to end.
+``crowd …`` until told to end.
 
 What an append returned goes into a file of the process, in one write: the kernel keeps it when the process is killed.
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from instar.fsm.events import TaskQueued
 from instar.store import sqlite_journal
+from instar.store.failpoints import arm
 from instar.store.log import EventLog
 from tests.store.logs import feedback
 
@@ -73,10 +74,44 @@ def on(path: Path, notes: Path, name: str) -> None:
     log = EventLog(path, actor=name)
     ended = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
     _append_unkeyed(log, notes / name, name, ended.is_set)
     log.close()
+
+
+def crowd(path: Path, notes: Path, armed: str, others: int) -> None:
+    """Lets ``others`` processes append so, and beside them one whose failpoints are ``armed``, until that has ended.
+
+    Says how that one ended; the others go on until standard input ends.
+    """
+    started = [_forked(on, path, notes, f"other{number}") for number in range(others)]
+    while len(list(notes.iterdir())) < others:  # until each has begun
+        time.sleep(0.01)
+    _, status = os.waitpid(_forked(_armed, path, notes, armed), 0)
+    print(os.waitstatus_to_exitcode(status), flush=True)
+    for child in started:
+        assert os.waitpid(child, 0)[1] == 0
+
+
+def _armed(path: Path, notes: Path, armed: str) -> None:
+    arm(armed)
+    signal.alarm(60)  # it is to be killed by then
+    on(path, notes, "victim")
+
+
+def _forked(what: Callable[..., None], *arguments: object) -> int:
+    """Forks a process; nothing was opened before, so it shares nothing with its siblings but standard streams."""
+    child = os.fork()
+    if child:
+        return child
+    os.dup2(2, 1)
+    code = 1
+    try:
+        what(*arguments)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
 
 
 def _append_unkeyed(log: EventLog, place: Path, name: str, ended: Callable[[], bool]) -> None:
@@ -161,7 +196,7 @@ def _append_on(log: EventLog, notes: Path, name: str) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "race":
         race(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
-    elif sys.argv[1] == "on":
-        on(Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])
+    elif sys.argv[1] == "crowd":
+        crowd(Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4], int(sys.argv[5]))
     else:
         nursery(Path(sys.argv[2]), Path(sys.argv[3]), *map(int, sys.argv[4:]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -30,16 +29,6 @@ ARMED = {
 }
 
 
-def _started(path: Path, notes: Path, name: str, armed: str = "") -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.crash.appenders", "on", str(path), str(notes), name]
-    environ = {**os.environ, "INSTAR_FAILPOINTS": armed}
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(command, cwd=PROJECT, env=environ, stdin=pipe, stdout=pipe, text=True)
-    assert process.stdout
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
 def killed_among_others(folder: Path, armed: str) -> int:
     """Kills one of several that append; gives how many events of the others were recorded."""
     folder.mkdir()
@@ -48,17 +37,17 @@ def killed_among_others(folder: Path, armed: str) -> int:
     log = fresh_log(folder)
     log.close()
     names = [f"other{number}" for number in range(OTHERS)]
-    others = [_started(log.path, notes, name) for name in names]
-    with _started(log.path, notes, "victim", armed) as victim:
-        assert victim.wait(60) == -9
-    before = {name: len(acks_in(notes / name)) for name in names}
-    deadline = time.monotonic() + 30
-    while any(len(acks_in(notes / name)) < before[name] + ON_AFTER for name in names):
-        assert time.monotonic() < deadline, "the others do not go on"
-        time.sleep(0.01)
-    for process in others:
-        process.communicate("", timeout=60)
-        assert process.returncode == 0
+    command = [sys.executable, "-m", "tests.crash.appenders", "crowd", str(log.path), str(notes), armed, str(OTHERS)]
+    with subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as crowd:
+        assert crowd.stdout
+        assert crowd.stdout.readline() == "-9\n"
+        before = {name: len(acks_in(notes / name)) for name in names}
+        deadline = time.monotonic() + 30
+        while any(len(acks_in(notes / name)) < before[name] + ON_AFTER for name in names):
+            assert time.monotonic() < deadline, "the others do not go on"
+            time.sleep(0.01)
+        crowd.communicate("", timeout=60)
+    assert crowd.returncode == 0
 
     reader = LogReader(log.path)
     recorded = defaultdict(list)

@@ -6,8 +6,6 @@ import itertools
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -55,6 +53,7 @@ from instar.store.log import Collect
 from instar.store.manifest import Manifest
 from instar.store.packing import press
 from instar.store.reader import LogReader
+from tests.engine.agents import instar
 from tests.engine.workspaces import look as everything_below
 from tests.store.logs import SERVER, fresh_log
 
@@ -464,9 +463,7 @@ def test_killed_sweep_loses_nothing_and_is_finished_by_the_next(runtime: Runtime
     named = change(runtime, 2, name="good")
     now = change(runtime, 3)
     runtime.close()
-    command = [sys.executable, "-m", "instar.engine.cli.main", "gc", "--days", "0", "-y", "-C", str(root)]
-    environ = {**os.environ, "INSTAR_FAILPOINTS": f"{point}=kill"}
-    killed = subprocess.run(command, env=environ, capture_output=True, cwd=Path(__file__).parents[2])
+    killed = instar("gc", "--days", "0", "-y", cwd=root, INSTAR_FAILPOINTS=f"{point}=kill")
     assert killed.returncode == -9, killed.stderr
     again = Runtime(root, actor="test")
     assert check(again.reader).problems == []
