@@ -54,9 +54,9 @@ def _needs_model(arguments: tuple[str, ...], cwd: Path) -> bool:
     match arguments:
         case ("init", *others):
             return "--model" in others and not (cwd / ".instar").exists()
-        case ("replay", *others):
-            return "--reexecute" in others
-        case ("run" | "search" | "train", *_):
+        case ("replay", *others) if "--reexecute" not in others:
+            return False
+        case ("replay" | "run" | "search" | "train", *_):
             return os.path.lexists(cwd / "run" / "checkpoints" / "active")
         case _:
             return False

@@ -140,32 +140,39 @@ def test_trigger_that_another_program_drops_is_taken(engine: instar.Engine) -> N
     until(engine, lambda: any(type(r.event).__name__ == "InputSkipped" for r in engine.events()))
 
 
+def killed_worker(engine: instar.Engine) -> None:
+    assert engine._process is not None
+    os.kill(engine._process.pid, signal.SIGKILL)
+    engine._process.wait()
+
+
+def test_killed_worker_leaves_the_agent_alive(tmp_path: Path) -> None:
+    folder = agent_folder(tmp_path / "agent")
+    initialize(folder, with_model=False)
+    with instar.Engine(folder) as engine:
+        until(engine, lambda: engine.status().worker)
+        first = engine._process
+        killed_worker(engine)
+        head = engine.feedback(task_type="lookup", input="after the kill")
+        assert engine.wait(timeout_s=120).worker
+        assert engine._process is not first
+        assert engine.status().head > head
+        assert engine.replay().events == engine.status().head
+
+
 @pytest.mark.model
-def test_killed_worker_leaves_the_agent_alive(engine: instar.Engine) -> None:
-    process = engine._process
-    assert process is not None
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    head = engine.feedback(task_type="lookup", input="after the kill")
-    assert engine.wait(timeout_s=120).worker
-    again = engine._process
-    assert again is not None
-    assert again is not process
-    os.kill(again.pid, signal.SIGKILL)
-    again.wait()
-    assert len(engine.embed(["by a third one"])) == 1
-    last = engine._process
-    assert last is not None
-    assert last.poll() is None
-    os.kill(last.pid, signal.SIGKILL)
-    last.wait()
+def test_vectors_are_had_after_a_worker_was_killed(engine: instar.Engine) -> None:
+    killed_worker(engine)
+    assert len(engine.embed(["by a second one"])) == 1
+    assert engine._process is not None
+    assert engine._process.poll() is None
+    killed_worker(engine)
     left = engine.runtime.workspace.socket
     engine.stop()
     assert left.exists()
     engine.start()
     assert len(engine.embed(["at once, while the socket of the one that was killed is there"])) == 1
     engine.wait(timeout_s=120)
-    assert engine.status().head > head
     assert engine.replay().events == engine.status().head
 
 
