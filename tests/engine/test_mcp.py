@@ -8,12 +8,13 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 pytest.importorskip("mcp", reason="the extra instar[mcp] is not installed")
 
@@ -45,16 +46,29 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def server_of(folder: Path, *options: str) -> StdioServerParameters:
+    return StdioServerParameters(command=sys.executable, args=[*SERVER, str(folder), *options], env=ENVIRON)
+
+
 def talk(folder: Path, what: Talk, *options: str) -> None:
     """Lets a client talk to a server of its own."""
 
     async def whole() -> None:
-        server = StdioServerParameters(command=sys.executable, args=[*SERVER, str(folder), *options], env=ENVIRON)
         with anyio.fail_after(200):
-            async with Client(server) as client:
+            async with Client(server_of(folder, *options)) as client:
                 await what(client)
 
     anyio.run(whole)
+
+
+@pytest.fixture(scope="module")
+def reads(agent: Path) -> Iterator[Callable[[Talk], None]]:
+    """Lets the client of one server that only reads talk to it; whatever it was told before, it goes on."""
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(Client(server_of(agent))) as client,
+    ):
+        yield lambda what: portal.call(what, client)
 
 
 def data(result: CallToolResult) -> Any:
@@ -76,8 +90,8 @@ def refused(result: CallToolResult, exit_code: int) -> str:
     return text
 
 
-def test_tools_are_listed_with_true_hints_and_described_arguments(agent: Path) -> None:
-    async def reads(client: Client) -> None:
+def test_tools_are_listed_with_true_hints_and_described_arguments(agent: Path, reads: Callable[[Talk], None]) -> None:
+    async def listed(client: Client) -> None:
         tools = (await client.list_tools()).tools
         assert [tool.name for tool in tools] == READS
         assert all(tool.annotations.read_only_hint and not tool.annotations.destructive_hint for tool in tools)
@@ -98,11 +112,13 @@ def test_tools_are_listed_with_true_hints_and_described_arguments(agent: Path) -
             assert tool.input_schema["additionalProperties"] is False
             assert all("description" in one for one in tool.input_schema["properties"].values()), tool.name
 
-    talk(agent, reads)
+    reads(listed)
     talk(agent, changes, "--allow-changes")
 
 
-def test_reading_tools_give_what_the_command_line_gives_and_record_nothing(agent: Path) -> None:
+def test_reading_tools_give_what_the_command_line_gives_and_record_nothing(
+    agent: Path, reads: Callable[[Talk], None]
+) -> None:
     def printed(*arguments: str) -> Any:
         return json.loads(instar(*arguments, "--json", cwd=agent).stdout)["data"]
 
@@ -139,10 +155,10 @@ def test_reading_tools_give_what_the_command_line_gives_and_record_nothing(agent
         blob = (await client.read_resource(f"instar://blob/{after}")).contents[0]
         assert blob.text == (agent / "heuristics.py").read_text()
 
-    talk(agent, what)
+    reads(what)
 
 
-def test_log_is_paged_back_and_on_by_its_cursor(agent: Path) -> None:
+def test_log_is_paged_back_and_on_by_its_cursor(reads: Callable[[Talk], None]) -> None:
     async def what(client: Client) -> None:
         head = data(await client.call_tool("status"))["head"]
         seen: list[int] = []
@@ -159,7 +175,7 @@ def test_log_is_paged_back_and_on_by_its_cursor(agent: Path) -> None:
         typed = await client.call_tool("log", {"type": ["ChangeObserved"], "after": 0})
         assert {row["type"] for row in data(typed)} == {"ChangeObserved"}
 
-    talk(agent, what)
+    reads(what)
 
 
 HOSTILE: list[tuple[str, dict[str, Any], str]] = [
@@ -189,7 +205,7 @@ HOSTILE: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-def test_hostile_calls_are_refused_in_words_and_the_server_goes_on(agent: Path) -> None:
+def test_hostile_calls_are_refused_in_words_and_the_server_goes_on(agent: Path, reads: Callable[[Talk], None]) -> None:
     async def what(client: Client) -> None:
         before = contents(agent)
         for name, arguments, reason in HOSTILE:
@@ -205,7 +221,7 @@ def test_hostile_calls_are_refused_in_words_and_the_server_goes_on(agent: Path) 
         assert data(await client.call_tool("status"))["state"] == "Idle"
         assert contents(agent) == before
 
-    talk(agent, what)
+    reads(what)
 
 
 def test_changing_tools_record_as_mcp_and_a_rollback_is_a_plan_until_confirmed(tmp_path: Path) -> None:
