@@ -226,48 +226,6 @@ def test_full_disk_says_so_and_loses_nothing(agent: Path) -> None:
     assert data("feedback", "--task-type", "a", "--input", "after", cwd=agent)["seq"] > head
 
 
-def test_light_verbs_load_no_heavy_library(agent: Path) -> None:
-    script = (
-        "import sys; from instar.engine.cli.main import main; code = main(sys.argv[1:]);"
-        "heavy = [m for m in ('torch', 'sentence_transformers', 'sqlalchemy', 'usearch') if m in sys.modules];"
-        "sys.exit(code or (9 if heavy else 0))"
-    )
-    for arguments in (["status"], ["log"], ["replay"], ["lineage"], ["show", "1"]):
-        done = subprocess.run(
-            [sys.executable, "-c", script, *arguments],
-            cwd=agent,
-            capture_output=True,
-            env={**os.environ, "PYTHONPATH": str(PROJECT)},
-            timeout=60,
-        )
-        assert done.returncode == 0, (arguments, done.stderr.decode())
-
-
-def test_importing_the_package_loads_nothing_heavy() -> None:
-    script = (
-        "import sys, instar; instar.Engine; sys.exit(any(m in sys.modules for m in ('torch', 'sentence_transformers')))"
-    )
-    assert subprocess.run([sys.executable, "-c", script], cwd=PROJECT, timeout=60).returncode == 0
-
-
-def test_interrupt_while_the_verbs_are_imported_is_silent(agent: Path, tmp_path: Path) -> None:
-    (tmp_path / "typer.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)\n")
-    paths = f"{tmp_path}{os.pathsep}{PROJECT}"
-    # What runs the tests in the background may ignore SIGINT, and so would its children.
-    script = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
-    script += "from instar.engine.cli.main import main; sys.exit(main(['status']))"
-    for words in (["-c", script], ["-m", "instar.engine.cli.main", "status"]):
-        done = subprocess.run(
-            [sys.executable, *words],
-            cwd=agent,
-            capture_output=True,
-            env={**os.environ, "PYTHONPATH": paths},
-            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-            timeout=60,
-        )
-        assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
-
-
 @pytest.mark.parametrize("words", [["status", "-C"], ["log", "--workspace"]])
 def test_traceback_of_a_bug_is_kept_in_the_workspace_that_was_named(
     agent: Path,
@@ -381,11 +339,6 @@ def test_rejection_is_named_by_its_position(tmp_path: Path) -> None:
     assert error["kind"] == "GateFailed"
     (rejected,) = data("log", "--type", "MutationRejected", cwd=folder)
     assert error["details"] == {"seq": rejected["seq"]}
-
-
-def test_package_is_run_as_the_command_line(agent: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "instar", "--version"], cwd=PROJECT, capture_output=True, timeout=60)
-    assert (done.returncode, done.stdout[:7], done.stderr) == (0, b"instar ", b"")
 
 
 INSTAR = f"{sys.executable} -m instar"

@@ -32,7 +32,7 @@ _PROJECT = Path(__file__).parent.parent.parent
 _TIMEOUT_S = 280.0
 _forkers: dict[bool, Forker] = {}
 """By whether the libraries of the model are loaded."""
-_USUAL = (
+USUAL = (
     "init --no-model",
     "run --once",
     "snapshot a",
@@ -179,7 +179,7 @@ def _find_loaded(folder: Path, found: Path) -> None:
         for name in [name for name in os.environ if name.startswith("INSTAR_")]:
             del os.environ[name]
         main = importlib.import_module(MODULE).main
-        codes = [main([*usual.split(), "-C", os.fspath(folder / "agent")]) for usual in _USUAL]
+        codes = [main([*usual.split(), "-C", os.fspath(folder / "agent")]) for usual in USUAL]
         assert codes[:2] == [0, 0], codes
         found.write_text("\n".join(name for name in sys.modules if name != "__main__"))
         code = 0
