@@ -148,7 +148,7 @@ def test_replay_runs_no_effect(tmp_path: Path) -> None:
     runtime.close()
     before = runtime.workspace.log.read_bytes()
     done = subprocess.run(
-        [sys.executable, "-c", _FORBIDDING, str(runtime.workspace.log)],
+        [sys.executable, "-B", "-c", _FORBIDDING, str(runtime.workspace.log)],
         capture_output=True,
         env={**os.environ, "PYTHONPATH": str(PROJECT)},
         timeout=60,
@@ -165,7 +165,7 @@ def test_what_the_hook_forbids_is_really_caught(tmp_path: Path) -> None:
     log.close()
     broken = _FORBIDDING.replace("replayed = replay(reader)", "open(sys.argv[1] + '.x', 'w')")
     done = subprocess.run(
-        [sys.executable, "-c", broken, str(log.path)],
+        [sys.executable, "-B", "-c", broken, str(log.path)],
         capture_output=True,
         env={**os.environ, "PYTHONPATH": str(PROJECT)},
         timeout=60,

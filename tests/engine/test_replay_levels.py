@@ -325,7 +325,7 @@ print(replay(reader, level=Level(sys.argv[2]), jobs=2).events, len(started))
 def test_shared_replay_writes_nothing_and_starts_one_process(log: EventLog) -> None:
     for level in (Level.DIGESTS, Level.DECISIONS):
         done = subprocess.run(
-            [sys.executable, "-c", _WATCHING, str(log.path), level],
+            [sys.executable, "-B", "-c", _WATCHING, str(log.path), level],
             capture_output=True,
             env={**os.environ, "PYTHONPATH": str(PROJECT)},
             timeout=60,
