@@ -292,7 +292,7 @@ def _probation_ended(state: AgentState, event: e.ProbationEnded, at: Moment) -> 
     others = tuple(one for one in state.checkpoint_probations if one is not watch)
     changed: dict[str, Any] = {"checkpoint_probations": others, "waiting": waiting}
     if event.verdict == "undone" and state.probation is not None:  # what was earned since was earned under it
-        changed["probation"] = watching.begun_anew(state.probation, state.policy.mutation)
+        changed["probation"] = watching.begun_anew(state.probation, state.policy.mutation, at.seq)
     return changed
 
 
@@ -310,7 +310,7 @@ def _rollback_started(state: AgentState, event: e.RollbackStarted, at: Moment) -
         "trained_rows": event.trained_rows,
         "probation": None if "code" in event.parts else state.probation,
         "checkpoint_probations": watching.watched_after(
-            state.checkpoint_probations, state.checkpoint, event, state.policy.gate
+            state.checkpoint_probations, state.checkpoint, event, state.policy.gate, at.seq
         ),
     }
 

@@ -93,10 +93,10 @@ def promoted_on(
     return (*watches, begun)[-SIDE_BY_SIDE_MAX:]
 
 
-def begun_anew(watch: W, limits: Limits) -> W:
-    """Begins a probation again: what was earned so far was earned under something else as well."""
+def begun_anew(watch: W, limits: Limits, at: Seq) -> W:
+    """Begins a probation again at an event: what was told before it was earned under something else as well."""
     watched = tuple(replace(one, count=0, mean=0.0, stakes=(1.0,) * len(SHARES)) for one in watch.watched)
-    return replace(watch, left=limits.probation or watch.left, watched=watched, due=None)
+    return replace(watch, left=limits.probation or watch.left, watched=watched, due=None, anew=at)
 
 
 def _to_watch(standings: Standings, policy: RewardPolicy) -> tuple[Watched, ...]:
@@ -138,7 +138,7 @@ def watched_on(probation: W, rewards: Iterable[Reward], limits: Limits, at: Seq)
     watched = {one.task_type: one for one in probation.watched}
     left = probation.left
     for reward in rewards:
-        if reward.seq <= probation.applied or is_own(reward.task_type):
+        if reward.seq <= probation.since or is_own(reward.task_type):
             continue
         left -= 1
         one = watched.get(reward.task_type)
@@ -162,7 +162,7 @@ def _bet(one: Watched, score: float, fall_max: float) -> Watched:
 
 
 def watched_after(
-    watches: tuple[CheckpointProbation, ...], active: Digest | None, event: RollbackStarted, limits: Limits
+    watches: tuple[CheckpointProbation, ...], active: Digest | None, event: RollbackStarted, limits: Limits, at: Seq
 ) -> tuple[CheckpointProbation, ...]:
     """Watches on what a rollback leaves: promotions up to that of the checkpoint that is active after it.
 
@@ -173,13 +173,14 @@ def watched_after(
         active: the checkpoint before it.
         event: the rollback.
         limits: under which they are watched.
+        at: its position.
     """
     left = watches
     while left and left[-1].checkpoint != event.checkpoint:
         left = left[:-1]
     if event.checkpoint == active and "code" not in event.parts:
         return left
-    return tuple(begun_anew(watch, limits) for watch in left)
+    return tuple(begun_anew(watch, limits, at) for watch in left)
 
 
 def fallen(probation: Watch, limits: Limits) -> tuple[Watched, ...]:

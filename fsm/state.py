@@ -53,13 +53,20 @@ class Restoring(Struct, frozen=True, gc=False):
 
 
 class Watch(Struct, frozen=True, gc=False, kw_only=True):
-    """Something is watched: from the outcomes that follow ``applied`` on, ``left`` more of them."""
+    """Something is watched: from the outcomes that follow ``since`` on, ``left`` more of them."""
 
     applied: Seq
     left: int
     watched: tuple[Watched, ...]
     due: Seq | None = None
     """The OutcomeRewarded with which it was decided."""
+    anew: Seq | None = None
+    """Where the watch began anew: outcomes that were told before and are rewarded after it do not count either."""
+
+    @property
+    def since(self) -> Seq:
+        """The event that an outcome has to follow to count."""
+        return self.anew or self.applied
 
 
 class Probation(Watch, frozen=True, gc=False, kw_only=True):
@@ -204,23 +211,24 @@ _NEW_IN_4 = (
 )
 _NEW_IN_5 = (
     ("checkpoint_probations",),
+    ("probation", "anew"),
     ("policy", "gate", "probation"),
     ("policy", "gate", "fall_max"),
     ("policy", "gate", "p_max"),
 )
-"""The fields that earlier forms did not know, by the way to them."""
+"""The fields that earlier forms did not know, by the way to them; what lies in another goes before it."""
 
 
 def _encode_form_1(state: AgentState) -> bytes:
-    return _encode_without(state, (*_NEW_IN_2, *_NEW_IN_3, *_NEW_IN_4, *_NEW_IN_5))
+    return _encode_without(state, (*_NEW_IN_5, *_NEW_IN_4, *_NEW_IN_3, *_NEW_IN_2))
 
 
 def _encode_form_2(state: AgentState) -> bytes:
-    return _encode_without(state, (*_NEW_IN_3, *_NEW_IN_4, *_NEW_IN_5))
+    return _encode_without(state, (*_NEW_IN_5, *_NEW_IN_4, *_NEW_IN_3))
 
 
 def _encode_form_3(state: AgentState) -> bytes:
-    return _encode_without(state, (*_NEW_IN_4, *_NEW_IN_5))
+    return _encode_without(state, (*_NEW_IN_5, *_NEW_IN_4))
 
 
 def _encode_form_4(state: AgentState) -> bytes:

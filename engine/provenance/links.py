@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from instar.fsm import events as e
 from instar.fsm.policies import is_remembered
-from instar.fsm.probation import SIDE_BY_SIDE_MAX, is_own
 from instar.fsm.words import Digest, Seq
 
 from .unit_vectors import Shift, UnitVectors
+from .watches import Watches
 
 Edges = Iterator[tuple[Seq | None, str]]
 FIRST: Final = Seq(1)
@@ -43,8 +43,7 @@ class Links:
         self._versions: dict[tuple[str, Digest], Seq] = {}
         self._reembedded: tuple[Seq, Seq | None] | None = None
         self._scored: dict[str, Seq] = {}
-        self._watching: dict[Seq, tuple[str, list[Seq]]] = {}
-        """By where it was applied, what is on probation: what it is, and what rewarded outcomes since."""
+        self._watches = Watches()
         self._undone: Seq | None = None
         """The end of a probation whose rollback is next."""
         self._task_types: dict[Seq, str] = {}
@@ -192,13 +191,10 @@ class Links:
         for reward in event.rewards:
             yield reward.seq, "scores"
             self._scored[reward.task_type] = seq
-        for applied, (_, rewards_since) in self._watching.items():
-            if any(reward.seq > applied and not is_own(reward.task_type) for reward in event.rewards):
-                rewards_since.append(seq)
+        self._watches.rewarded(seq, event)
         yield self._policy, "under policy"
         if event.verdict == "promoted" and event.checkpoint:
             self._active, self._active_since = event.checkpoint, seq
-            self._watches("checkpoint", seq, event.probation)
 
     def _planned(self, _seq: Seq, cause: Seq | None, event: e.PlanChosen) -> Edges:
         yield cause, "plans on"
@@ -223,22 +219,12 @@ class Links:
         yield cause, "carries out"
         yield event.task, "tries"
         self._stands(seq, event.tree)
-        self._watches("mutation", seq, event.probation)
-
-    def _watches(self, subject: str, applied: Seq, outcomes: int | None) -> None:
-        """Takes up what is on probation; what it takes the place of is so no longer."""
-        alike = [seq for seq, (other, _) in self._watching.items() if other == subject]
-        if subject == "checkpoint":
-            alike = alike[: 1 - SIDE_BY_SIDE_MAX] if outcomes else []
-        for seq in alike:
-            del self._watching[seq]
-        if outcomes:
-            self._watching[applied] = subject, []
+        self._watches.applied(seq, event)
 
     def _watched(self, seq: Seq, cause: Seq | None, event: e.ProbationEnded) -> Edges:
         yield event.applied, "watches"
         yield cause, "rewards since"
-        for rewarded in self._watching.pop(event.applied, ("", []))[1]:
+        for rewarded in self._watches.ended(event):
             yield rewarded, "rewards since"
         yield self._policy, "under policy"
         self._undone = seq if event.verdict == "undone" else None
@@ -247,7 +233,7 @@ class Links:
         yield event.target, "back to"
         yield event.undoes, "takes back"
         yield self._undone, "after probation"
-        self._watched_on(event)
+        self._watches.rolled_back(seq, event, self._active, after_probation=self._undone is not None)
         self._undone = None
         yield (self.made.get(event.checkpoint) if event.checkpoint else None), "holds checkpoint"
         yield self._trees.get(event.tree), "tree since"
@@ -256,16 +242,6 @@ class Links:
         if event.checkpoint != self._active:
             self._active, self._active_since = event.checkpoint, seq
         self.units.rolled_back(event)
-
-    def _watched_on(self, event: e.RollbackStarted) -> None:
-        """Forgets what was earned by what is watched anew after a rollback, or no longer."""
-        code, undone = "code" in event.parts, self._undone is not None
-        anew = {"mutation": undone, "checkpoint": code or event.checkpoint != self._active}
-        self._watching = {
-            applied: (subject, [] if anew[subject] else since)
-            for applied, (subject, since) in self._watching.items()
-            if not (code and subject == "mutation")
-        }
 
     def _rolled(self, seq: Seq, cause: Seq | None, event: e.RollbackFinished) -> Edges:
         yield cause, "finishes"

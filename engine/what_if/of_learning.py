@@ -151,9 +151,9 @@ def _told(steps: tuple[PlanStep, ...]) -> str:
     return (f"{shown}, …" if len(steps) > _SHOWN_MAX else shown) or "nothing"
 
 
-def _rolling(deciding: Deciding, before: AgentState, _fact: Fact, event: e.RollbackStarted) -> None:
+def _rolling(deciding: Deciding, before: AgentState, fact: Fact, event: e.RollbackStarted) -> None:
     deciding.shadow.trained, deciding.shadow.trained_rows = event.trained, event.trained_rows
-    watch_after(deciding, before, event)
+    watch_after(deciding, before, fact, event)
 
 
 HANDLERS: dict[type, Handler] = {

@@ -51,11 +51,13 @@ def watch_promoted(
     )
 
 
-def watch_after(deciding: Deciding, before: AgentState, event: e.RollbackStarted) -> None:
+def watch_after(deciding: Deciding, before: AgentState, fact: Fact, event: e.RollbackStarted) -> None:
     """Ends or begins anew what the recorded rollback does."""
     shadow, policy = deciding.shadow, deciding.other.policy(before.policy)
     shadow.probation = None if "code" in event.parts else shadow.probation
-    shadow.checkpoint_probations = watched_after(shadow.checkpoint_probations, before.checkpoint, event, policy.gate)
+    shadow.checkpoint_probations = watched_after(
+        shadow.checkpoint_probations, before.checkpoint, event, policy.gate, fact.seq
+    )
 
 
 def count_in(deciding: Deciding, before: AgentState, fact: Fact, rewards: Sequence[e.Reward]) -> None:
@@ -107,7 +109,7 @@ def _ended(deciding: Deciding, before: AgentState, fact: Fact, event: e.Probatio
         shadow.probation = None if watch is shadow.probation else shadow.probation
         shadow.checkpoint_probations = tuple(one for one in shadow.checkpoint_probations if one is not watch)
     if event.subject == "checkpoint" and event.verdict == "undone" and shadow.probation is not None:
-        shadow.probation = begun_anew(shadow.probation, other.policy.mutation)
+        shadow.probation = begun_anew(shadow.probation, other.policy.mutation, fact.seq)
     if would.partition(":")[0] == was.partition(":")[0] or deciding.last("probation", event.applied) is not None:
         return
     deciding.differs(

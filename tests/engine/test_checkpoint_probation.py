@@ -129,6 +129,18 @@ def test_later_of_two_goes_first_and_the_earlier_is_watched_on(engine: Engine, p
     assert replay(runtime.reader, level=Level.DECISIONS).state.head == runtime.reader.head()
 
 
+def test_outcomes_that_wait_while_it_is_undone_do_not_undo_the_one_before(engine: Engine) -> None:
+    """More than a cycle takes up: the rest is rewarded after the undo, but was earned before it."""
+    other = engine.space
+    assert engine.judge(str(engine.runtime.settings.model).replace("base", "third"), source="test").promoted
+    earn(engine, "fail", engine.runtime.state.policy.cycle.signals_max + 32)
+    assert (ended(engine).verdict, engine.space) == ("undone", other)
+    (first,) = watches(engine)
+    assert [one.count for one in first.watched] == [0, 0]
+    assert first.anew == last(engine, e.RollbackStarted).seq
+    assert replay(engine.runtime.reader, level=Level.DECISIONS).state.head == engine.runtime.reader.head()
+
+
 def test_checkpoint_that_holds_is_kept_and_said_so(engine: Engine) -> None:
     runtime, better = engine.runtime, engine.space
     status = read_status(runtime.reader, runtime.workspace)

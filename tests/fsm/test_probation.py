@@ -316,3 +316,24 @@ def test_rollback_leaves_watched_what_stays_and_anew_what_stays_beside_what_goes
     code = rolled_back(state, "code", checkpoint=other)
     assert code.probation is None
     assert [one.watched[0].count for one in code.checkpoint_probations] == [0, 0]
+
+
+def test_outcomes_told_before_it_began_anew_do_not_count_even_if_they_are_rewarded_later() -> None:
+    """A worker that was behind: what was earned under the checkpoint that went must not undo those before it."""
+    state = promoted(both())
+    other = digest_of(b"other")
+    first, second = state.checkpoint_probations
+    state = replace(state, checkpoint=other, checkpoint_probations=(first, replace(second, checkpoint=other)))
+    seqs = []
+    for _ in range(20):
+        state = fold(state, FEEDBACK)
+        seqs.append(state.head)
+    state = rolled_back(state, "checkpoint", checkpoint=NEW)
+    state = fold(state, e.RollbackFinished(started=state.head, tree=TREE, checkpoint=NEW))
+    (anew,) = state.checkpoint_probations
+    late = [e.Reward(seq, "find", 0.0, "fail") for seq in seqs]
+    assert watched_on(anew, late, state.policy.gate, state.head) == anew
+    fresh = [e.Reward(Seq(state.head + 1), "find", 0.0, "fail")]
+    assert watched_on(anew, fresh, state.policy.gate, state.head).watched[0].count == 1
+    behind = one_outcome(state, 0.0)
+    assert behind.checkpoint_probations[0].watched[0].count == 1

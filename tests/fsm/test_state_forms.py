@@ -13,6 +13,7 @@ from instar.fsm.state import (
     Candidate,
     CheckpointProbation,
     Cycle,
+    Probation,
     decode_state,
     encode_state,
     form_of,
@@ -61,4 +62,15 @@ def test_form_4_leaves_out_the_probation_of_checkpoints() -> None:
     state = msgspec.structs.replace(plain, checkpoint_probations=(watch,), policy=Policy(gate=gate))
     assert state_digest(state, 4) == state_digest(plain, 4)
     assert state_digest(state, 5) != state_digest(plain, 5)
+    assert decode_state(encode_state(state)) == state
+
+
+def test_form_4_leaves_out_where_a_watch_began_anew_and_earlier_forms_the_watch() -> None:
+    watch = Probation(applied=Seq(3), left=9, watched=(), accepted=Seq(2), tree=Digest("t"))
+    state = AgentState(head=Seq(9), probation=msgspec.structs.replace(watch, anew=Seq(8)))
+    plain = msgspec.structs.replace(state, probation=watch)
+    assert state_digest(state, 4) == state_digest(plain, 4)
+    assert state_digest(state, 5) != state_digest(plain, 5)
+    for form in (1, 2, 3):
+        assert state_digest(state, form) == state_digest(AgentState(head=Seq(9)), form)
     assert decode_state(encode_state(state)) == state
