@@ -30,6 +30,8 @@ SHARES: Final = (0.2, 0.5, 0.8)
 TOLD_MAX: Final = 5
 SIDE_BY_SIDE_MAX: Final = 8
 """Promotions that are watched side by side: where more follow each other unproven, the first ones stay."""
+STAKE_MAX: Final = 1e300
+"""What a stake comes to at most: it stays a number that JSON can hold, however many outcomes one cycle rewards."""
 OWN: Final = frozenset({"retrain", "mutation"})
 """Task types of the engine itself."""
 
@@ -155,7 +157,7 @@ def _bet(one: Watched, score: float, fall_max: float) -> Watched:
     stakes = one.stakes
     if 0.0 < mean < 1.0:  # of a mean under the allowed fall no fall can be told
         stakes = tuple(
-            stake * (1.0 + share * (mean - score) / (1.0 - mean))
+            min(stake * (1.0 + share * (mean - score) / (1.0 - mean)), STAKE_MAX)
             for stake, share in zip(one.stakes, SHARES, strict=True)
         )
     return replace(one, count=count, mean=one.mean + (score - one.mean) / count, stakes=stakes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -17,7 +18,7 @@ from instar.fsm.policy import GatePolicy, MutationPolicy, RewardPolicy
 from instar.fsm.probation import SIDE_BY_SIDE_MAX, begun, concluded, fallen, stake_of, subject_of, watched_on
 from instar.fsm.react import EffectName, react
 from instar.fsm.rewards import Standing, Standings
-from instar.fsm.state import AgentState, Probation, Watch
+from instar.fsm.state import AgentState, Probation, Watch, decode_state, encode_state
 from instar.fsm.words import Digest, Seq, State, digest_of
 from tests.fsm.builders import (
     BASE,
@@ -337,3 +338,13 @@ def test_outcomes_told_before_it_began_anew_do_not_count_even_if_they_are_reward
     assert watched_on(anew, fresh, state.policy.gate, state.head).watched[0].count == 1
     behind = one_outcome(state, 0.0)
     assert behind.checkpoint_probations[0].watched[0].count == 1
+
+
+def test_stakes_of_any_number_of_failures_at_once_can_be_recorded() -> None:
+    policy = replace(POLICY, fall_max=0.0)
+    rewards = [e.Reward(Seq(11 + n), "find", 0.0, "fail") for n in range(4096)]
+    probation = watched_on(watching(standing("find", 1.0)), rewards, policy, Seq(9000))
+    assert math.isfinite(stake_of(probation.watched[0]))
+    assert concluded(probation, policy)[0] == "fallen"
+    state = replace(AgentState(), probation=probation)
+    assert decode_state(encode_state(state)) == state
