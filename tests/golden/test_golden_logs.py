@@ -54,8 +54,8 @@ ENDS = {
         "4:2ddb5e7e0b16d692f4b7a42a6310d42d4e1754b3f9f4a87f401591e5c248a01a",
     ),
     "schema_0004_4.db": (
-        "716a1bc3beb6cf4e7cc7726305898bf5c2bdf701cecf221f67210c06fe678d8c",
-        "5:5afd5df5b0917392acfdb3ee441c43725505294788a553659f608626f16941ad",
+        "abbed40ff72f46fd4465f52bfbb78b8d45acdce910e86d465c766758b4851546",
+        "5:581194555b659f2e574a43e159785688d4cdc42c983344f2ad03d298fd32be76",
     ),
 }
 _SINCE_4_4 = {"ModelAdopted"}
