@@ -93,6 +93,8 @@ class Follower:
             try:
                 return self._record(self._name, record)
             except LogUnavailable as error:
+                if self._over():
+                    raise  # it is not remembered, and comes again
                 self._bear(error)
 
     def ready(self) -> Iterator[Recorded]:
@@ -109,7 +111,7 @@ class Follower:
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         token = -1
-        while not (self._ending or self._stopped.is_set()):
+        while not self._over():
             try:
                 fresh = self._reader.changed_token()
                 if fresh != token and self._reader.head() > self.position:
@@ -136,10 +138,15 @@ class Follower:
             except LogUnavailable as error:
                 self._bear(error)
 
+    def _over(self) -> bool:
+        return self._ending or self._stopped.is_set()
+
     def _bear(self, error: LogUnavailable) -> None:
         """Waits a moment for a server that is away; raises the error where that is of no use, or was for too long."""
-        if self._reader.place.url is None or self._ending or self._stopped.is_set():
+        if self._reader.place.url is None:
             raise error
+        if self._over():
+            return  # whoever ends it while a server is asked waits for nothing any more
         if self._away_since is None:
             self._away_since = time.monotonic()
             logger.warning("%s Trying again for up to %d s.", error, PATIENCE_S)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from instar.fsm.errors import ConfigError, LogCorrupt
+from instar.fsm.errors import ConfigError, LogCorrupt, LogUnavailable
 from instar.fsm.words import Seq
-from instar.store.follow import seal
+from instar.store.follow import Follower, seal
 from instar.store.log import EventLog, Pending
+from instar.store.place import Place
 from tests.store.logs import feedback
 
 
@@ -98,3 +100,23 @@ def test_append_after_an_acknowledgement_knows_what_others_recorded(
     other.append(feedback(2))
     follower.acknowledge(seen[-1])
     assert log.append(feedback(3)).seq == 4
+
+
+class Away:
+    """A log in a server that is away, whose follower is asked to end while it is asked."""
+
+    def __init__(self) -> None:
+        self.place = Place(Path("log.db"), "postgresql://away.example/agents")
+        self.follower: Follower | None = None
+
+    def changed_token(self) -> int:
+        assert self.follower is not None
+        self.follower.stop_soon()
+        raise LogUnavailable("the server cannot be reached")
+
+
+def test_follower_that_is_ended_while_its_server_is_asked_ends_without_an_error() -> None:
+    away = Away()
+    follower = Follower(away, None, start=Seq(1), record=lambda *_: None)  # type: ignore[arg-type]
+    away.follower = follower
+    assert list(follower) == []
