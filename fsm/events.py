@@ -186,6 +186,8 @@ class TreeCaptured(Event, frozen=True, kw_only=True):
 class WorkspaceInitialized(Event, frozen=True, kw_only=True):
     """The first event of every log: what stood there when Instar came."""
 
+    VERSION: ClassVar[int] = 2
+
     workspace: str
     engine: str
     tree: Digest
@@ -203,6 +205,8 @@ class ModelAdopted(Event, frozen=True, kw_only=True):
 
 class PolicyChanged(Event, frozen=True, kw_only=True):
     """Decisions from here on rest on another policy."""
+
+    VERSION: ClassVar[int] = 2
 
     policy: Policy
 

@@ -95,7 +95,10 @@ class CapturePolicy(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Policy(Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything a decision may rest on beside the facts."""
+    """Everything a decision may rest on beside the facts.
+
+    A field more is another version of the events that hold it, so that an older Instar says that it is too old.
+    """
 
     monitored: tuple[str, ...] = ("fsm.py", "rules_engine.py", "heuristics.py")
     drift: DriftPolicy = field(default_factory=DriftPolicy)

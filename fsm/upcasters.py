@@ -86,6 +86,11 @@ def _unchanged(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
+def _shorter_policy(content: dict[str, Any]) -> dict[str, Any]:
+    """The policy of the next version has more fields, which have their defaults where they are not there."""
+    return content
+
+
 def _split_by_answer(content: dict[str, Any]) -> dict[str, Any]:
     """Version 3 has more splits, and vectors; before, a row's group was its answer unless it was told another."""
     content.setdefault("validation", 0)
@@ -141,6 +146,8 @@ UPCASTERS: dict[tuple[str, int], Upcaster] = {
     ("CheckpointTrained", 4): _gain_of_ranks,
     ("CheckpointTrained", 5): _kept_under_base,
     ("CheckpointTrained", 6): _trained_here,
+    ("WorkspaceInitialized", 1): _shorter_policy,
+    ("PolicyChanged", 1): _shorter_policy,
     ("OutcomeRewarded", 1): _unchanged,
     ("OutcomeRewarded", 2): _promotion_not_watched,
     ("EffectFailed", 1): _not_cancelled,

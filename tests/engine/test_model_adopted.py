@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,8 @@ from tests.engine.tiny_model import tiny_model
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("model") / "tiny")
+    """A model whose name would colour a terminal."""
+    return tiny_model(tmp_path_factory.mktemp("model") / "tiny\x1b[31m")
 
 
 def told(engine: Engine, text: str) -> None:
@@ -40,7 +42,7 @@ def test_what_comes_after_it_is_remembered_and_all_failures_are_rows(
     tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = agent_folder(tmp_path / "agent")
-    (root / "instar.toml").write_text(f'model = "{model}"\n')
+    (root / "instar.toml").write_text(f"model = {json.dumps(str(model))}\n")
     initialize(root, with_model=False)
     with Engine(root, worker=False) as engine:
         told(engine, "before it")
@@ -49,7 +51,9 @@ def test_what_comes_after_it_is_remembered_and_all_failures_are_rows(
     assert main(["init", "-C", str(root)]) == 0
     assert "It has no model; `instar init --model NAME` gives it one." in capsys.readouterr().out
     assert main(["init", "--model", str(model), "-C", str(root)]) == 0
-    assert "has a model from event" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "has a model from event" in shown
+    assert "\x1b" not in shown
     assert main(["init", "--model", str(model), "-C", str(root)]) == 0
     assert "nothing done." in capsys.readouterr().out
     assert main(["init", "--model", PACKAGED, "-C", str(root)]) == 2
@@ -67,8 +71,11 @@ def test_what_comes_after_it_is_remembered_and_all_failures_are_rows(
         (made,) = runtime.reader.tail(1, [DatasetGenerated])
         assert isinstance(made.event, DatasetGenerated)
         assert b"before it" in runtime.blobs.get(made.event.dataset)
-        assert main(["lineage", "-C", str(root)]) == 0
-        assert str(model) in capsys.readouterr().out
+        for words in (["lineage"], ["log"], ["show", str(adopted.seq)]):
+            assert main([*words, "-C", str(root)]) == 0
+            shown = capsys.readouterr().out
+            assert "tiny" in shown
+            assert "\x1b" not in shown
         why = engine.why(f"checkpoint:{runtime.state.checkpoint}")
         assert [node.seq for node in why.nodes] == [adopted.seq]
         assert replay(runtime.reader, level=Level.DECISIONS).state.head == runtime.reader.head()
