@@ -6,6 +6,7 @@ The suite tries the same cases each time, so that it passes or fails by what was
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 
 import pytest
 from _pytest.terminal import TerminalReporter
@@ -27,8 +28,8 @@ _TOLD: dict[str, tuple[str, float, str]] = {}
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> object:
-    report: pytest.TestReport = yield
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
     if report.when == "call" and item.get_closest_marker("torture"):
         _TOLD[item.nodeid] = report.outcome, report.duration, report.capstdout.strip()
     return report

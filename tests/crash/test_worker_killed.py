@@ -182,7 +182,7 @@ def test_no_event_is_lost_or_recorded_twice(story: Story) -> None:
 def test_result_of_the_retrain_is_in_memory_and_not_replaceable(story: Story) -> None:
     items = [item for record in of_type(story.killed, SignalEmbedded) for item in record.event.items]  # type: ignore[union-attr]
     (retrain,) = [item for item in items if item.kind == "retrain"]
-    assert retrain.replaceable is False
+    assert retrain.replaceable is False  # type: ignore[union-attr]
     trained = of_type(story.killed, CheckpointTrained)[0].event
     assert retrain.lineage == trained.lineage  # type: ignore[union-attr]
 

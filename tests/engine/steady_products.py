@@ -45,7 +45,7 @@ def _multiplies_steadily(wide: int, narrow: int, dtype: torch.dtype) -> bool:
     rows, weight, bias = _drawn(max(COUNTS) + 1, wide), _drawn(narrow, wide), _drawn(narrow)
     rows, weight, bias = rows.to(dtype), weight.to(dtype), bias.to(dtype)
     products: list[Callable[[torch.Tensor], torch.Tensor]] = [lambda some: functional.linear(some, weight, bias)]
-    if torch.backends.mkldnn.is_available() and (dtype == torch.float32 or multiplies_bfloat16()):
+    if torch.backends.mkldnn.is_available() and (dtype == torch.float32 or multiplies_bfloat16()):  # type: ignore[no-untyped-call]
         packed = torch.ops.mkldnn._reorder_linear_weight(weight, None)
         products.append(lambda some: torch.ops.mkldnn._linear_pointwise(some, packed, bias, "none", [], "none"))
     return all(
@@ -61,7 +61,7 @@ def _attends_steadily(dtype: torch.dtype) -> bool:
     together = functional.scaled_dot_product_attention(texts, texts, texts)
     return all(
         torch.equal(functional.scaled_dot_product_attention(one, one, one), together[place : place + 1])
-        for place, one in enumerate(texts.split(1))
+        for place, one in enumerate(texts.split(1))  # type: ignore[no-untyped-call]
     )
 
 

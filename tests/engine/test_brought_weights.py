@@ -211,7 +211,7 @@ def trained_row(rows: Rows) -> dict[str, Any]:
     return next(row for row in rows if row["type"] == "CheckpointTrained")
 
 
-FORGERIES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+FORGERIES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "other weights": (lambda event: event.update(checkpoint=Digest("c" * 64)), "checkpoint"),
     "said to be trained": (lambda event: event.update(brought=None), "brought"),
     "another order": (lambda event: event.update(brought=2), "brought"),

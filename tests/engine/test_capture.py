@@ -98,7 +98,7 @@ def test_look_that_finds_nothing_opens_nothing_and_one_change_opens_the_way_to_i
         opened.append(path)
         return real(path, *others, **named)
 
-    monkeypatch.setattr(scan_module.os, "open", noting)
+    monkeypatch.setattr(os, "open", noting)
     assert capture.look() == before
     of_its_own = [tmp_path, tmp_path.parent / "stat-cache.clock"]
     assert opened == of_its_own
@@ -301,7 +301,7 @@ def test_folder_swapped_for_a_link_while_listed_is_not_followed(
             (root / "pkg").symlink_to(outside)
         return real(path, flags, *args, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(scan_module.os, "open", swapping)
+    monkeypatch.setattr(os, "open", swapping)
     tree = scan(root, blobs := MemoryBlobs())
     assert tree.files["pkg"].kind == "link"
     assert "pkg/x" not in tree.files

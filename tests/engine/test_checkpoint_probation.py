@@ -44,6 +44,7 @@ def promoted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Digest]:
         earn(engine, "pass", 64)
         assert ended(engine).verdict == "kept"  # what it learned from these pairs
         before = engine.space
+        assert before is not None
         assert engine.judge(str(folder / "other"), source="test").promoted
         assert engine.space != before
     return root, before

@@ -51,7 +51,7 @@ def data(capsys: pytest.CaptureFixture[str], *arguments: str, cwd: Path) -> Any:
 
 def seqs(folder: Path, *types: type) -> list[int]:
     runtime = Runtime(folder, actor="test")
-    found = [record.seq for record in runtime.reader.read(types=types)]
+    found: list[int] = [record.seq for record in runtime.reader.read(types=types)]
     runtime.close()
     return found
 

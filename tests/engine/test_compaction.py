@@ -38,7 +38,7 @@ def runtime(tmp_path: Path) -> Iterator[Runtime]:
 
 def edit(runtime: Runtime, first: int, count: int) -> list[tuple[int, dict[bytes, object]]]:
     """Changes a line of one file again and again; gives where the log stood, and what the folder held."""
-    found = []
+    found: list[tuple[int, dict[bytes, object]]] = []
     for number in range(first, first + count):
         path = runtime.workspace.root / "deep" / "er" / f"m{number % 3}.py"
         lines = path.read_text().splitlines()
@@ -117,7 +117,7 @@ def test_blob_pressed_to_something_else_is_never_stored(runtime: Runtime, monkey
     before = every_blob(runtime)
     from instar.engine.keeping import compaction
 
-    real = compaction.press
+    real = compaction.press  # type: ignore[attr-defined]
     monkeypatch.setattr(compaction, "press", lambda content: real(content[:-1] + bytes([content[-1] ^ 1])))
     with pytest.raises(BlobCorrupt, match="nothing was changed"):
         compact(runtime.log)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -113,7 +113,7 @@ def test_told_group_wins() -> None:
     assert dataset.grouping == {}
 
 
-def trained_on(dataset: Dataset, grouping: dict[str, str] | None) -> list[DatasetGenerated | CheckpointTrained]:
+def trained_on(dataset: Dataset, grouping: Mapping[str, str] | None) -> list[DatasetGenerated | CheckpointTrained]:
     digest = MemoryBlobs().put(dataset.to_jsonl())
     nothing = Retrieval(pairs=0, recall_at_1=0.0, mrr=0.0, confidence=0.0)
     return [
@@ -233,7 +233,8 @@ def by_words(texts: Sequence[str]) -> NDArray[np.float32]:
     for row, text in enumerate(texts):
         for one, two in zip(text.lower(), text.lower()[1:], strict=False):
             vectors[row, (ord(one) * 31 + ord(two)) % 512] += 1
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    lengths: NDArray[np.float32] = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    return vectors / lengths
 
 
 def made(events: Sequence[FeedbackReceived], policy: Policy = NONE_HELD_OUT) -> Dataset:

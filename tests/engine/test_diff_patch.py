@@ -300,7 +300,7 @@ def test_refused_word_that_is_no_utf8_is_said_in_json(runtime: Runtime) -> None:
         out = io.TextIOWrapper(io.BytesIO(), "utf-8")
         with patch.object(sys, "stdout", out):
             assert main(["diff", first, *words, "--json", "-C", str(runtime.workspace.root)]) == 2
-        assert msgspec.json.decode(out.buffer.getvalue())["error"]["exit_code"] == 2  # type: ignore[attr-defined]
+        assert msgspec.json.decode(out.buffer.getvalue())["error"]["exit_code"] == 2
 
 
 def instar_script(script: str, folder: Path) -> str:

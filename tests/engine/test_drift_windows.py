@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from instar.engine.drift.windows import _mmd2, compare_windows
 from instar.engine.loop import Loop
@@ -18,7 +19,8 @@ from tests.engine.agents import with_model
 def window(seed: int, rows: int = 64, dim: int = 32, shift: float = 0.0) -> np.ndarray:
     found = np.random.default_rng(seed).normal(size=(rows, dim)).astype(np.float32)
     found[:, 0] += shift
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    lengths: NDArray[np.float32] = np.linalg.norm(found, axis=1, keepdims=True)
+    return found / lengths
 
 
 def test_estimate_is_the_sum_of_the_paper() -> None:

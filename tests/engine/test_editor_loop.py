@@ -53,7 +53,7 @@ def edit_during_rollbacks(folder: Path, how: str, seconds: float, pause_s: float
     """Rolls back and forth while an editor writes, and looks for each version that was taken away from it."""
     runtime = code_only(folder / "agent")
     root = runtime.workspace.root
-    points = [1, *_points(runtime)]
+    points: list[int | str] = [1, *_points(runtime)]
     report, stop = folder / "report", folder / "stop"
     command = [sys.executable, "-m", "tests.engine.editor", str(root), str(report), how, str(stop), str(pause_s)]
     editor = subprocess.Popen(command, cwd=PROJECT, env={**os.environ, "PYTHONPATH": str(PROJECT)})

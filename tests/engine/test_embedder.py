@@ -48,7 +48,7 @@ def run_by(embedder: MiniLMEmbedder) -> Callable[[Backend, Precision], MiniLMEmb
 @pytest.mark.model
 def test_vectors_are_unit_rows_that_know_meaning(embedder: MiniLMEmbedder) -> None:
     rows = embedder.embed(TEXTS)
-    assert (rows.shape, rows.dtype, embedder.dim, embedder.space) == ((5, 384), np.float32, 384, SPACE)
+    assert (rows.shape, rows.dtype, embedder.dim, embedder.space) == ((5, 384), np.dtype(np.float32), 384, SPACE)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
     assert rows[0] @ rows[1] > rows[0] @ rows[2] + 0.1
     assert embedder.embed(TEXTS).tobytes() == rows.tobytes()

@@ -302,7 +302,7 @@ def test_change_that_teaches_nothing_is_counted_by_reason() -> None:
 
 def test_mutation_that_was_undone_teaches_only_the_undoing() -> None:
     blobs = MemoryBlobs()
-    applied = [ACCEPTED, APPLIED, (change(blobs, GOOD, BAD), 2)]
+    applied: list[AnyEvent | tuple[AnyEvent, int]] = [ACCEPTED, APPLIED, (change(blobs, GOOD, BAD), 2)]
     dataset = built(*applied, ROLLED_BACK, (change(blobs, BAD, GOOD), 4), blobs=blobs)
     assert pairs(dataset.train) == [("def rule(x):\n    return x - 1", "def rule(x):\n    return x + 1")]
     assert dataset.left_out == {"undone later": 1}

@@ -46,7 +46,7 @@ def kept(tiny: Path, tmp_path: Path) -> Path:
 
 @contextmanager
 def loads(monkeypatch: pytest.MonkeyPatch, expected: int) -> Iterator[None]:
-    load, found = module.load_sentence_model, []
+    load, found = module.load_sentence_model, []  # type: ignore[attr-defined]
     with monkeypatch.context() as patch:
         patch.setattr(module, "load_sentence_model", lambda folder: found.append(folder) or load(folder))
         yield

@@ -19,7 +19,7 @@ from anyio.from_thread import start_blocking_portal
 pytest.importorskip("mcp", reason="the extra instar[mcp] is not installed")
 
 from mcp import Client, MCPError, StdioServerParameters
-from mcp_types import CallToolResult
+from mcp_types import CallToolResult, TextContent, TextResourceContents, Tool, ToolAnnotations
 
 from instar.engine.mcp.bounds import as_text, fit
 from instar.engine.mcp.calling import TOOLS
@@ -71,10 +71,21 @@ def reads(agent: Path) -> Iterator[Callable[[Talk], None]]:
         yield lambda what: portal.call(what, client)
 
 
+def text_of(result: CallToolResult) -> str:
+    content = result.content[0]
+    assert isinstance(content, TextContent)
+    return content.text
+
+
+def hints(tool: Tool) -> ToolAnnotations:
+    assert tool.annotations is not None
+    return tool.annotations
+
+
 def data(result: CallToolResult) -> Any:
     """What a tool gave; its text says the same as its structure."""
-    assert not result.is_error, result.content[0].text
-    assert json.loads(result.content[0].text) == result.structured_content
+    assert not result.is_error, text_of(result)
+    assert json.loads(text_of(result)) == result.structured_content
     assert result.structured_content["ok"] is True
     return result.structured_content["data"]
 
@@ -82,7 +93,7 @@ def data(result: CallToolResult) -> Any:
 def refused(result: CallToolResult, exit_code: int) -> str:
     """Why a tool refused; never by a traceback."""
     assert result.is_error
-    error, text = result.structured_content["error"], str(result.content[0].text)
+    error, text = result.structured_content["error"], text_of(result)
     assert error["exit_code"] == exit_code, text
     assert text.startswith(error["message"])
     assert f"(exit code {exit_code}: " in text
@@ -94,7 +105,7 @@ def test_tools_are_listed_with_true_hints_and_described_arguments(agent: Path, r
     async def listed(client: Client) -> None:
         tools = (await client.list_tools()).tools
         assert [tool.name for tool in tools] == READS
-        assert all(tool.annotations.read_only_hint and not tool.annotations.destructive_hint for tool in tools)
+        assert all(hints(tool).read_only_hint and not hints(tool).destructive_hint for tool in tools)
         assert "This server only reads" in (client.instructions or "")
         templates = (await client.list_resource_templates()).resource_templates
         assert [one.uri_template for one in templates] == ["instar://event/{seq}", "instar://blob/{digest}"]
@@ -102,11 +113,11 @@ def test_tools_are_listed_with_true_hints_and_described_arguments(agent: Path, r
     async def changes(client: Client) -> None:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
         assert list(tools) == [*READS, *CHANGES]
-        assert [name for name, tool in tools.items() if not tool.annotations.read_only_hint] == CHANGES
-        destroying = [name for name, tool in tools.items() if tool.annotations.destructive_hint]
+        assert [name for name, tool in tools.items() if not hints(tool).read_only_hint] == CHANGES
+        destroying = [name for name, tool in tools.items() if hints(tool).destructive_hint]
         assert destroying == ["train", "mutate", "rollback", "undo"]
-        assert not any(tools[name].annotations.idempotent_hint for name in CHANGES)
-        assert [name for name, tool in tools.items() if tool.annotations.open_world_hint] == ["mutate"]
+        assert not any(hints(tools[name]).idempotent_hint for name in CHANGES)
+        assert [name for name, tool in tools.items() if hints(tool).open_world_hint] == ["mutate"]
         for tool in tools.values():
             assert tool.description
             assert tool.input_schema["additionalProperties"] is False
@@ -122,7 +133,7 @@ def test_reading_tools_give_what_the_command_line_gives_and_record_nothing(
     def printed(*arguments: str) -> Any:
         return json.loads(instar(*arguments, "--json", cwd=agent).stdout)["data"]
 
-    expected = {
+    expected: dict[str, tuple[Any, dict[str, Any]]] = {
         "log": (printed("log", "-c", "3"), {"count": 3}),
         "show": (printed("show", "2"), {"reference": 2}),
         "why": (printed("why", "latest"), {"reference": "latest"}),
@@ -150,9 +161,11 @@ def test_reading_tools_give_what_the_command_line_gives_and_record_nothing(
         assert data(await client.call_tool("status"))["head"] == head
 
         shown = (await client.read_resource("instar://event/2")).contents[0]
+        assert isinstance(shown, TextResourceContents)
         assert json.loads(shown.text) == expected["show"][0]
         after = expected["show"][0]["event"]["after"]
         blob = (await client.read_resource(f"instar://blob/{after}")).contents[0]
+        assert isinstance(blob, TextResourceContents)
         assert blob.text == (agent / "heuristics.py").read_text()
 
     reads(what)

@@ -84,7 +84,7 @@ def test_what_comes_after_it_is_remembered_and_all_failures_are_rows(
         with pytest.raises(RollbackRefused, match="memory has rows"):
             engine.rollback(before, only=["checkpoint"])
         engine.rollback(before)
-        assert (runtime.state.checkpoint, link.is_symlink(), model_of(runtime.reader)) == (None, False, "")
+        assert (runtime.state.checkpoint, link.is_symlink(), model_of(runtime.reader)) == (None, False, "")  # type: ignore[comparison-overlap]
         told(engine, "without it again")
         assert adopt_model(root, settings=runtime.settings) is not None
         assert link.is_symlink()

@@ -42,11 +42,13 @@ def drawn(lengths: list[int], tokens: int) -> list[list[int]]:
 
 def cosines(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> NDArray[np.float32]:
     products: NDArray[np.float32] = (found * wanted).sum(axis=1)
-    return products / np.linalg.norm(found, axis=1) / np.linalg.norm(wanted, axis=1)
+    length: NDArray[np.float32] = np.linalg.norm(found, axis=1)
+    wanted_length: NDArray[np.float32] = np.linalg.norm(wanted, axis=1)
+    return products / length / wanted_length
 
 
 def need_packing(*, small: bool) -> None:
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         pytest.skip("this torch has no oneDNN")
     if small:
         need_bfloat16()
@@ -101,7 +103,7 @@ def test_attention_far_below_zero_is_softmax_too() -> None:
 
 def other_model(folder: Path, *, act: str = "gelu", pooling: str = "mean", kind: str = "bert") -> Path:
     """Writes a small model of another make, as sentence-transformers saves one."""
-    from transformers import BertConfig, BertModel, BertTokenizerFast, RobertaConfig, RobertaModel
+    from transformers import BertConfig, BertModel, BertTokenizerFast, RobertaConfig, RobertaModel  # type: ignore[attr-defined]
 
     plain = tiny_model(folder.with_name("plain"))
     bare = folder.with_name("other-bare")

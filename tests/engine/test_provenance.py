@@ -335,7 +335,7 @@ def test_ambiguous_prefix_lists_what_it_could_mean(tmp_path: Path) -> None:
     told.flag()
     dataset = told.dataset(*(row(n, 2) for n in range(40)))
     alike = digest_of(b"x")[:0] + FIRST[:6] + SECOND[6:]
-    told.trained(type(FIRST)(alike), FIRST, type(FIRST)(dataset), gain=-0.1)  # type: ignore[operator]
+    told.trained(type(FIRST)(alike), FIRST, type(FIRST)(dataset), gain=-0.1)
     with pytest.raises(ConfigError, match=f"2 checkpoints begin with .*: {FIRST[:12]}, {alike[:12]}"):
         find_subject(told.log.reader, f"checkpoint:{FIRST[:6]}")
     told.log.close()
@@ -464,7 +464,7 @@ def test_data_set_that_is_gone_is_a_gap_and_no_error(tmp_path: Path) -> None:
         payload_hash=held.payload_hash,
         remains=encode_event(remains_of(held.event)).decode(),
         reason="asked for",
-        blobs=(type(FIRST)(dataset),),  # type: ignore[arg-type]
+        blobs=(type(FIRST)(dataset),),
     )
     told.log.erase([erasure])
     reader = told.log.reader

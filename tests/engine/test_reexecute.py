@@ -117,7 +117,7 @@ def put(field: str, value: Any) -> Callable[[Path, dict[str, Any]], None]:
 
 def edited(payload: dict[str, Any]) -> dict[str, Any]:
     """The item of the edit of heuristics.py."""
-    return next(item for item in payload["items"] if "heuristics.py" in (item.get("subject"), item.get("unit")))  # type: ignore[no-any-return]
+    return next(item for item in payload["items"] if "heuristics.py" in (item.get("subject"), item.get("unit")))
 
 
 def put_item(field: str, value: Any) -> Callable[[Path, dict[str, Any]], None]:
@@ -173,7 +173,7 @@ def test_first_line_that_differs_is_shown(root: Path) -> None:
 def test_blob_that_was_altered_in_place_is_found(root: Path) -> None:
     for kind, field in ((DiffComputed, "text"), (DatasetGenerated, "dataset")):
         event = the(root, kind).event
-        digest = getattr(event, field, None) or event.items[0].text  # type: ignore[union-attr]
+        digest: Any = getattr(event, field, None) or event.items[0].text  # type: ignore[union-attr]
         damage_blob(root, digest, b"other bytes")
         found = audit(root)[the(root, kind).seq]
         assert found.verdict == "differs"

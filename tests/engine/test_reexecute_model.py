@@ -25,7 +25,7 @@ from instar.store.log import Pending
 from instar.store.reader import LogReader
 from tests.crash.lessons import rows
 from tests.engine.agents import agent_folder
-from tests.engine.forgery import add_blob, damage_blob, forge, log_of
+from tests.engine.forgery import Change, add_blob, damage_blob, forge, log_of
 from tests.engine.tiny_model import tiny_model
 from tests.engine.warm import run_warm_code
 from tests.engine.workspaces import look
@@ -160,7 +160,7 @@ def test_forged_training_vectors_and_texts_are_found(root: Path) -> None:
     def other_texts(payload: dict[str, Any]) -> None:
         payload["texts"] = add_blob(root, msgspec.json.encode(["something else"] * 40))
 
-    changes = {
+    changes: dict[int, Change] = {
         trained.seq: lambda payload: payload["after"].__setitem__("mrr", 0.99),
         again.seq: lambda payload: other_vectors(root, payload, 1e-6),
         after.seq: other_texts,

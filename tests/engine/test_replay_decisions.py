@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from instar.engine.replay import Level, replay
 from instar.engine.replay.compare import difference
-from instar.engine.replay.folding import DIGEST_EVERY
+from instar.engine.replay.stretch import DIGEST_EVERY
 from instar.fsm import events as e
 from instar.fsm.errors import ConfigError, LogCorrupt, ReplayDiverged
 from instar.fsm.words import Seq, digest_of

@@ -167,7 +167,7 @@ def test_file_that_somebody_wrote_by_himself_is_found_as_by_single_rows(
 ) -> None:
     with closing(altered(log, tmp_path / "altered", statement)) as reader:
         found: list[tuple[Any, ...]] = []
-        for columns in (folding.read_columns, lambda *_: None):
+        for columns in (folding.read_columns, lambda *_: None):  # type: ignore[attr-defined]
             monkeypatch.setattr(folding, "read_columns", columns)
             with pytest.raises((LogCorrupt, ReplayDiverged)) as caught:
                 replay(reader)

@@ -27,7 +27,15 @@ from instar.engine.restoring.restore import (
     write_plan,
 )
 from instar.engine.trees.ignore import Ignore, spared_by
-from instar.fsm.errors import BlobCorrupt, BlobMissing, Diverged, EffectFailedError, InputRefused, RollbackRefused
+from instar.fsm.errors import (
+    BlobCorrupt,
+    BlobMissing,
+    ConfigError,
+    Diverged,
+    EffectFailedError,
+    InputRefused,
+    RollbackRefused,
+)
 from instar.fsm.events import Displaced
 from instar.fsm.words import Digest, digest_of
 from instar.store import failpoints
@@ -296,9 +304,9 @@ def test_edit_at_the_moment_of_the_swap_is_kept(
 
         return edit_then_move
 
-    monkeypatch.setattr(restore, "exchange", editing(restore.exchange))
+    monkeypatch.setattr(restore, "exchange", editing(restore.exchange))  # type: ignore[attr-defined]
     if path == "deleted/x.py":
-        monkeypatch.setattr(restore, "rename_noreplace", editing(restore.rename_noreplace))
+        monkeypatch.setattr(restore, "rename_noreplace", editing(restore.rename_noreplace))  # type: ignore[attr-defined]
         monkeypatch.setattr(restore, "exchange", beneath.exchange)
     assert prepared.roll_forward() == [Displaced(path, digest_of(b"typed at that moment"))]
     assert prepared.blobs.get(digest_of(b"typed at that moment")) == b"typed at that moment"
@@ -308,7 +316,7 @@ def test_edit_at_the_moment_of_the_swap_is_kept(
 def test_write_through_an_open_file_after_the_swap_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = Prepared(tmp_path, {b"a": ("file", 0o644, b"old")}, {b"a": ("file", 0o644, b"new")})
     prepared.stage()
-    real = held_open.hashed
+    real = held_open.hashed  # type: ignore[attr-defined]
     with (tmp_path / "a").open("ab", buffering=0) as editor:
 
         def hash_then_write(file: int) -> Entry:
@@ -326,7 +334,7 @@ def test_file_made_at_the_moment_of_an_add_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel: str
 ) -> None:
     prepared = Prepared(tmp_path, {b"a": ("file", 0o644, b"old")}, {})
-    real = restore.rename_noreplace
+    real = restore.rename_noreplace  # type: ignore[attr-defined]
 
     def made_first(*args: object) -> None:
         if not (tmp_path / "a").exists():
@@ -639,7 +647,7 @@ def test_staging_on_another_file_system_is_refused(tmp_path: Path) -> None:
 
 
 def test_failpoint_spec_that_is_not_understood_is_refused() -> None:
-    with pytest.raises(failpoints.ConfigError):
+    with pytest.raises(ConfigError):
         failpoints.arm("restore.step=explode")
 
 

@@ -13,9 +13,9 @@ from instar.fsm.events import Interval, Retrieval
 
 
 def unit(*rows: tuple[float, ...]) -> NDArray[np.float32]:
-    made = np.array(rows, dtype=np.float32)
+    made: NDArray[np.float32] = np.array(rows, dtype=np.float32)
     lengths: NDArray[np.float32] = np.linalg.norm(made, axis=1, keepdims=True)
-    return made / np.where(lengths > 0, lengths, np.float32(1))
+    return (made / np.where(lengths > 0, lengths, np.float32(1))).astype(np.float32, copy=False)
 
 
 def score(questions: NDArray[np.float32], answers: list[str], texts: list[str], vectors: NDArray[np.float32]) -> Scores:

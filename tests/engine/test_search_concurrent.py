@@ -78,7 +78,7 @@ def _asked_meanwhile(runtime: Runtime, other: Digest) -> list[tuple[str, list[Fo
             Loop(runtime).step()
             assert runtime.state.checkpoint == other
             _await_answers(answers, threads)
-            roll_back(runtime, before, only=("checkpoint",))
+            roll_back(runtime, before, only=["checkpoint"])
             assert runtime.state.checkpoint == base
             _await_answers(answers, threads)
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from typing import cast
 
 import numpy as np
 from hypothesis import given
@@ -53,7 +54,8 @@ def test_plan_by_topic_has_the_same_texts_with_like_answers_together() -> None:
     rows = [Pair(f"{answer} said in way {way}", answer) for answer in map(str, range(40)) for way in range(6)]
     course, recipe = Course.of(rows), replace(Recipe(), epochs=3, batch=32)
     near = {str(one): [str(one // 4 * 4 + step) for step in range(4) if one % 4 != step] for one in range(40)}
-    by_chance, by_topic = plan(course, recipe, 7), plan(course, recipe, 7, near)
+    by_chance = cast("list[list[Group]]", plan(course, recipe, 7))
+    by_topic = cast("list[list[Group]]", plan(course, recipe, 7, near))
     assert plan(course, replace(recipe, topic_aware=0.0), 7, near) == by_chance
     together = []
     for one, other in zip(by_chance, by_topic, strict=True):

@@ -267,7 +267,7 @@ def test_weights_find_tensors_behind_a_prefix_and_keep_their_type(tmp_path: Path
 
     base = tmp_path / "base"
     base.mkdir()
-    stored = {"bert.layer.w": np.ones((2, 2), np.float16), "bert.other": np.zeros(3, np.float32)}
+    stored: dict[str, np.ndarray] = {"bert.layer.w": np.ones((2, 2), np.float16), "bert.other": np.zeros(3, np.float32)}
     save_file(stored, base / "model.safetensors")
     weights = BaseWeights(base)
     assert weights.tensor("layer.w").dtype == torch.float16

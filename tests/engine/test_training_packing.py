@@ -82,10 +82,10 @@ def test_packed_texts_have_the_vectors_and_gradients_of_padded_ones(frozen: int)
     made, gradients = [], []
     for encoder, model in zip((packs, pads), models, strict=True):
         vectors = encoder.encode(TEXTS)
-        (vectors * weights).sum().backward()
+        (vectors * weights).sum().backward()  # type: ignore[no-untyped-call]
         made.append(vectors.detach())
         gradients.append({name: one.grad for name, one in model.named_parameters() if one.grad is not None})
-    assert np.allclose(*made, atol=1e-4)
+    assert np.allclose(made[0], made[1], atol=1e-4)
     assert gradients[0].keys() == gradients[1].keys()
     for name, found in gradients[0].items():
         assert torch.allclose(found, gradients[1][name], atol=1e-3, rtol=1e-2), name
@@ -93,7 +93,7 @@ def test_packed_texts_have_the_vectors_and_gradients_of_padded_ones(frozen: int)
 
 def test_model_that_counts_positions_otherwise_is_padded(tmp_path: Path) -> None:
     model = load_sentence_model(tiny_model(tmp_path / "tiny"))
-    model[0].model.config.model_type = "xlm-roberta"
+    model[0].model.config.model_type = "xlm-roberta"  # type: ignore[union-attr]
     encoder = Encoder(model, frozen=-1, tokens_max=64)
     encoder.prepare(TEXTS)
     assert not encoder._packs

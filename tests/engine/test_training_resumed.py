@@ -94,7 +94,7 @@ def test_state_that_cannot_be_used_begins_the_training_anew(tmp_path: Path, tiny
     for content in (b"", sound[:1000], pickle.dumps(Bomb()), b"\xff" * 4096, sound.replace(b'"key"', b'"yek"')):
         (tmp_path / NAME).write_bytes(content)
         seen: list[int] = []
-        again = train(asked(tmp_path, "lora", tiny), lambda step, steps, loss, seen=seen: seen.append(step))  # type: ignore[misc]
+        again = train(asked(tmp_path, "lora", tiny), lambda step, steps, loss, seen=seen: seen.append(step))
         assert seen[0] == 1
         assert hash_folder(again.folder) == expected
     assert not (tmp_path / "exploded").exists()

@@ -84,7 +84,7 @@ def test_only_memory_leaves_the_code_as_it_is(runtime: Runtime) -> None:
     root = runtime.workspace.root
     edit(root)
     before = contents(root)
-    done = roll_back(runtime, 1, only=("memory",))
+    done = roll_back(runtime, 1, only=["memory"])
     assert contents(root) == before
     assert done.parts == ("memory",)
     with pytest.raises(ConfigError, match="nothing that can be rolled back alone"):

@@ -68,11 +68,12 @@ def verbs(reader: LogReader) -> Iterator[list[str]]:
 def told_of(home: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, tuple[str, str]]:
     """Runs every verb that shows a log, and draws each event as ``instar run`` does, in colour."""
     reader = LogReader(home / "log.db")
-    told = {}
+    told: dict[str, tuple[str, str]] = {}
     for words in verbs(reader):
         capsys.readouterr()
         main([*words, "-C", str(home.parent)])
-        told[" ".join(words)] = tuple(capsys.readouterr())
+        out, err = capsys.readouterr()
+        told[" ".join(words)] = out, err
     screen = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(live, "stderr_console", lambda: Console(file=screen, force_terminal=True, width=200))
@@ -193,7 +194,8 @@ def test_followed_log_is_told_by_lines_too(agent: Path) -> None:
         command, cwd=agent, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(PROJECT)}
     )
     assert process.stdout is not None
-    seqs, rows = rows_of(agent, FORGED), []
+    seqs = rows_of(agent, FORGED)
+    rows: list[str] = []
     while not rows or rows[-1].split()[0] != seqs[0]:
         rows.append(process.stdout.readline().decode())
     process.kill()

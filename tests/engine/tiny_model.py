@@ -18,7 +18,7 @@ def tiny_model(folder: Path, seed: int = 1, width: int = 32) -> Path:
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-    from transformers import BertConfig, BertModel, BertTokenizerFast
+    from transformers import BertConfig, BertModel, BertTokenizerFast  # type: ignore[attr-defined]
 
     bare = folder.with_name(f"{folder.name}-bare")
     bare.mkdir(parents=True)

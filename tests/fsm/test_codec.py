@@ -16,6 +16,7 @@ from instar.fsm import codec
 from instar.fsm.chain import GENESIS, link
 from instar.fsm.errors import InputRefused, UnknownEvent
 from instar.fsm.events import AnyEvent, FeedbackReceived, Reward
+from instar.fsm.upcasters import UPCASTERS
 from instar.fsm.words import Seq, State
 from tests.fsm.builders import EVENTS, FEEDBACK, embedded, item, rewarded
 
@@ -94,7 +95,7 @@ def test_old_version_is_upcast(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(codec.TYPES, "FeedbackReceived", Newer)
     monkeypatch.setitem(
-        codec.UPCASTERS, ("FeedbackReceived", 1), lambda content: {**content, "task_type": content.pop("kind")}
+        UPCASTERS, ("FeedbackReceived", 1), lambda content: {**content, "task_type": content.pop("kind")}
     )
     monkeypatch.delitem(codec.DECODERS, ("FeedbackReceived", 1))
     monkeypatch.setitem(codec.DECODERS, ("FeedbackReceived", 2), msgspec.json.Decoder(Newer))

@@ -160,7 +160,9 @@ def test_cancelled_training_ends_the_cycle_and_starts_no_other() -> None:
 
 
 @pytest.mark.parametrize(("recipe", "trains"), [({}, False), ({"epochs": 3}, True)])
-def test_order_that_names_a_recipe_may_learn_the_same_rows_again(recipe: dict[str, int], trains: bool) -> None:
+def test_order_that_names_a_recipe_may_learn_the_same_rows_again(
+    recipe: dict[str, float | int | str], trains: bool
+) -> None:
     from tests.fsm.builders import dataset, start
 
     state = replace(fresh(), trained=dataset().dataset, trained_rows=100)
@@ -183,7 +185,7 @@ def test_order_that_names_a_recipe_may_learn_the_same_rows_again(recipe: dict[st
     ],
 )
 def test_why_nothing_was_trained_is_the_true_reason(
-    recipe: dict[str, int] | None, train: int, same: bool, told: str
+    recipe: dict[str, float | int | str] | None, train: int, same: bool, told: str
 ) -> None:
     from tests.fsm.builders import FEEDBACK, dataset, start
 

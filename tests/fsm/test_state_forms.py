@@ -51,7 +51,7 @@ def test_form_1_leaves_out_what_came_later() -> None:
 
 def test_calibrations_are_digested_alike_in_any_order() -> None:
     one = AgentState(calibrations=Map({"a": 0.05, "b": 0.04}))
-    other = AgentState(calibrations=Map().set("b", 0.04).set("a", 0.05))
+    other = AgentState(calibrations=Map[str, float]().set("b", 0.04).set("a", 0.05))
     assert state_digest(one) == state_digest(other)
 
 

@@ -113,10 +113,10 @@ class ModelMachine(WorkspaceMachine):
         self.rests()
         self._name_what_stands()
         whole = self.kept[-1]
-        self._tries(Asked(self.kept[0], ("memory",)), lambda runtime: roll_back(runtime, 1, only=("memory",)))
+        self._tries(Asked(self.kept[0], ("memory",)), lambda runtime: roll_back(runtime, 1, only=["memory"]))
         self.promotes()
         reference = str(whole.reference)
-        self._tries(Asked(whole, ("memory",)), lambda runtime: roll_back(runtime, reference, only=("memory",)))
+        self._tries(Asked(whole, ("memory",)), lambda runtime: roll_back(runtime, reference, only=["memory"]))
         assert self._rows() == whole.rows
 
     @rule(name=st.sampled_from(PROMOTING) | st.sampled_from(STORING), passes=st.sampled_from([1, 1, 2]))

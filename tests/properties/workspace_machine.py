@@ -273,7 +273,7 @@ def _bearing(work: Work, runtime: Runtime) -> None:
 
 def _cycle(runtime: Runtime, _: str) -> None:
     loop = Loop(runtime)
-    for _ in range(4):
+    for _turn in range(4):
         loop.step()
 
 

@@ -279,10 +279,7 @@ def test_lock_file_of_any_content_will_do(path: Path, damage: Callable[[Path], N
     lock = path.with_name("log.lock")
     damage(lock)
     logs = [EventLog(path, actor=name) for name in "ab"]
-    threads = [
-        threading.Thread(target=lambda log=log: [log.append(feedback(n)) for n in range(40)])  # type: ignore[misc]
-        for log in logs
-    ]
+    threads = [threading.Thread(target=lambda log=log: [log.append(feedback(n)) for n in range(40)]) for log in logs]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -321,7 +318,7 @@ def test_event_in_doubt_is_neither_lost_nor_recorded_twice(crowd: Crowd, monkeyp
     with crowd.waiting(a=ALL["a"], b=ALL["b"]) as outcomes:
         monkeypatch.setattr(crowd.logs["b"]._journal.asking._slots, "look", lambda: LOST)  # type: ignore[union-attr]
     assert sorted(crowd.recorded()) == inputs("a", "b")
-    assert isinstance(outcomes["b"], LogUnavailable) or outcomes["b"].seq == 8
+    assert isinstance(outcomes["b"], LogUnavailable) or outcomes["b"].seq == 8  # type: ignore[union-attr]
     assert isinstance(outcomes["a"], Recorded)
 
 

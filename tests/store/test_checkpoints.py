@@ -29,7 +29,7 @@ from .memory_blobs import MemoryBlobs
 
 
 def weights(**changed: np.ndarray) -> dict[str, np.ndarray]:
-    made = {
+    made: dict[str, np.ndarray] = {
         "embeddings.weight": np.arange(60, dtype=np.float32).reshape(12, 5),
         "layer.0.weight": np.ones((5, 5), dtype=np.float16),
         "layer.1.weight": np.full((5, 5), 2.5, dtype=np.float32),

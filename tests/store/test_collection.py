@@ -58,6 +58,7 @@ def rest(log: EventLog, digest: Digest, base: Digest) -> None:
 def test_collected_blobs_are_gone_and_said_to_be(log: EventLog) -> None:
     small, large, kept = stored(log, b"small", LARGE, b"kept")
     record = log.collect(lambda _: (collection(log, [small, large]), [small, large]))
+    assert record is not None
     for digest in (small, large):
         with pytest.raises(BlobCollected, match=f"collected by event {record.seq}") as told:
             log.blobs.get(digest)

@@ -397,7 +397,7 @@ def test_ten_thousand_rows_are_searched_with_filters(memory: VectorMemory) -> No
     assert count <= EXACT_ROWS_MAX
     for filters in ({}, {"kinds": ["failure"]}, {"within": [Span(Seq(1), Seq(100))]}):
         for n in range(5):
-            hits = memory.search(A, held[n], 10, **filters)  # type: ignore[arg-type]
+            hits = memory.search(A, held[n], 10, **filters)
             assert len(hits) == 10
 
 
