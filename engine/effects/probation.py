@@ -49,9 +49,11 @@ def end_probation(runtime: Runtime) -> list[Recorded]:
         except Diverged:
             left = "files changed again and again while they were looked at"
             continue
-        except IllegalTransition as error:  # somebody else rolled back meanwhile
-            logger.info("the probation of event %s was ended by others: %s", watch.applied, error)
-            return []
+        except IllegalTransition as error:
+            if runtime.state.due != watch:  # somebody else rolled back meanwhile
+                logger.info("the probation of event %s was ended by others: %s", watch.applied, error)
+                return []
+            left = str(error)
         except (BlobMissing, BlobCorrupt, EffectFailedError, RollbackRefused) as error:
             left = str(error)
         break

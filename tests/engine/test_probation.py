@@ -18,6 +18,7 @@ from instar.engine.status import read_status
 from instar.engine.tool_executor import execute
 from instar.engine.watcher import rescan
 from instar.engine.what_if import what_if
+from instar.fsm.errors import IllegalTransition
 from instar.fsm.events import FeedbackReceived, MutationApplied, Outcome, ProbationEnded, RollbackStarted, SnapshotTaken
 from instar.fsm.record import Recorded
 from instar.fsm.retention import Retention
@@ -135,6 +136,19 @@ def test_file_that_somebody_edited_since_is_left_as_it_is(runtime: Runtime) -> N
     assert edited.read_text().endswith("# mine\n")
     assert not list(runtime.reader.read(types=[RollbackStarted]))
     assert replay(runtime.reader, level=Level.DECISIONS).state.head == runtime.reader.head()
+
+
+def test_undo_that_the_log_refuses_is_not_tried_for_ever(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise IllegalTransition("not here")
+
+    monkeypatch.setattr("instar.engine.effects.probation.carry_out", refused)
+    mutate(runtime)
+    earn(runtime, "fail", 8)
+    event = ended(runtime)
+    assert event.verdict == "left"
+    assert event.reason.endswith("It could not be undone: not here")
+    assert runtime.state.due is None
 
 
 def test_own_rollback_ends_it_and_is_not_undone(runtime: Runtime) -> None:
