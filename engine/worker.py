@@ -182,7 +182,9 @@ class Worker:
         self._runtime.log.transact(
             lambda state: [Pending(PolicyChanged(policy=policy))] if state.policy != policy else []
         )
-        self._runtime.models.activate(self._runtime.state.checkpoint)
+        active = self._runtime.state.checkpoint
+        if active is not None or self._runtime.workspace.active_checkpoint.is_symlink():  # else no model need be loaded
+            self._runtime.models.activate(active)
 
     def take_trigger_file(self) -> None:
         """Takes a retrain trigger that another program dropped; our own, and one that was taken, are left."""
