@@ -50,12 +50,9 @@ def initialize(root: Path, *, settings: Settings | None = None, with_model: bool
     if not root.is_dir():
         raise ConfigError(f"{root} is no folder: give the folder of the agent's code")
     settings = settings or load_settings(root, os.environ)
-    if with_model:
-        located = locate_model(settings.model)  # before anything is written
-        _require_readable_weights(root)
     workspace = Workspace(root, settings.paths, settings.log_url)
-    if with_model and settings.model != PACKAGED and not workspace.exists:
-        refuse_unsound(located)
+    if with_model:  # before anything is written
+        _require_model(root, settings.model, tried=workspace.exists)
     try:
         if not workspace.stream.exists():
             refuse_lost(workspace.log)
@@ -92,10 +89,7 @@ def adopt_model(root: Path, *, settings: Settings) -> Recorded | None:
         ConfigError: as ``initialize``.
         LogUnavailable: it cannot be recorded, or a worker is at work all the time.
     """
-    located = locate_model(settings.model)
-    _require_readable_weights(root)
-    if settings.model != PACKAGED:
-        refuse_unsound(located)
+    _require_model(root, settings.model)
     runtime = Runtime(root, actor="cli", settings=settings)
     try:
         runtime.require_initialized()
@@ -126,6 +120,14 @@ def model_of(reader: LogReader) -> str:
     adopted = [record.event for record in reader.tail(1, [ModelAdopted])]
     begun = adopted[0] if adopted else first
     return begun.model if isinstance(begun, WorkspaceInitialized | ModelAdopted) else ""
+
+
+def _require_model(root: Path, model: str, *, tried: bool = False) -> None:
+    """Refuses a model that cannot be found, gives no vectors that mean something, or could not be loaded again."""
+    located = locate_model(model)
+    _require_readable_weights(root)
+    if model != PACKAGED and not tried:
+        refuse_unsound(located)
 
 
 def _require_readable_weights(root: Path) -> None:

@@ -20,6 +20,7 @@ from instar.fsm.errors import InstarError, LogUnavailable, WorkerBusy
 from instar.fsm.events import PolicyChanged
 from instar.fsm.react import react
 from instar.store.failpoints import failpoint
+from instar.store.follow import PATIENCE_S, RETRY_S
 from instar.store.lock import FileLock
 from instar.store.log import Pending
 
@@ -36,9 +37,6 @@ from .watcher import Watcher
 logger = logging.getLogger("instar.engine")
 
 _POLL_S = 0.1
-_RETRY_S = 0.5
-_PATIENCE_S = 300
-"""How long a worker waits for a server that went away."""
 _FAILED_MAX = 3
 """Rounds in a row that may fail although the log can be read again: it is something else then."""
 
@@ -157,8 +155,8 @@ class Worker:
         Raises:
             LogUnavailable: it cannot be read for too long.
         """
-        deadline = time.monotonic() + _PATIENCE_S
-        logger.warning("%s Trying again for up to %d s.", error, _PATIENCE_S)
+        deadline = time.monotonic() + PATIENCE_S
+        logger.warning("%s Trying again for up to %d s.", error, PATIENCE_S)
         while self._wanted():
             try:
                 self._runtime.reader.head()
@@ -166,7 +164,7 @@ class Worker:
             except LogUnavailable:
                 if time.monotonic() > deadline:
                     raise
-                self._stopping.wait(_RETRY_S)
+                self._stopping.wait(RETRY_S)
             else:
                 logger.warning("the event log can be read again; the work goes on")
                 return

@@ -36,8 +36,9 @@ def react(state: AgentState) -> Effect | None:
     """Names the one effect that a state owes; None when there is nothing to do."""
     if state.restoring:
         return Effect(EffectName.ROLL_FORWARD, state.restoring.seq)
-    if state.machine is State.IDLE and state.due is not None and state.due.due is not None:
-        return Effect(EffectName.END_PROBATION, state.due.due)
+    watch = state.due if state.machine is State.IDLE else None
+    if watch is not None and watch.due is not None:
+        return Effect(EffectName.END_PROBATION, watch.due)
     name = _owed(state)
     return Effect(name, state.since) if name else None
 

@@ -11,8 +11,6 @@ import typer
 
 from .output import Json, Root, emit, say
 
-TERMINATED = 128 + signal.SIGTERM
-
 
 def run_once(root: Path | None, *, quiet: bool) -> dict[str, int]:
     """Consumes what waits and shows it; gives the counts.
@@ -20,6 +18,7 @@ def run_once(root: Path | None, *, quiet: bool) -> dict[str, int]:
     SIGTERM ends it after the effect in progress, a training at its next step, with exit code 143.
     """
     from instar.engine.runtime import Runtime
+    from instar.engine.shell_executor import TERMINATED
     from instar.engine.worker import Worker
     from instar.engine.workspace import find_workspace
 

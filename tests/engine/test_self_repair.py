@@ -58,6 +58,20 @@ def orders(runtime: Runtime) -> list[TaskQueued]:
     return [event for event in events if isinstance(event, TaskQueued)]
 
 
+def orders_after(repair: SelfRepair, clock: Clock, seconds: float) -> bool:
+    """Says whether a repair of what stands is ordered once it has stood for so long."""
+    repair.look()
+    clock.now += seconds
+    return repair.look()
+
+
+def reopened(runtime: Runtime, settings: str) -> Runtime:
+    """Opens a workspace again, with other settings."""
+    runtime.close()
+    (runtime.workspace.root / "instar.toml").write_text(settings)
+    return Runtime(runtime.workspace.root, actor="worker")
+
+
 def until(holds: Callable[[], object]) -> None:
     deadline = time.monotonic() + 120
     while not holds():
@@ -114,9 +128,7 @@ def test_what_could_not_be_repaired_is_not_tried_again(tmp_path: Path) -> None:
     stands(runtime, BROKEN)
     for _ in range(2):  # the second is a worker that was started anew
         repair = SelfRepair(runtime, clock)
-        repair.look()
-        clock.now += 61.0
-        repair.look()
+        orders_after(repair, clock, 61.0)
         Worker(runtime).run_once()
     assert len(orders(runtime)) == 1
     (rejected,) = runtime.reader.read(types=[MutationRejected])
@@ -128,46 +140,31 @@ def test_what_could_not_be_repaired_is_not_tried_again(tmp_path: Path) -> None:
 def test_tree_that_passes_or_nobody_asked_about_is_left_alone(tmp_path: Path) -> None:
     runtime, clock = opened(tmp_path / "agent"), Clock()
     repair = SelfRepair(runtime, clock)
-    repair.look()
-    clock.now = 61.0
-    assert not repair.look()
+    assert not orders_after(repair, clock, 61.0)
     runtime.close()
     runtime, clock = opened(tmp_path / "other", after_s=0), Clock()
     stands(runtime, BROKEN)
     repair = SelfRepair(runtime, clock)
-    repair.look()
-    clock.now = 1e9
-    assert not repair.look()
+    assert not orders_after(repair, clock, 1e9)
     assert orders(runtime) == []
     runtime.close()
 
 
 def test_gate_that_cannot_run_is_said_and_orders_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     runtime, clock = opened(tmp_path / "agent"), Clock()
-    (runtime.workspace.root / "instar.toml").write_text(
-        '[mutation]\nrepair_after_s = 60\ngate = ["no-such-program-here"]\n'
-    )
-    runtime.close()
-    runtime = Runtime(tmp_path / "agent", actor="worker")
+    runtime = reopened(runtime, '[mutation]\nrepair_after_s = 60\ngate = ["no-such-program-here"]\n')
     repair = SelfRepair(runtime, clock)
-    repair.look()
-    clock.now = 61.0
-    assert not repair.look()
+    assert not orders_after(repair, clock, 61.0)
     assert "cannot be told" in caplog.text
     assert orders(runtime) == []
     runtime.close()
 
 
-def test_budget_that_is_used_up_is_waited_for(tmp_path: Path) -> None:
+def test_nothing_is_ordered_while_the_budget_is_used_up(tmp_path: Path) -> None:
     runtime, clock = opened(tmp_path / "agent"), Clock()
     settings = (runtime.workspace.root / "instar.toml").read_text()
-    (runtime.workspace.root / "instar.toml").write_text(settings + "[policy.mutation]\nper_hour_max = 0\n")
-    runtime.close()
-    runtime = Runtime(tmp_path / "agent", actor="worker")
+    runtime = reopened(runtime, settings + "[policy.mutation]\nper_hour_max = 0\n")
     stands(runtime, BROKEN)
-    repair = SelfRepair(runtime, clock)
-    repair.look()
-    clock.now = 61.0
-    assert not repair.look()
+    assert not orders_after(SelfRepair(runtime, clock), clock, 61.0)
     assert orders(runtime) == []
     runtime.close()

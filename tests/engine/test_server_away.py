@@ -55,6 +55,14 @@ def database() -> Iterator[Database]:
     made.run(f"DROP DATABASE {made.name} WITH (FORCE)")
 
 
+def set_up(root: Path, database: Database) -> Callable[[], Runtime]:
+    """Begins a log in the database; gives what opens it."""
+    root.mkdir()
+    settings = Settings(log_url=database.url)
+    initialize(root, settings=settings, with_model=False)
+    return lambda: Runtime(root, actor="test", settings=settings)
+
+
 def until(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while not holds():
@@ -65,15 +73,11 @@ def until(holds: Callable[[], bool]) -> None:
 def test_worker_waits_for_its_server_and_goes_on(
     database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    root = tmp_path / "agent"
-    root.mkdir()
-    settings = Settings(log_url=database.url)
-    initialize(root, settings=settings, with_model=False)
-    runtime = Runtime(root, actor="worker", settings=settings)
+    opens = set_up(tmp_path / "agent", database)
+    runtime, other = opens(), opens()
     told: list[str] = []
     worker = Worker(runtime, lambda record: told.append(type(record.event).__name__))
     thread = threading.Thread(target=worker.run_forever)
-    other = Runtime(root, actor="test", settings=settings)
     with caplog.at_level(logging.WARNING, logger="instar.engine"):
         thread.start()
         other.log.append(feedback(1))
@@ -98,11 +102,8 @@ def test_worker_waits_for_its_server_and_goes_on(
 def test_follower_waits_for_its_server_and_misses_nothing(
     database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    root = tmp_path / "agent"
-    root.mkdir()
-    settings = Settings(log_url=database.url)
-    initialize(root, settings=settings, with_model=False)
-    reading, writing = (Runtime(root, actor="test", settings=settings) for _ in range(2))
+    opens = set_up(tmp_path / "agent", database)
+    reading, writing = opens(), opens()
     follower = reading.log.follow("reader")
     seen: list[int] = []
 
@@ -135,11 +136,7 @@ def test_follower_waits_for_its_server_and_misses_nothing(
 def test_follower_that_waited_in_vain_says_so(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = tmp_path / "agent"
-    root.mkdir()
-    settings = Settings(log_url=database.url)
-    initialize(root, settings=settings, with_model=False)
-    runtime = Runtime(root, actor="test", settings=settings)
+    runtime = set_up(tmp_path / "agent", database)()
     follower = runtime.log.follow(start=Seq(runtime.reader.head() + 1))
     monkeypatch.setattr(store_follow, "PATIENCE_S", 0.2)
     database.shut()
