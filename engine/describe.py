@@ -29,6 +29,8 @@ def describe(event: e.AnyEvent) -> str:
             return _rollback(event)
         case e.CycleStarted() | e.DiffComputed() | e.SignalEmbedded() | e.RetrainFlagged() | e.DatasetGenerated():
             return _gathering(event)
+        case e.TrainingProgressed():
+            return f"step {event.step} of {event.steps}, loss {event.loss:.4f}"
         case e.CheckpointTrained() | e.MemoryReembedded() | e.OutcomeRewarded() | e.PlanChosen() | e.EffectFailed():
             return _judging(event)
         case _:

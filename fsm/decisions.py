@@ -285,6 +285,22 @@ def shell_key(queued: Seq) -> str:
     return f"shell:{queued}"
 
 
+def progress_key(answers: Seq, step: int) -> str:
+    """Names a step of the training that answers an event, so that it is recorded once."""
+    return f"training:{answers}:{step}"
+
+
+def progress_due(step: int, steps: int) -> bool:
+    """Says whether a training records that it has come to a step: at each tenth of its steps.
+
+    >>> [step for step in range(1, 26) if progress_due(step, 25)]
+    [3, 5, 8, 10, 13, 15, 18, 20, 23, 25]
+    >>> [step for step in range(1, 4) if progress_due(step, 3)]
+    [1, 2, 3]
+    """
+    return step * 10 // steps > (step - 1) * 10 // steps
+
+
 def skipped_key(item: InputSkipped) -> str:
     """Names what could not be read of a log file by file and reason, so that it is recorded once."""
     return f"skipped:{digest_of(f'{item.subject}:{item.reason}'.encode())[:32]}"

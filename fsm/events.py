@@ -88,6 +88,7 @@ __all__ = [
     "SnapshotTaken",
     "Span",
     "TaskQueued",
+    "TrainingProgressed",
     "TreeCaptured",
     "Trigger",
     "Watched",
@@ -321,6 +322,18 @@ class DatasetGenerated(Event, frozen=True, kw_only=True):
     """Blob of the vectors, float32, of the inputs and answers that are learned from or rehearsed, by which labels were
     suspected and wrong answers mined."""
     dim: int = 0
+
+
+class TrainingProgressed(Event, frozen=True, kw_only=True):
+    """How far a training has come: ten times in its course, once each however often it is taken up again."""
+
+    VERSION: ClassVar[int] = 1
+
+    step: int
+    """The step that was done, 1 to ``steps``."""
+    steps: int
+    loss: float
+    """Of that step."""
 
 
 class CheckpointTrained(Event, frozen=True, kw_only=True):
@@ -559,6 +572,7 @@ AnyEvent = (
     | SignalEmbedded
     | RetrainFlagged
     | DatasetGenerated
+    | TrainingProgressed
     | CheckpointTrained
     | MemoryReembedded
     | OutcomeRewarded

@@ -19,6 +19,7 @@ _ANSWERS = frozenset(
         e.SignalEmbedded,
         e.RetrainFlagged,
         e.DatasetGenerated,
+        e.TrainingProgressed,
         e.CheckpointTrained,
         e.MemoryReembedded,
         e.OutcomeRewarded,

@@ -177,6 +177,12 @@ def _dataset_generated(state: AgentState, event: e.DatasetGenerated, at: Moment)
     return changed
 
 
+def _training_progressed(_state: AgentState, event: e.TrainingProgressed, _at: Moment) -> dict[str, Any]:
+    if not 0 < event.step <= event.steps:
+        raise IllegalTransition(f"a training of {event.steps} steps cannot have come to step {event.step}")
+    return {}
+
+
 def _checkpoint_trained(state: AgentState, event: e.CheckpointTrained, at: Moment) -> dict[str, Any]:
     candidate = Candidate(at.seq, event.checkpoint, event.gain, event.after.pairs, event.abilities, event.temperature)
     cycle = replace(_cycle(state), candidate=candidate)
@@ -334,6 +340,7 @@ FOLDS: dict[type, Callable[[AgentState, Any, Moment], dict[str, Any]]] = {
     e.DiffComputed: _diff_computed,
     e.SignalEmbedded: _signal_embedded,
     e.DatasetGenerated: _dataset_generated,
+    e.TrainingProgressed: _training_progressed,
     e.CheckpointTrained: _checkpoint_trained,
     e.MemoryReembedded: _memory_reembedded,
     e.OutcomeRewarded: _outcome_rewarded,

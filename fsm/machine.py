@@ -37,6 +37,7 @@ DECLARATION: list[dict[str, Any]] = [
         "conditions": "enough_to_learn",
     },
     {"trigger": "DatasetGenerated", "source": State.GENERATING, "dest": State.REWARDING},
+    {"trigger": "TrainingProgressed", "source": State.TRAINING, "dest": None},
     {"trigger": "CheckpointTrained", "source": State.TRAINING, "dest": State.REWARDING},
     {"trigger": "MemoryReembedded", "source": State.REWARDING, "dest": None},
     {"trigger": "MemoryReembedded", "source": ELSEWHERE, "dest": None, "conditions": "rows_to_embed"},

@@ -21,6 +21,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "training": (
         "RetrainFlagged",
         "DatasetGenerated",
+        "TrainingProgressed",
         "CheckpointTrained",
         "MemoryReembedded",
         "OutcomeRewarded",

@@ -26,7 +26,7 @@ from instar.engine.training.cancelling import Cancelling
 from instar.engine.training.everyday import general_texts
 from instar.engine.training.probes import parse_probes, probe_file
 from instar.engine.training.recipe import Recipe
-from instar.fsm.decisions import lineage_of, seed_of, skipped_key
+from instar.fsm.decisions import lineage_of, progress_due, progress_key, seed_of, skipped_key
 from instar.fsm.errors import BlobMissing, EffectFailedError, EffectSuspended
 from instar.fsm.events import (
     GAIN_LEVEL,
@@ -37,9 +37,10 @@ from instar.fsm.events import (
     InputSkipped,
     RetrainFlagged,
     TaskQueued,
+    TrainingProgressed,
 )
 from instar.fsm.policy import Policy
-from instar.fsm.react import Effect, EffectName
+from instar.fsm.react import Effect, EffectName, react
 from instar.fsm.state import AgentState, Cycle
 from instar.fsm.words import Digest, Seq
 from instar.store.checkpoints import import_checkpoint, import_products
@@ -141,7 +142,8 @@ def train(runtime: Runtime, state: AgentState, effect: Effect) -> list[Pending]:
     make_below(scratch, runtime.workspace.home)
     cancelling = Cancelling(runtime.workspace, effect.answers)
 
-    def check(step: int, steps: int) -> None:
+    def check(step: int, steps: int, loss: float) -> None:
+        _record_progress(runtime, effect, TrainingProgressed(step=step, steps=steps, loss=round(loss, 6)))
         cancelling.check(step, steps)
         if runtime.ending() and step < steps:
             raise EffectSuspended(f"the training was put off after step {step} of {steps}: the worker is to end")
@@ -167,6 +169,13 @@ def train(runtime: Runtime, state: AgentState, effect: Effect) -> list[Pending]:
         raise
     cancelling.forget()
     return [Pending(event, cause=effect.answers)]
+
+
+def _record_progress(runtime: Runtime, effect: Effect, event: TrainingProgressed) -> None:
+    """Records that a training has come to a step, if that is due, not recorded before, and still owed."""
+    if progress_due(event.step, event.steps):
+        one = Pending(event, cause=effect.answers, key=progress_key(effect.answers, event.step))
+        runtime.log.transact(lambda state: [one] if react(state) == effect else [])
 
 
 def origin_of(runtime: Runtime, checkpoint: Digest) -> Digest:
@@ -232,7 +241,7 @@ def trained(
     gain_level: float = GAIN_LEVEL,
     gain_of: GainOf = GAIN_OF,
     brought: Brought | None = None,
-    check: Callable[[int, int], object] = lambda _step, _steps: None,
+    check: Callable[[int, int, float], object] = lambda _step, _steps, _loss: None,
 ) -> CheckpointTrained:
     """Trains a candidate on a recorded data set and takes it into the store; or measures one that was brought.
 
@@ -249,7 +258,7 @@ def trained(
         gain_level: what share of chances the interval of the gain covers.
         gain_of: what the gain is measured by.
         brought: the candidate, if it was not to be trained.
-        check: called after each step; what it raises ends the training.
+        check: called after each step with its number, how many there are and its loss; ends the training by raising.
     """
     asked = bench.reader.get(answers)
     assert isinstance(asked.event, DatasetGenerated)
@@ -280,7 +289,7 @@ def trained(
     def report(step: int, steps: int, loss: float) -> None:
         bench.progress.report(EffectName.TRAIN, step, steps, f"loss {loss:.4f}")
         failpoint("train.step")
-        check(step, steps)
+        check(step, steps, loss)
 
     if brought:
         bench.progress.report(EffectName.TRAIN, note="measures what was brought")

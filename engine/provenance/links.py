@@ -271,6 +271,7 @@ _HANDLERS: Final[dict[type, Callable[[Links, Seq, Seq | None, Any], Edges]]] = {
     e.SignalEmbedded: Links._embedded,
     e.RetrainFlagged: Links._flagged,
     e.DatasetGenerated: Links._generated,
+    e.TrainingProgressed: Links._other,
     e.CheckpointTrained: Links._trained,
     e.MemoryReembedded: Links._embedded_again,
     e.OutcomeRewarded: Links._rewarded,

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from instar.engine.verdicts import outcome_rewards, verdict
 from instar.fsm import events as e
-from instar.fsm.decisions import lineage_of, seed_of, trigger_content
+from instar.fsm.decisions import lineage_of, progress_due, progress_key, seed_of, trigger_content
 from instar.fsm.erasure import ERASED
 from instar.fsm.errors import ReplayDiverged
 from instar.fsm.policies import promotion
@@ -38,6 +38,13 @@ def _flagged(decider: Decider, before: AgentState, fact: Fact, event: e.RetrainF
 
 def _generated(_decider: Decider, _before: AgentState, fact: Fact, _event: e.DatasetGenerated) -> None:
     unkeyed(fact)
+
+
+def _progressed(_decider: Decider, before: AgentState, fact: Fact, event: e.TrainingProgressed) -> None:
+    """A tenth of the steps, under the key of its step: each once."""
+    compare(fact.seq, progress_key(before.since, event.step), fact.key, "key")
+    if not progress_due(event.step, event.steps):
+        raise ReplayDiverged(fact.seq, "step", f"a tenth of {event.steps}", event.step)
 
 
 def _trained(decider: Decider, before: AgentState, fact: Fact, event: e.CheckpointTrained) -> None:
@@ -157,6 +164,7 @@ def _planned(decider: Decider, before: AgentState, fact: Fact, event: e.PlanChos
 CHECKS: dict[type, Check] = {
     e.RetrainFlagged: _flagged,
     e.DatasetGenerated: _generated,
+    e.TrainingProgressed: _progressed,
     e.CheckpointTrained: _trained,
     e.MemoryReembedded: _reembedded,
     e.OutcomeRewarded: _rewarded,

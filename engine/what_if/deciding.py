@@ -17,7 +17,7 @@ from .shadow import Other, Shadow
 
 Handler = Callable[["Deciding", AgentState, Fact, Any], None]
 
-LEARNING = (e.RetrainFlagged, e.DatasetGenerated, e.CheckpointTrained, e.MemoryReembedded)
+LEARNING = (e.RetrainFlagged, e.DatasetGenerated, e.TrainingProgressed, e.CheckpointTrained, e.MemoryReembedded)
 _LEARNING_EFFECTS = {"flag", "generate", "train"}
 
 

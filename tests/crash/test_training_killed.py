@@ -11,7 +11,7 @@ import pytest
 from instar.engine.initialize import initialize
 from instar.engine.runtime import Runtime
 from instar.engine.training.saved import NAME
-from instar.fsm.events import CheckpointTrained, FeedbackReceived
+from instar.fsm.events import CheckpointTrained, FeedbackReceived, TrainingProgressed
 from instar.fsm.words import State
 from instar.store.log import Pending
 from instar.store.reader import LogReader
@@ -51,6 +51,11 @@ def trained(root: Path) -> CheckpointTrained:
     return found[0]
 
 
+def progressed(root: Path) -> list[int]:
+    found = [record.event for record in LogReader(root / ".instar" / "log.db").read(types=[TrainingProgressed])]
+    return [event.step for event in found if isinstance(event, TrainingProgressed)]
+
+
 @pytest.mark.parametrize("recipe", ["", 'tuning = "lora"\n', "patience = 1\nfrozen_layers = 4\n"])
 @pytest.mark.parametrize("step", [1, 4])
 def test_killed_training_goes_on_to_the_same_checkpoint(tmp_path: Path, recipe: str, step: int) -> None:
@@ -69,3 +74,5 @@ def test_killed_training_goes_on_to_the_same_checkpoint(tmp_path: Path, recipe: 
         assert not list(folder.glob(".instar/scratch/train-*"))
     assert trained(root).checkpoint == trained(other).checkpoint
     assert trained(root).loss == trained(other).loss
+    assert progressed(root) == progressed(other) == sorted(set(progressed(root)))
+    assert progressed(root)[-1] == trained(root).steps

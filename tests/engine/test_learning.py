@@ -18,8 +18,15 @@ from instar.engine.training.cancelling import NAME, ask_to_cancel
 from instar.engine.training.probes import parse_probes
 from instar.engine.training.recipe import parse_recipe
 from instar.engine.worker import Worker
+from instar.fsm.decisions import progress_due
 from instar.fsm.errors import ConfigError, InputRefused
-from instar.fsm.events import CheckpointTrained, EffectFailed, TaskQueued, WorkspaceInitialized
+from instar.fsm.events import (
+    CheckpointTrained,
+    EffectFailed,
+    TaskQueued,
+    TrainingProgressed,
+    WorkspaceInitialized,
+)
 from instar.fsm.words import Seq, State
 from tests.crash.lessons import rows
 from tests.engine.agents import agent_folder, code_only, instar
@@ -75,6 +82,23 @@ def test_why_leads_from_the_checkpoint_to_each_pair(learnt: tuple[Engine, Checkp
     assert told <= {node.seq for node in why.nodes}
 
 
+def test_how_far_a_training_has_come_is_in_the_log(learnt: tuple[Engine, Checkpoint]) -> None:
+    engine, found = learnt
+    assert found.trained is not None
+    trained = engine.runtime.reader.get(found.trained)
+    assert isinstance(trained.event, CheckpointTrained)
+    steps = trained.event.steps
+    told = [one for one in engine.runtime.reader.read(1, found.trained) if isinstance(one.event, TrainingProgressed)]
+    assert [(one.event.step, one.event.steps) for one in told if isinstance(one.event, TrainingProgressed)] == [
+        (step, steps) for step in range(1, steps + 1) if progress_due(step, steps)
+    ]
+    last = told[-1].event
+    assert isinstance(last, TrainingProgressed)
+    assert last.loss == trained.event.loss[-1]
+    assert [(one.cause, one.state_after) for one in told] == [(trained.cause, State.TRAINING)] * len(told)
+    assert {edge.parent for edge in engine.why(told[0].seq).edges if edge.child == told[0].seq} == {trained.cause}
+
+
 def test_cancelled_training_is_recorded_and_can_be_ordered_again(learnt: tuple[Engine, Checkpoint]) -> None:
     engine, _ = learnt
     runtime = engine.runtime
@@ -92,6 +116,8 @@ def test_cancelled_training_is_recorded_and_can_be_ordered_again(learnt: tuple[E
     assert found.reason.startswith("cancelled on request after step 1 of ")
     failures = [one.event for one in engine.events() if isinstance(one.event, EffectFailed)]
     assert [failure.cancelled for failure in failures] == [True]
+    progressed = engine.runtime.reader.read(ordered.event, types=[TrainingProgressed])
+    assert [one.event.step for one in progressed if isinstance(one.event, TrainingProgressed)] == [1]
     assert (runtime.state.machine, runtime.state.waiting, runtime.state.checkpoint) == (State.IDLE, (), before)
     assert not (runtime.workspace.home / NAME).exists()
     assert not list(runtime.workspace.scratch.glob("train-*"))

@@ -13,6 +13,7 @@ from instar.engine.replay import Level, replay
 from instar.engine.replay.compare import difference
 from instar.engine.replay.stretch import DIGEST_EVERY
 from instar.fsm import events as e
+from instar.fsm.decisions import progress_key
 from instar.fsm.errors import ConfigError, LogCorrupt, ReplayDiverged
 from instar.fsm.words import Seq, digest_of
 from instar.store.log import DIGEST_EVERY as WRITTEN_EVERY
@@ -355,6 +356,33 @@ def test_verdict_of_a_foreign_model_is_still_decided_again(tmp_path: Path) -> No
     reader = forged(story.log, tmp_path / "forged", payload(rewarded, "reason", to="because"))
     with pytest.raises(ReplayDiverged, match="reason"):
         replay(reader, level=Level.DECISIONS)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda row: row["event"].update(step=4), "key"),
+        (lambda row: row.update(key="training:0:3"), "key"),
+        (lambda row: (row["event"].update(step=4), row.update(key=f"{row['key'][:-1]}4")), "step"),
+    ],
+)
+def test_progress_of_a_training_is_that_of_a_tenth_under_its_key(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], field: str
+) -> None:
+    story = Story(tmp_path)
+    story.outside(*(story.feedback(n) for n in range(5)))
+    story.start()
+    story.embed()
+    story.flag()
+    story.dataset(40)
+    asked = story.state.since
+    one = Pending(e.TrainingProgressed(step=3, steps=25, loss=0.5), cause=asked, key=progress_key(asked, 3))
+    (record,) = story.log.transact(lambda _: [one])
+    story.train(e.Interval(0.1, 0.05, 0.15))
+    replay(story.log.reader, level=Level.DECISIONS)
+    with pytest.raises(ReplayDiverged) as caught:
+        replay(forged(story.log, tmp_path / "forged", at(record.seq, change)), level=Level.DECISIONS)
+    assert (caught.value.seq, caught.value.field) == (record.seq, field)
 
 
 def test_cycle_may_leave_out_what_came_while_it_was_decided(tmp_path: Path) -> None:

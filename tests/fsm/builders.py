@@ -85,6 +85,7 @@ EVENTS: tuple[e.AnyEvent, ...] = (
     e.RetrainFlagged(triggers=(), path="p", content=D),
     dataset(),
     dataset(train=1),
+    e.TrainingProgressed(step=1, steps=2, loss=0.5),
     trained(),
     e.MemoryReembedded(space=NEW, rows=(), vectors=D, dim=384),
     rewarded(),

@@ -131,6 +131,7 @@ def judge_one(log: EventLog, *, promoted: bool = False) -> None:
             dataset=digest_of(b"d3" if promoted else b"d2"), train=40, heldout=20, sources={}, left_out={}
         ),
     )
+    append(log, e.TrainingProgressed(step=1, steps=10, loss=0.25))
     measured = e.Retrieval(20, 0.4, 0.5, 0.6)
     candidate = e.CheckpointTrained(
         checkpoint=brought,

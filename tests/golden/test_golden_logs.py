@@ -57,13 +57,19 @@ ENDS = {
         "7e064e58e81d8dd4650f631087699c42d8074d4ee92e425a0a646ad2a8935170",
         "5:933586694b870a1afd0085783dea912f828bac452a6112cc800dcab740afb4bc",
     ),
+    "schema_0004_5.db": (
+        "2305a1608925ec784758dec44a3f0b88f458b1f89121f5220e74a727d6dc4a05",
+        "5:d5cb687e66bbab4b83845265b06503f32ab1fc5e9954f906fd33413c77f4adc1",
+    ),
 }
-_SINCE_4_4 = {"ModelAdopted"}
+_SINCE_4_5 = {"TrainingProgressed"}
+_SINCE_4_4 = {"ModelAdopted", *_SINCE_4_5}
 _SINCE_4_2 = {"ProbationEnded", *_SINCE_4_4}
 _SINCE_3 = {"BlobsCollected", "TreeCaptured", *_SINCE_4_2}
 LATER = {
-    **dict.fromkeys(set(ENDS) - {"schema_0004_4.db"}, _SINCE_4_2),
+    **dict.fromkeys(set(ENDS) - {"schema_0004_5.db"}, _SINCE_4_2),
     **dict.fromkeys(("schema_0004_2.db", "schema_0004_3.db"), _SINCE_4_4),
+    "schema_0004_4.db": _SINCE_4_5,
     "schema_0001.db": {"PayloadErased", *_SINCE_3},
     "schema_0002.db": _SINCE_3,
 }
