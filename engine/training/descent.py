@@ -87,10 +87,10 @@ class Descent:
             position.losses.append(self._step(position.step))
             if position.step in self._ends:
                 self._end_epoch(position, self._ends[position.step])
+            self._report(position, progress)  # before the state is saved: what goes on from there tells it no more
             if time.monotonic() - saved_at >= self._keep_every_s and self._shards.first:
                 self._saved.write(position)
                 saved_at = time.monotonic()
-            self._report(position, progress)
         self._take_best(position)
         return position
 
