@@ -1,4 +1,4 @@
-"""Does a retrain make the agent better at what it failed at, and does it forget? Banking77, by the whole engine.
+"""Does a retrain make the agent better at what it failed at, and does it forget? By the whole engine, in three fields.
 
 An agent knows five examples of each intent and answers a stream of unseen requests from them. What it gets wrong, or
 answers with less than 0.70 confidence, is a failure; the engine records all of it, builds the data set, trains, and its
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -28,7 +28,7 @@ from instar.fsm.events import CheckpointTrained, OutcomeRewarded
 from instar.fsm.policy import CyclePolicy, Policy
 
 from .goals import Measure, Row
-from .retraining_world import CLINC, HWU, STS, World, absent_reason, labelled, parted, world
+from .retraining_world import BANKING, CLINC, HWU, STS, World, absent_reason, labelled, parted, world
 
 RESULTS = Path(__file__).parent / "results"
 SEEDS = (0, 1, 2)
@@ -63,11 +63,12 @@ class Agent:
         root: its workspace.
         seed: of its world.
         streams: how many streams it meets.
+        field: the file of what it is asked.
     """
 
-    def __init__(self, root: Path, seed: int, streams: int) -> None:
+    def __init__(self, root: Path, seed: int, streams: int, field: Path = BANKING) -> None:
         policy = Policy(cycle=CyclePolicy(signals_max=4096))  # a stream is one cycle
-        self.world: World = world(seed, streams)
+        self.world: World = world(seed, streams, field)
         self.engine = Engine(root, settings=Settings(policy=policy)).start()
         self.failures: list[Labelled] = []
         self.seed = seed
@@ -80,7 +81,7 @@ class Agent:
         """Measures the agent as it is now."""
         temperature = self._temperature()
         kept: dict[str, float] = {}
-        for path in (CLINC, HWU):
+        for path in self.world.others:
             rows = labelled(path)
             examples, _ = parted([row for row in rows if row.split == "train"], 0)
             asked = [row for row in rows if row.split == "test"]
@@ -173,32 +174,33 @@ def main(seeds: Sequence[int] = SEEDS) -> list[Row]:
         return [Row("a retrain on the agent's own failures", "before", note=reason)]
     first = [_lessons(seed, STREAMS if seed == seeds[0] else 1) for seed in seeds]
     noisy = _lessons(seeds[0], 1, WRONG_SHARE)[0]
-    content = {"seeds": list(seeds), "lessons": first, "wrong_fifth": noisy}
+    others = {path.stem: _lessons(seeds[0], 1, field=path)[0] for path in (HWU, CLINC)}
+    content = {"seeds": list(seeds), "lessons": first, "wrong_fifth": noisy, "others": others}
     RESULTS.mkdir(exist_ok=True)
     encoded = msgspec.json.encode(content, enc_hook=lambda value: value._asdict())
     (RESULTS / "retraining.json").write_bytes(msgspec.json.format(encoded, indent=2) + b"\n")
-    return [*_rows(first), *_later_rows(first[0]), _noise_row(first[0][0], noisy)]
+    return [*_rows(first), *_later_rows(first[0]), _noise_row(first[0][0], noisy), *_other_rows(others)]
 
 
-def _lessons(seed: int, streams: int, wrong_share: float = 0.0) -> list[Lesson]:
+def _lessons(seed: int, streams: int, wrong_share: float = 0.0, field: Path = BANKING) -> list[Lesson]:
     with tempfile.TemporaryDirectory() as name:
-        agent = Agent(Path(name), seed, streams)
+        agent = Agent(Path(name), seed, streams, field)
         try:
             found = []
             for number in range(streams):
                 found.append(agent.meet(number, wrong_share))
-                print(_line(seed, number, wrong_share, found[-1]), flush=True)
+                print(_line(field, seed, number, wrong_share, found[-1]), flush=True)
             return found
         finally:
             agent.close()
 
 
-def _line(seed: int, number: int, wrong_share: float, lesson: Lesson) -> str:
+def _line(field: Path, seed: int, number: int, wrong_share: float, lesson: Lesson) -> str:
     before, after = lesson.before, lesson.after
     sure = after.examples.accuracy_sure or 0.0
     fell = ", ".join(f"{name} {after.kept[name] - before.kept[name]:+.3f}" for name in after.kept)
     return (
-        f"seed {seed}, stream {number + 1}{f', {wrong_share:.0%} wrong' if wrong_share else ''}: "
+        f"{field.stem}, seed {seed}, stream {number + 1}{f', {wrong_share:.0%} wrong' if wrong_share else ''}: "
         f"{lesson.failures} failures, {lesson.verdict} after {lesson.duration_s:.0f} s; "
         f"accuracy {before.examples.accuracy:.3f} → {after.examples.accuracy:.3f}, with failures in memory "
         f"{after.with_failures.accuracy:.3f}; unsure {before.examples.unsure:.1%} → {after.examples.unsure:.1%}, "
@@ -264,6 +266,25 @@ def _noise_row(clean: Lesson, noisy: Lesson) -> Row:
         "the clean gain",
         (Measure(1.0 if refused else got / gain if gain else 0.0, 0.5),),
     )
+
+
+def _other_rows(lessons: Mapping[str, Lesson]) -> list[Row]:
+    """Other fields, for which no recipe was chosen: they are to gain too."""
+    return [
+        Row(
+            f"{name} after one retrain on its own failures ({lesson.verdict})",
+            f"before: {lesson.before.examples.accuracy:.3f}",
+            (
+                Measure(_gained(lesson), 5.0, what="gain, points"),
+                Measure(100 * _worst(lesson.before, lesson.after), -0.5, what="forgetting, points"),
+            ),
+        )
+        for name, lesson in lessons.items()
+    ]
+
+
+def _gained(lesson: Lesson) -> float:
+    return 100 * (lesson.after.examples.accuracy - lesson.before.examples.accuracy)
 
 
 def _worst(before: Standing, after: Standing) -> float:

@@ -26,6 +26,8 @@ class World(NamedTuple):
     memory: list[Labelled]
     streams: list[list[Labelled]]
     asked: list[Labelled]
+    others: tuple[Path, ...]
+    """What is not to be forgotten: the nearest example in two other fields."""
 
 
 def absent_reason() -> str:
@@ -34,9 +36,9 @@ def absent_reason() -> str:
     return f"skipped: {', '.join(missing)} not found under {SHARED}" if missing else ""
 
 
-def world(seed: int, streams: int) -> World:
-    """Draws the examples and the order of the requests; the seed decides both."""
-    rows = labelled(BANKING)
+def world(seed: int, streams: int, field: Path = BANKING) -> World:
+    """Draws the examples of a field and the order of its requests; the seed decides both."""
+    rows = labelled(field)
     train = [row for row in rows if row.split == "train"]
     memory, rest = parted(train, seed)
     Random(seed).shuffle(rest)
@@ -44,6 +46,7 @@ def world(seed: int, streams: int) -> World:
         memory,
         [rest[number * STREAM : (number + 1) * STREAM] for number in range(streams)],
         [row for row in rows if row.split == "test"],
+        tuple(path for path in (BANKING, CLINC, HWU) if path != field),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from instar.fsm.events import GAIN_LEVEL, GAIN_OF, Ability, Environment, GainOf, Interval, Retrieval
+from instar.fsm.policy import GatePolicy
 from instar.fsm.words import Digest
 
 from .training.recipe import Recipe
@@ -35,7 +36,8 @@ class TrainRequest(Struct, frozen=True, kw_only=True):
     ``general`` are texts that are to stay where they lay under the model in ``origin``, by default the base.
     ``corpus`` holds the candidate answers among which an input must find its own. ``scratch`` is a folder that the run
     may fill; nothing outside it is written. ``gain_level`` is what share of chances the interval of the gain is to
-    cover, ``gain_of`` what it is measured by.
+    cover, ``gain_of`` what it is measured by. ``gate`` is what the candidate will have to pass: a trainer may store
+    less of what it trained where that forgets too much. Without it the recipe's ``mix`` is what is stored.
     """
 
     base: Path
@@ -54,6 +56,7 @@ class TrainRequest(Struct, frozen=True, kw_only=True):
     origin_digest: Digest | None = None
     gain_level: float = GAIN_LEVEL
     gain_of: GainOf = GAIN_OF
+    gate: GatePolicy | None = None
 
 
 class TrainOutcome(Struct, frozen=True, kw_only=True):
@@ -63,7 +66,8 @@ class TrainOutcome(Struct, frozen=True, kw_only=True):
     it was trained (see ``engine/training/adapter.py``). ``epochs`` counts those that the weights have seen.
 
     ``environment`` says where it was trained, if the trainer can tell; without it nobody can tell a training that
-    cannot be reproduced from one that was never run.
+    cannot be reproduced from one that was never run. ``mix`` says how far what was stored lies on the way from the base
+    to what was trained, if it is not as far as the recipe says.
     """
 
     folder: Path
@@ -80,6 +84,7 @@ class TrainOutcome(Struct, frozen=True, kw_only=True):
     base_temperature: float | None = None
     validated: tuple[float, ...] = ()
     adapter: Path | None = None
+    mix: float | None = None
 
 
 class Progress(Protocol):

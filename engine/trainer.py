@@ -12,7 +12,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -33,7 +33,6 @@ from .embedding.weights import BaseWeights
 from .environment import of_device, of_model, threads_of
 from .memory.calibration import TEMPERATURE
 from .ports import Pair, Progress, TrainOutcome, TrainRequest
-from .training.adapter import write_products
 from .training.allocator import freed_memory_kept
 from .training.contrast import Course, plan
 from .training.descent import Descent
@@ -41,13 +40,14 @@ from .training.encoder import Encoder
 from .training.launched import Asked, launch
 from .training.layers import unfreeze
 from .training.losses import Kept
-from .training.measuring import Measure, Measured, Old, compared
+from .training.measuring import Measure, Measured, Old
 from .training.recipe import Recipe
 from .training.retrieval import summarize
 from .training.saved import Best, Position
 from .training.shards import Shards
 from .training.topics import nearest_answers
 from .training.weights import Weights
+from .training.writing import ADAPTER, Judged, beside, stored_weights, write, write_far_enough
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +59,7 @@ logger = logging.getLogger("instar.engine")
 _UNNAMED = Digest("0" * 64)
 _CONFUSABLE_MAX = 8
 GENERAL_MAX = 1024
-_TARGET, _STAGED, _ADAPTER = "model", "model.partial", "adapter.safetensors"
+_TARGET, _STAGED = "model", "model.partial"
 
 
 class Learnt(NamedTuple):
@@ -67,6 +67,8 @@ class Learnt(NamedTuple):
 
     position: Position
     environment: Environment
+    write: Callable[[float], object] = lambda _mix: None
+    """Writes it, so far on the way from the base to what was learnt, in place of what was written before."""
 
 
 class MiniLMTrainer:
@@ -122,14 +124,18 @@ class MiniLMTrainer:
         judged = self.shards.first and bool(request.heldout)  # without a sealed pair nothing can be promoted
         try:
             with settled(request.seed, self.threads), freed_memory_kept():
-                before = _measured(request.base, measure) if judged else None
+                before = _measured(request.base, measure) if judged else Measured.nothing()
                 learnt = self._learn(request, measure, progress, staged)
-                after = _measured(staged, measure, before) if judged else None
+
+                def judge() -> Measured:
+                    return _measured(staged, measure, before) if judged else Measured.nothing()
+
+                found = write_far_enough(request, before, learnt.write, judge)
             if self.shards.first:
                 staged.rename(target)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
-        return self._outcome(request, learnt, before, after, time.monotonic() - started)
+        return self._outcome(request, learnt, before, found, time.monotonic() - started)
 
     def judge(self, request: TrainRequest, weights: Path) -> TrainOutcome:
         """Measures weights from elsewhere beside the base; in this process, whatever the launcher is.
@@ -139,42 +145,42 @@ class MiniLMTrainer:
         """
         started = time.monotonic()
         measure = Measure(request)
-        before = after = None
+        before = after = Measured.nothing()
         with settled(request.seed, self.threads):
             if request.heldout:
                 before = _measured(request.base, measure)
                 after = _measured(weights, measure, before)
             environment = of_model("bfloat16" if multiplies_bfloat16() else "float32")
         no_step = Learnt(Position([], [], Best()), environment)
-        outcome = self._outcome(request, no_step, before, after, time.monotonic() - started)
+        found = beside(request, before, after, request.recipe.mix)
+        outcome = self._outcome(request, no_step, before, found, time.monotonic() - started)
         return replace(outcome, folder=weights, epochs=0, adapter=None)
 
     def _outcome(
-        self, request: TrainRequest, learnt: Learnt, before: Measured | None, after: Measured | None, took_s: float
+        self, request: TrainRequest, learnt: Learnt, before: Measured, found: Judged, took_s: float
     ) -> TrainOutcome:
-        position, adapter = learnt.position, request.scratch / _ADAPTER
-        before, after = before or Measured.nothing(), after or Measured.nothing()
-        gain, abilities = compared(before, after, request.seed, level=request.gain_level, of=request.gain_of)
+        position, adapter = learnt.position, request.scratch / ADAPTER
         seen = position.best.epoch if position.best.weights else 0
         return TrainOutcome(
             folder=request.scratch / _TARGET,
             losses=position.losses,
             before=summarize(before.heldout),
-            after=summarize(after.heldout),
-            gain=gain,
+            after=summarize(found.after.heldout),
+            gain=found.gain,
             epochs=seen or request.recipe.epochs,
             steps=len(position.losses),
             duration_s=round(took_s, 3),
             environment=learnt.environment,
-            abilities=abilities,
-            temperature=after.temperature,
+            abilities=found.abilities,
+            temperature=found.after.temperature,
             base_temperature=before.temperature,
             validated=tuple(position.validated),
             adapter=adapter if request.recipe.tuning == "lora" else None,
+            mix=found.mix,
         )
 
     def _learn(self, request: TrainRequest, measure: Measure, progress: Progress, staged: Path) -> Learnt:
-        """Trains what the recipe names and writes it, mixed with the base's weights, into a copy of its folder."""
+        """Trains what the recipe names; what is written of it is a copy of the base's folder."""
         recipe, device = request.recipe, device_of(self.device)
         small = _multiplies_small(recipe, device)
         precision = "bfloat16" if small else "float32"
@@ -185,7 +191,7 @@ class MiniLMTrainer:
             model = load_sentence_model(request.base).to(device)
             stored = BaseWeights(request.base)
             trained = unfreeze(model, recipe)
-            base = {} if recipe.tuning == "lora" else _stored_weights(stored, trained, request.base)
+            base = {} if recipe.tuning == "lora" else stored_weights(stored, trained, request.base)
             weights = Weights(trained, model, small=small)
             encoder = Encoder(model, frozen=recipe.frozen_layers, tokens_max=recipe.tokens_max)
             old = Old.of(request.memory)
@@ -216,46 +222,11 @@ class MiniLMTrainer:
             )
             model.train()
             position = descent.run(progress)
-        if self.shards.first:
-            learnt = zip(weights.names, weights.masters, strict=True)
-            moved = {name: parameter for name, parameter in learnt if descent.moved(parameter)}
-            _write(stored, base, moved, request, staged)
-        return Learnt(position, environment)
-
-
-def _write(
-    stored: BaseWeights,
-    base: dict[str, torch.Tensor],
-    trained: dict[str, torch.nn.Parameter],
-    request: TrainRequest,
-    staged: Path,
-) -> None:
-    import torch
-
-    recipe = request.recipe
-    if recipe.tuning == "lora":
-        write_products(stored, trained, recipe, staged, request.scratch / _ADAPTER)
-        return
-    with torch.no_grad():
-        mixed = {
-            name: torch.lerp(base[name].to(parameter.dtype), parameter.cpu(), recipe.mix)
-            for name, parameter in trained.items()
-        }
-    stored.copy_with(mixed, staged)
-
-
-def _stored_weights(
-    stored: BaseWeights, trained: dict[str, torch.nn.Parameter], folder: Path
-) -> dict[str, torch.Tensor]:
-    base = {name: stored.tensor(name) for name in trained}
-    for name, parameter in trained.items():
-        here = parameter.detach().cpu()
-        if base[name].shape != here.shape or not bool((base[name].to(here.dtype) == here).all()):
-            raise EffectFailedError(
-                f"parameter {name} is not what {folder} stores, so training it could not be stored either. "
-                "Save the model anew with sentence-transformers and use that folder."
-            )
-    return base
+        if not self.shards.first:
+            return Learnt(position, environment)
+        learnt = zip(weights.names, weights.masters, strict=True)
+        moved = {name: parameter for name, parameter in learnt if descent.moved(parameter)}
+        return Learnt(position, environment, lambda mix: write(stored, base, moved, request, staged, mix))
 
 
 def _measured(folder: Path, measure: Measure, base: Measured | None = None) -> Measured:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from .events import (
@@ -170,14 +170,14 @@ def promotion(policy: GatePolicy, candidate: Candidate) -> tuple[Promotion, str]
         if gain.high <= limit or gain.mean <= limit:
             return "rejected", f"{measured}: no gain above {limit:g}"
         return unsure, f"{measured}: the interval holds {limit:g}; about {_pairs_needed(candidate, limit)} would decide"
-    fallen = _fallen(policy, candidate)
+    fallen = forgotten(policy, candidate.abilities)
     if fallen is not None:
         told = f"{fallen.name} fell from {fallen.before:.4f} to {fallen.after:.4f} over {fallen.pairs} cases"
         told = f"{measured}, but {told}: by more than {policy.forgetting_max:g}"
         if fallen.change.high < 0.0:
             return "rejected", told
         return unsure, f"{told}, which may be chance; more cases would decide"
-    return "promoted", f"{measured}: the whole interval lies above {limit:g}{_held(policy, candidate)}"
+    return "promoted", f"{measured}: the whole interval lies above {limit:g}{_held(policy, candidate.abilities)}"
 
 
 def _pairs_needed(candidate: Candidate, limit: float) -> int:
@@ -186,21 +186,21 @@ def _pairs_needed(candidate: Candidate, limit: float) -> int:
     return math.ceil(candidate.pairs * ((gain.mean - gain.low) / (gain.mean - limit)) ** 2) + 1
 
 
-def _measured(policy: GatePolicy, candidate: Candidate) -> tuple[Ability, ...]:
-    return tuple(one for one in candidate.abilities or () if one.pairs >= policy.forgetting_min)
+def _measured(policy: GatePolicy, abilities: Sequence[Ability] | None) -> tuple[Ability, ...]:
+    return tuple(one for one in abilities or () if one.pairs >= policy.forgetting_min)
 
 
-def _fallen(policy: GatePolicy, candidate: Candidate) -> Ability | None:
+def forgotten(policy: GatePolicy, abilities: Sequence[Ability] | None) -> Ability | None:
     """Finds the old ability that fell most, if one fell by more than its limit; those that surely fell go first.
 
     A larger fall that may be chance says nothing for a smaller one that is none.
     """
-    falls = [one for one in _measured(policy, candidate) if one.change.mean < -policy.forgetting_max]
+    falls = [one for one in _measured(policy, abilities) if one.change.mean < -policy.forgetting_max]
     return min(falls, key=lambda one: (one.change.high >= 0.0, one.change.mean), default=None)
 
 
-def _held(policy: GatePolicy, candidate: Candidate) -> str:
-    measured = _measured(policy, candidate)
+def _held(policy: GatePolicy, abilities: Sequence[Ability] | None) -> str:
+    measured = _measured(policy, abilities)
     if not measured:
         return ""
     return "; kept: " + ", ".join(f"{one.name} {one.before:.4f} → {one.after:.4f}" for one in measured)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from instar.engine.bench import Bench
@@ -20,7 +21,7 @@ from instar.engine.embedding.models import active_space
 from instar.engine.environment import of_text
 from instar.engine.feedback_loop import foreign_trigger, render_trigger, write_beside
 from instar.engine.generate_dataset import Dataset, corpus, generate
-from instar.engine.ports import Pair, TrainRequest
+from instar.engine.ports import Pair, TrainOutcome, TrainRequest
 from instar.engine.runtime import Runtime
 from instar.engine.training.cancelling import Cancelling
 from instar.engine.training.everyday import general_texts
@@ -39,7 +40,7 @@ from instar.fsm.events import (
     TaskQueued,
     TrainingProgressed,
 )
-from instar.fsm.policy import Policy
+from instar.fsm.policy import GatePolicy, Policy
 from instar.fsm.react import Effect, EffectName, react
 from instar.fsm.state import AgentState, Cycle
 from instar.fsm.words import Digest, Seq
@@ -161,6 +162,7 @@ def train(runtime: Runtime, state: AgentState, effect: Effect) -> list[Pending]:
             probes=read_probes(runtime),
             origin=origin_of(runtime, base),
             brought=brought,
+            gate=state.policy.gate if "mix" not in recipe else None,
             check=check,
         )
     except EffectFailedError:
@@ -241,6 +243,7 @@ def trained(
     gain_level: float = GAIN_LEVEL,
     gain_of: GainOf = GAIN_OF,
     brought: Brought | None = None,
+    gate: GatePolicy | None = None,
     check: Callable[[int, int, float], object] = lambda _step, _steps, _loss: None,
 ) -> CheckpointTrained:
     """Trains a candidate on a recorded data set and takes it into the store; or measures one that was brought.
@@ -258,6 +261,7 @@ def trained(
         gain_level: what share of chances the interval of the gain covers.
         gain_of: what the gain is measured by.
         brought: the candidate, if it was not to be trained.
+        gate: what it will have to pass; without it all that the recipe says is stored of what was trained.
         check: called after each step with its number, how many there are and its loss; ends the training by raising.
     """
     asked = bench.reader.get(answers)
@@ -284,6 +288,7 @@ def trained(
         origin_digest=origin,
         gain_level=gain_level,
         gain_of=gain_of,
+        gate=gate,
     )
 
     def report(step: int, steps: int, loss: float) -> None:
@@ -313,7 +318,7 @@ def trained(
         after=outcome.after,
         gain=outcome.gain,
         lineage=lineage_of(name, base, outcome.epochs, outcome.before, outcome.after),
-        recipe=request.recipe.as_dict(),
+        recipe=_trained_by(request.recipe, outcome).as_dict(),
         duration_s=round(outcome.duration_s, 3),
         environment=outcome.environment,
         abilities=outcome.abilities,
@@ -327,6 +332,10 @@ def trained(
         origin=origin,
         brought=brought.task if brought else None,
     )
+
+
+def _trained_by(recipe: Recipe, outcome: TrainOutcome) -> Recipe:
+    return recipe if outcome.mix is None else replace(recipe, mix=outcome.mix)
 
 
 def _pairs(rows: Iterable[Row]) -> list[Pair]:

@@ -64,7 +64,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """After how many epochs without a gain on the validation pairs the training stops; the best epoch's weights are
     kept. With 0 it never does."""
     mix: float = 1.0
-    """How far the stored weights lie on the way from the base's (0) to the trained ones (1): WiSE-FT, Wortsman 2022."""
+    """How far the stored weights lie on the way from the base's (0) to the trained ones (1): WiSE-FT, Wortsman 2022.
+    Nearer to the base where that far would forget too much (``writing.py``), unless an order names it."""
     clip: float = 1.0
     """Largest norm of a step's gradient."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

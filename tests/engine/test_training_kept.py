@@ -16,6 +16,7 @@ from instar.engine.trainer import MiniLMTrainer
 from instar.engine.training.general import likenesses, rank_correlation
 from instar.engine.training.measuring import Measure, Old
 from instar.engine.training.recipe import Recipe
+from instar.fsm.policy import GatePolicy
 from instar.fsm.words import digest_of
 from instar.store.checkpoints import (
     TensorFile,
@@ -118,6 +119,40 @@ def test_old_abilities_are_measured_before_and_after(tmp_path: Path, tiny: dict[
         assert (-1.0 if one.name == "general" else 0.0) < one.before <= 1.0
         assert one.change.mean == pytest.approx(one.after - one.before, abs=1e-5)
         assert one.change.low <= one.change.mean <= one.change.high
+
+
+def test_what_would_forget_too_much_is_stored_so_far_as_it_does_not(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    """Something is learnt that goes against what the base can do, so the nearer to it the less is forgotten."""
+    answers = [row.output for row in pairs()]
+    could = [Pair(f"about {answer}", answer) for answer in answers]
+    rows = [Pair(pair.input, other) for pair, other in zip(could, [*answers[1:], answers[0]], strict=True)]
+    heldout = [Pair(f"{row.input} please", row.output) for row in rows]
+    astray = replace(tiny["recipe"], rate=1e-2, epochs=6, structure=0.0)
+    wanted = {"base": tiny["base"], "rows": rows, "heldout": heldout, "recipe": astray, "probes": {"could": could}}
+    by_mix = {
+        mix: train(tmp_path / str(mix), **{**wanted, "recipe": replace(astray, mix=mix)})[1]
+        for mix in (1.0, 0.8, 0.6, 0.4)
+    }
+    fell = {mix: -min(one.change.mean for one in outcome.abilities) for mix, outcome in by_mix.items()}
+    assert 0.0 < fell[0.6] < min(fell[1.0], fell[0.8])
+
+    def stored(forgetting_max: float, gain_min: float = -100.0) -> float | None:
+        gate = GatePolicy(gain_min=gain_min, forgetting_max=forgetting_max, forgetting_min=1)
+        _, outcome = train(tmp_path / "held", **wanted, gate=gate)
+        assert outcome.mix is not None
+        assert hash_folder(outcome.folder) == hash_folder(by_mix[outcome.mix].folder)
+        assert (outcome.after, outcome.gain, outcome.abilities) == (
+            by_mix[outcome.mix].after,
+            by_mix[outcome.mix].gain,
+            by_mix[outcome.mix].abilities,
+        )
+        return outcome.mix
+
+    enough = (fell[0.6] + min(fell[1.0], fell[0.8])) / 2
+    assert stored(enough) == 0.6
+    assert stored(max(fell.values())) == 1.0
+    assert stored(min(fell.values()) / 2) == 1.0  # no step back is enough: the gate is to see what was learnt
+    assert stored(enough, gain_min=100.0) == 1.0  # it would be refused anyway
 
 
 def test_general_texts_are_drawn_to_where_the_origin_has_them(tmp_path: Path, tiny: dict[str, Any]) -> None:
