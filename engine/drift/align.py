@@ -33,7 +33,7 @@ def aligned(old: Forms, new: Forms) -> Alignment:
     both = [Aligned(name, name) for name in before if name in after]
     gone = [name for name in before if name not in after]
     fresh = [name for name in after if name not in before]
-    moved = _moved(old, new, gone, fresh)
+    moved = [pair for pair in _moved(old, new, gone, fresh) if not _is_missed(old, new, pair)]
     differing = [
         pair
         for pair in both
@@ -49,6 +49,12 @@ def aligned(old: Forms, new: Forms) -> Alignment:
         removed=[name for name in gone if name not in known],
         names=names,
     )
+
+
+def _is_missed(old: Forms, new: Forms, pair: Aligned) -> bool:
+    """Says whether one version asks for a definition by the name that only the other gives it."""
+    name, other = _last(pair.before), _last(pair.after)
+    return name != other and any(one in forms.source.missed for forms, one in ((new, name), (old, other)))
 
 
 def _fit(old: Forms, new: Forms, pair: Aligned) -> bool:

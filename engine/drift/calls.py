@@ -23,7 +23,6 @@ _ALIASES: Final = {
     "six.text_type": "str",
     "six.binary_type": "bytes",
     "datetime.UTC": "datetime.timezone.utc",
-    "functools.cache": "functools.lru_cache",
 }
 _ASSERTIONS: Final = {
     "assertEquals": "assertEqual",
@@ -38,6 +37,10 @@ _DEFAULTS: Final[dict[str, tuple[int, object]]] = {"open": (1, "r"), "range": (0
 
 IMPORTED: Final = ":"
 """Stands before the first name of what an import brings, so that no variable of the same name is taken for it."""
+
+
+EACH: Final = "each~0"
+"""The variable of what `map` calls a function with; no name of Python has the sign."""
 
 
 def dotted(node: ast.expr) -> str | None:
@@ -92,12 +95,13 @@ def _builtin(name: str, arguments: list[ast.expr], node: ast.Call) -> ast.expr:
             return ast.Dict([], [])
         case "str" | "bytes", [] | [ast.Constant()]:
             return _literal(name, arguments, node)
-        case "super", [_, _]:
-            return ast.Call(node.func, [], [])
         case "isinstance" | "issubclass", [value, ast.BinOp(op=ast.BitOr()) | ast.Tuple() as kinds]:
             return ast.Call(node.func, [value, _one_or_many(kinds)], [])
         case "map", [ast.Lambda(args=ast.arguments(args=[parameter], defaults=[]), body=body), items]:
             return _generator(body, parameter.arg, items, [])
+        case "map", [ast.Name() | ast.Attribute() as function, items] if dotted(function):
+            each = called(ast.Call(function, [ast.Name(EACH, ast.Load())], []))
+            return _generator(each, EACH, items, [])
         case "filter", [ast.Lambda(args=ast.arguments(args=[parameter], defaults=[]), body=body), items]:
             return _generator(ast.Name(parameter.arg, ast.Load()), parameter.arg, items, [body])
     if name in _CONSUMERS and len(arguments) == 1:
@@ -144,6 +148,8 @@ def _alternatives(node: ast.expr) -> list[ast.expr]:
 def _consumer(name: str, only: ast.expr, node: ast.Call) -> ast.expr:
     if isinstance(only, ast.ListComp):
         only = ast.GeneratorExp(only.elt, only.generators)
+    if isinstance(only, ast.GeneratorExp) and name not in {"enumerate", "iter"}:
+        only = _iterable(only)
     match name, only:
         case "set", ast.GeneratorExp(elt=elt, generators=generators):
             return ast.SetComp(elt, generators)
@@ -160,8 +166,11 @@ def _consumer(name: str, only: ast.expr, node: ast.Call) -> ast.expr:
         case "dict", ast.List(elts=items) if all(isinstance(one, ast.Tuple) and len(one.elts) == 2 for one in items):
             pairs = [one.elts for one in items if isinstance(one, ast.Tuple)]
             return ast.Dict([pair[0] for pair in pairs], [pair[1] for pair in pairs])
-        case "list" | "set" | "sorted", ast.Call(func=ast.Name(id="list" | "tuple"), args=[inner], keywords=[]):
-            return ast.Call(node.func, [inner], [])
+        case (
+            "list" | "set" | "frozenset" | "tuple" | "sorted" | "any" | "all" | "sum" | "min" | "max",
+            ast.Call(func=ast.Name(id="list" | "tuple"), args=[inner], keywords=[]),
+        ):
+            return _consumer(name, inner, node)
         case "list", ast.Call(func=ast.Name(id="sorted")):
             return only
         case "set" | "sorted" | "list" | "iter", ast.Call(func=ast.Attribute(value=inner, attr="keys"), args=[]):
@@ -172,6 +181,14 @@ def _consumer(name: str, only: ast.expr, node: ast.Call) -> ast.expr:
 def _generator(result: ast.expr, name: str, items: ast.expr, conditions: list[ast.expr]) -> ast.expr:
     target = ast.Name(name, ast.Store())
     return ast.GeneratorExp(result, [ast.comprehension(target, items, conditions, 0)])
+
+
+def _iterable(node: ast.GeneratorExp) -> ast.expr:
+    """`(x for x in y)` gives what `y` gives."""
+    match node.elt, node.generators:
+        case ast.Name(id=a), [ast.comprehension(target=ast.Name(id=b), ifs=[], is_async=0) as only] if a == b:
+            return only.iter
+    return node
 
 
 def comprehended(node: ast.ListComp | ast.SetComp | ast.DictComp) -> ast.expr:
@@ -225,7 +242,7 @@ def _method(name: str, node: ast.Call) -> ast.expr:
     if full == "typing.cast" and len(node.args) == 2:
         return node.args[1]
     if full == "functools.lru_cache" and _is_unbounded(node):
-        return node.func
+        return named(f"{IMPORTED}functools.cache")
     if full is not None and full.startswith("subprocess."):
         return ast.Call(node.func, node.args, _subprocess(node.keywords))
     return node

@@ -8,6 +8,7 @@ comparison is ordinary, that text is put together of what can be put together.
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
@@ -22,19 +23,25 @@ from .unique import uniquely_named
 
 ROUNDS: Final = 2
 """How often the rules are applied: some find their pattern only in what others left."""
+Function: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 _MESSAGES: Final = frozenset({"debug", "info", "warning", "warn", "error", "exception", "critical", "log"})
 _ABSENT: Final = frozenset({"lineno", "col_offset", "end_lineno", "end_col_offset", "type_comment", "kind"})
 
 
-def canonical(node: ast.Module | Definition, origins: Mapping[str, str]) -> ast.Module | Definition:
+def canonical(
+    node: ast.Module | Definition, origins: Mapping[str, str], holder: str | None = None
+) -> ast.Module | Definition:
     """Gives the form of a definition, as a tree of its own.
 
     Args:
         node: the definition, which is left as it is; definitions within a module or class body are cut out of it.
         origins: what imported names stand for.
+        holder: of a method, the name of its class.
     """
     whole = _copied(node, whole=isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
     assert isinstance(whole, (ast.Module, *DEFINITIONS))
+    if not isinstance(whole, Function):
+        _number(whole)
     for one in ast.walk(whole):
         if isinstance(one, ast.arguments):
             one.posonlyargs, one.args = [], [*one.posonlyargs, *one.args]
@@ -48,7 +55,9 @@ def canonical(node: ast.Module | Definition, origins: Mapping[str, str]) -> ast.
     known = {name: origin for name, origin in {**origins, **within}.items() if name not in shadowed}
     if isinstance(whole, ast.Module):
         whole.body = [one for one in whole.body if not isinstance(one, (ast.Import, ast.ImportFrom))]
+    _plain_super(whole, holder)
     uniquely_named(whole)
+    generators = [one for one in ast.walk(whole) if isinstance(one, Function) and _yields(one)]
     for _ in range(ROUNDS):
         rewrite(whole, known)
         known = {}
@@ -56,8 +65,11 @@ def canonical(node: ast.Module | Definition, origins: Mapping[str, str]) -> ast.
             if isinstance(one, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 merge_copies(one)
                 mark_uses(one)
-        tail = function_tail(whole) if isinstance(whole, (ast.FunctionDef, ast.AsyncFunctionDef)) else "none"
+        tail = function_tail(whole) if isinstance(whole, Function) else "none"
         whole.body = flow(whole.body, tail, isinstance(whole, ast.ClassDef))
+    for one in generators:
+        if not _yields(one):  # what is never reached makes it a generator all the same
+            one.body.append(ast.Expr(ast.Yield()))
     return whole
 
 
@@ -81,7 +93,7 @@ def weakened(whole: ast.Module | Definition, *, annotations: bool, messages: boo
 def _taken_imports(whole: ast.Module | Definition) -> dict[str, str]:
     """Takes the imports out of the bodies of functions: when a module is first read is not told."""
     found: dict[str, str] = {}
-    waiting: list[ast.AST] = [whole] if isinstance(whole, (ast.FunctionDef, ast.AsyncFunctionDef)) else []
+    waiting: list[ast.AST] = [whole] if isinstance(whole, Function) else []
     while waiting:
         node = waiting.pop()
         for field in ("body", "orelse", "finalbody"):
@@ -92,6 +104,38 @@ def _taken_imports(whole: ast.Module | Definition) -> dict[str, str]:
             setattr(node, field, [one for one in body if not isinstance(one, (ast.Import, ast.ImportFrom))])
             waiting += getattr(node, field)
     return found
+
+
+def _yields(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Says whether a function is a generator."""
+    waiting: list[ast.AST] = list(function.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (ast.Yield, ast.YieldFrom)):
+            return True
+        if not isinstance(node, (*DEFINITIONS, ast.Lambda)):
+            waiting += ast.iter_child_nodes(node)
+    return False
+
+
+def _number(whole: ast.Module | Definition) -> None:
+    """Tells definitions of one name apart, as branches have them, by the order in which they stand."""
+    met: Counter[str] = Counter()
+    for node in ast.walk(whole):
+        if isinstance(node, ast.ClassDef) and node is not whole:
+            met[node.name] += 1
+            if met[node.name] > 1:
+                node.name = f"{node.name}#{met[node.name]}"
+
+
+def _plain_super(whole: ast.AST, holder: str | None) -> None:
+    """Tells `super(Own, self)` as `super()`: of another class than a method's own it is another call."""
+    for node in ast.iter_child_nodes(whole):
+        match node:
+            case ast.Call(func=ast.Name(id="super"), args=[ast.Name(id=name), ast.Name()], keywords=[]):
+                if name in {holder, "__class__"}:
+                    node.args = []
+        _plain_super(node, node.name if isinstance(node, ast.ClassDef) else holder)
 
 
 def _copied(node: ast.AST, *, whole: bool) -> ast.AST:
@@ -123,13 +167,16 @@ def _strip(whole: ast.AST) -> None:
             case ast.arg():
                 node.annotation = None
             case ast.ClassDef():
-                node.body = [bare for one in node.body if (bare := _unannotated(one)) is not None]
+                fields = bool(node.decorator_list or node.bases or node.keywords)
+                node.body = [bare for one in node.body if (bare := _unannotated(one, fields)) is not None]
 
 
-def _unannotated(statement: ast.stmt) -> ast.stmt | None:
+def _unannotated(statement: ast.stmt, fields: bool) -> ast.stmt | None:
+    """Takes the annotation off; a name without a value stays where it may be a field, as of a dataclass."""
     if not isinstance(statement, ast.AnnAssign):
         return statement
-    return ast.Assign([statement.target], statement.value) if statement.value is not None else None
+    value = statement.value if statement.value is not None else ast.Constant(...) if fields else None
+    return ast.Assign([statement.target], value) if value is not None else None
 
 
 def _silence(whole: ast.AST) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from .calls import IMPORTED, alias, called, comprehended, dotted, exceptions, named
@@ -155,6 +155,8 @@ class _Expressions(ast.NodeTransformer):
     def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.ExceptHandler:
         self.generic_visit(node)
         node.type = exceptions(node.type) if node.type else ast.Name("BaseException", ast.Load())
+        if node.name and not any(isinstance(one, ast.Name) and one.id == node.name for one in _within(node.body)):
+            node.name = None
         return node
 
     def visit_Raise(self, node: ast.Raise) -> ast.stmt:
@@ -181,6 +183,10 @@ def _sequence(left: ast.expr, right: ast.expr) -> ast.expr | None:
                 parts += side.elts if isinstance(side, kind) else [ast.Starred(side, ast.Load())]
             return kind(parts, ast.Load())
     return None
+
+
+def _within(body: list[ast.stmt]) -> Iterator[ast.AST]:
+    return (one for statement in body for one in ast.walk(statement))
 
 
 def _is_constant_spec(spec: ast.expr) -> bool:

@@ -100,14 +100,15 @@ def _blocks(statement: ast.stmt, tail: Tail, in_class: bool, depth: int) -> None
 
 
 def _leaves(statement: ast.stmt) -> bool:
-    """Says whether what follows a statement in its block is never reached."""
+    """Says whether what follows a statement in its block is never reached.
+
+    What follows a `with` that returns may be: some swallow the error of their block.
+    """
     match statement:
         case ast.Return() | ast.Raise() | ast.Continue() | ast.Break():
             return True
         case ast.If(body=[*_, last], orelse=[*_, other]):
             return _leaves(last) and _leaves(other)
-        case ast.With(body=[*_, ast.Return() as last]):
-            return _leaves(last)
     return False
 
 

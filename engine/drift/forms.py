@@ -54,7 +54,9 @@ class Forms:
         if "module" not in {before.kind, after.kind} and "class" not in {before.kind, after.kind}:
             return False
         left, right = self._tree(name, before, True, True), other._tree(new_name, after, True, True)
-        return _header(left) == _header(right) and only_reordered(left.body, right.body)
+        header = _header(left)
+        fields = isinstance(left, ast.ClassDef) and bool(header)
+        return header == _header(right) and only_reordered(left.body, right.body, fields=fields)
 
     def is_large(self, name: str) -> bool:
         """Whether a definition is so large that rewriting it would take seconds."""
@@ -64,7 +66,8 @@ class Forms:
         key = (name, annotations, messages)
         if key not in self._trees:
             if annotations and messages:
-                tree = canonical(place.node, self.source.origins)
+                holder = name.split(".")[-2] if place.method else None
+                tree = canonical(place.node, self.source.origins, holder)
             else:
                 tree = weakened(self._tree(name, place, True, True), annotations=annotations, messages=messages)
             self._trees[key] = tree

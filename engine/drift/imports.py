@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 from .result import WEAK, UnitDrift, What
-from .source import Source
+from .source import STAR, Source
 
 IMPORTED_LEAST = 0.38
 IMPORTS = "<imports>"
@@ -20,7 +20,11 @@ def imports(before: Source, after: Source) -> UnitDrift | None:
     elsewhere = after.bound | _imported_within(after)
     changed: list[str] = []
     weak: list[str] = []
+    changed += (f"all names of {name.removeprefix(STAR)} no longer imported" for name in _stars(before, after))
+    changed += (f"all names of {name.removeprefix(STAR)} imported" for name in _stars(after, before))
     for name, origin in before.origins.items():
+        if name.startswith(STAR):
+            continue
         other = after.origins.get(name)
         if other is None and name in read and name not in elsewhere:
             changed.append(f"import of {origin} removed, but {name} is still used")
@@ -29,7 +33,7 @@ def imports(before: Source, after: Source) -> UnitDrift | None:
         elif other is not None and other != origin:
             (changed if name in read else weak).append(f"{name} imported from {other}, was {origin}")
     for name, origin in after.origins.items():
-        if name not in before.origins and name not in read:
+        if name not in before.origins and name not in read and not name.startswith(STAR):
             weak.append(f"unused import of {origin} added")
     if changed:
         drift, told = IMPORTED_LEAST, changed
@@ -40,6 +44,11 @@ def imports(before: Source, after: Source) -> UnitDrift | None:
     share = len(changed) / max(1, len(after.origins))
     what: What = "changed" if changed else "imports"
     return UnitDrift(name=IMPORTS, what=what, drift=drift, share=round(share, 6), because=tuple(told[:LINES_MAX]))
+
+
+def _stars(source: Source, other: Source) -> list[str]:
+    """Imports of all names that only one version has: which names they bind is not known."""
+    return [name for name in source.origins if name.startswith(STAR) and name not in other.origins]
 
 
 def _lines(source: Source) -> set[tuple[str, str]]:

@@ -8,11 +8,22 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
+
+from instar.engine.differences.bindings import reads_names
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 _OWN_SCOPE: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 _ACTS: Final = (ast.Call, ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
+_WAITS: Final = (ast.Await, ast.Yield, ast.YieldFrom)
+_READS: Final = (ast.Attribute, ast.Subscript)
+"""What gives another value once something acted, and may raise."""
+_ONLY_ASK: Final = frozenset(
+    {"abs", "bool", "float", "getattr", "hasattr", "id", "int", "isinstance", "issubclass", "len", "max", "min", "repr"}
+    | {"range", "round", "str", "super", "tuple", "type"}
+)
+"""Builtins that change nothing."""
 INLINED: Final = "inlined"
 """Marks an assignment whose value may stand in place of its name: ``once``, where the name is read once in all of the
 function, ``last``, where a statement that leaves reads it once, ``never`` where nothing reads it."""
@@ -57,11 +68,16 @@ def _reads(statement: ast.stmt, name: str) -> int:
 
 def mark_uses(function: Function) -> None:
     """Marks the assignments of a function whose value can stand in place of their name (see ``INLINED``)."""
+    if any(reads_names(node) for node in ast.walk(function)):
+        return
     stores, loads, outside = _counted(function)
     assigned: list[tuple[str, ast.Assign]] = []
     waiting: list[ast.AST] = list(function.body)
+    caught: set[int] = set()
     while waiting:
         node = waiting.pop()
+        if isinstance(node, (ast.Try, ast.TryStar)):
+            caught.update(id(one) for part in node.body for one in ast.walk(part) if isinstance(one, ast.Assign))
         if isinstance(node, _OWN_SCOPE):
             # What an inner function reads may be read at any time, and what it binds is another variable.
             outside.update(one.id for one in ast.walk(node) if isinstance(one, ast.Name))
@@ -74,7 +90,9 @@ def mark_uses(function: Function) -> None:
         if name in outside:
             setattr(assignment, INLINED, None)
         elif not loads[name]:
-            setattr(assignment, INLINED, "never")
+            # In a `try` that nobody reads the value does not say that nobody waits for its error.
+            asks = id(assignment) in caught and not isinstance(assignment.value, (ast.Name, ast.Constant))
+            setattr(assignment, INLINED, None if asks else "never")
         else:
             setattr(assignment, INLINED, "once" if stores[name] == loads[name] == 1 else "last")
 
@@ -82,6 +100,9 @@ def mark_uses(function: Function) -> None:
 def _put(statement: ast.stmt, name: str, value: ast.expr) -> bool:
     """Replaces the one use of a name at the head of a statement, if nothing that acts is overtaken by it."""
     acts = any(isinstance(one, _ACTS) for one in ast.walk(value))
+    waits = any(isinstance(one, _WAITS) for one in ast.walk(value))
+    if waits and isinstance(statement, ast.AugAssign) and not isinstance(statement.target, ast.Name):
+        return False  # `a.n += await f()` reads `a.n` before it waits
     for field in _heads(statement):
         root = getattr(statement, field)
         if not isinstance(root, ast.expr):
@@ -120,6 +141,7 @@ def _replace(root: ast.expr, name: str, value: ast.expr) -> tuple[bool, bool]:
         Whether it was found, and whether nothing that acts stands before where the search ended.
     """
     acts = any(isinstance(one, _ACTS) for one in ast.walk(value))
+    reads = any(isinstance(one, _READS) for one in ast.walk(value))
     clear = True
     waiting: list[ast.AST] = [root]
     while waiting:
@@ -132,7 +154,11 @@ def _replace(root: ast.expr, name: str, value: ast.expr) -> tuple[bool, bool]:
             for place, item in enumerate(items):
                 if not (isinstance(item, ast.Name) and item.id == name):
                     continue
-                if acts and not _is_first(root, item):
+                if acts and not _is_first(root, item, _acts):
+                    return False, False
+                if reads and not _is_first(root, item, _alters):
+                    return False, False
+                if (acts or reads) and _is_conditional(root, item):
                     return False, False
                 if isinstance(held, list):
                     held[place] = value
@@ -143,11 +169,38 @@ def _replace(root: ast.expr, name: str, value: ast.expr) -> tuple[bool, bool]:
     return False, clear
 
 
-def _is_first(root: ast.expr, wanted: ast.Name) -> bool:
-    """Says whether nothing that acts is evaluated before a name: everything before it is a name or a constant."""
+def _is_first(root: ast.expr, wanted: ast.Name, counts: Callable[[ast.AST], bool]) -> bool:
+    """Says whether nothing that counts is evaluated before a name."""
     order = list(_evaluated(root))
     before = order[: next(place for place, one in enumerate(order) if one is wanted)]
-    return not any(isinstance(one, _ACTS) for one in before)
+    return not any(map(counts, before))
+
+
+def _acts(node: ast.AST) -> bool:
+    return isinstance(node, _ACTS)
+
+
+def _alters(node: ast.AST) -> bool:
+    """Says whether something may give an attribute or an item another value."""
+    match node:
+        case ast.Call(func=ast.Name(id=name)) if name in _ONLY_ASK:
+            return False
+    return isinstance(node, _ACTS)
+
+
+def _is_conditional(root: ast.expr, wanted: ast.Name) -> bool:
+    """Says whether a name is read only if something else holds: then its value would not always be asked for."""
+    for node in ast.walk(root):
+        match node:
+            case ast.BoolOp(values=[_, *rest]) | ast.Compare(comparators=[_, *rest]):
+                pass
+            case ast.IfExp(body=body, orelse=orelse):
+                rest = [body, orelse]
+            case _:
+                continue
+        if any(one is wanted for part in rest for one in ast.walk(part)):
+            return True
+    return False
 
 
 def _evaluated(node: ast.AST) -> list[ast.AST]:

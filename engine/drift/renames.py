@@ -29,7 +29,7 @@ def renames(before: Source, after: Source, pairs: Iterable[tuple[Labels, Labels]
         after: the new version.
         pairs: normal forms of definitions that correspond.
     """
-    votes: Counter[tuple[str, str]] = Counter()
+    votes: Counter[tuple[str, str, bool]] = Counter()
     for left, right in pairs:
         for change in sequence_diff.changes(left, right):
             if change.a_high - change.a_low == change.b_high - change.b_low:
@@ -38,20 +38,23 @@ def renames(before: Source, after: Source, pairs: Iterable[tuple[Labels, Labels]
         return {}  # before the whole of both sources is searched for names
     gone = before.bound - after.identifiers
     new = after.bound - before.identifiers
+    open_gone, open_new = before.named_from_outside, after.named_from_outside
     found: dict[str, str] = {}
-    for (name, other), _ in votes.most_common():
+    for (name, other, by_text), _ in votes.most_common():
+        if by_text and not (name in open_gone and other in open_new):
+            continue  # a text that reads like a local variable is no name of it
         if name in gone and other in new and name not in found and other not in found.values():
             found[name] = other
     return found
 
 
-def _named(left: Labels, right: Labels) -> Iterable[tuple[str, str]]:
+def _named(left: Labels, right: Labels) -> Iterable[tuple[str, str, bool]]:
     for old, now in zip(left, right, strict=True):
         for prefix in _PREFIXES:
             if old.startswith(prefix) and now.startswith(prefix):
                 name, other = old.removeprefix(prefix).strip("'"), now.removeprefix(prefix).strip("'")
                 if name != other:
-                    yield name, other
+                    yield name, other, prefix == _PREFIXES[-1]
 
 
 def renamed(labels: Labels, names: Mapping[str, str]) -> list[str]:

@@ -6,6 +6,7 @@ import ast
 import textwrap
 import warnings
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Final, NamedTuple
 
 from instar.engine.differences.syntax import DEFINITIONS, Definition
@@ -28,6 +29,9 @@ _FROM_TYPING: Final = frozenset(
     Reversible KeysView ItemsView ValuesView ByteString
     """.split()  # noqa: SIM905 (a list of words is read more easily so)
 )
+
+STAR: Final = "* of "
+"""Stands before the module of an import of all names, among the names that imports bind."""
 
 
 class Place(NamedTuple):
@@ -98,6 +102,24 @@ class Source:
         return frozenset(found)
 
     @property
+    def named_from_outside(self) -> frozenset[str]:
+        """Those of ``bound`` that a text may name (``getattr``, ``__all__``): no local variable and no parameter."""
+        found: set[str] = set()
+        waiting: list[tuple[ast.AST, bool]] = [(self.tree, False)]
+        while waiting:
+            node, local = waiting.pop()
+            match node:
+                case ast.Attribute(attr=name, ctx=ast.Store()):
+                    found.add(name)
+                case ast.Name(id=name, ctx=ast.Store()) if not local:
+                    found.add(name)
+                case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                    found.add(node.name)
+            local = local or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+            waiting += ((one, local) for one in ast.iter_child_nodes(node))
+        return frozenset(found)
+
+    @property
     def read(self) -> frozenset[str]:
         """Names that the source reads, or lists in ``__all__``."""
         found: set[str] = set()
@@ -108,6 +130,16 @@ class Source:
                 case ast.Assign(targets=[ast.Name(id="__all__")], value=value):
                     found.update(str(one.value) for one in ast.walk(value) if isinstance(one, ast.Constant))
         return frozenset(found)
+
+    @cached_property
+    def missed(self) -> frozenset[str]:
+        """Names that the source reads, of itself or of ``self``, and gives to nothing."""
+        of_self = {
+            node.attr
+            for node in ast.walk(self.tree)
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"}
+        }
+        return (self.read | of_self) - self.bound - frozenset(self.origins)
 
 
 def _parsed(text: str) -> tuple[ast.Module, str]:
@@ -150,7 +182,10 @@ def origins_of(body: list[ast.stmt]) -> Iterator[tuple[str, str]]:
             module = "." * node.level + (node.module or "")
             for alias in node.names:
                 full = f"{module}{'' if module.endswith('.') else '.'}{alias.name}"
-                yield alias.asname or alias.name, origin(full)
+                if alias.name == "*":
+                    yield f"{STAR}{module}", full  # no name, and one for each module
+                else:
+                    yield alias.asname or alias.name, origin(full)
 
 
 def origin(name: str) -> str:

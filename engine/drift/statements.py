@@ -7,7 +7,9 @@ from typing import Final
 
 from .calls import dotted
 from .conditions import condition
+from .matches import choice_of
 from .strings import is_text, joined
+from .unique import MARK
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 _PURE: Final = (ast.Name, ast.Constant)
@@ -28,7 +30,15 @@ def taken_apart(node: ast.stmt, in_class: bool) -> list[ast.stmt]:
         case ast.While() if _known(node.test) is False:
             return node.orelse
         case ast.If(test=ast.NamedExpr() | ast.Compare(left=ast.NamedExpr())):
-            return _hoisted(node)
+            return [*_hoisted(node)]
+        case ast.While(test=ast.NamedExpr() | ast.Compare(left=ast.NamedExpr()), orelse=[]):
+            assign, asked = _hoisted(ast.If(node.test, [], []))
+            assert isinstance(asked, ast.If)
+            return [
+                ast.While(ast.Constant(True), [assign, ast.If(_not(asked.test), [ast.Break()], []), *node.body], [])
+            ]
+        case ast.Match() if (chosen := choice_of(node)) is not None:
+            return chosen
         case ast.AnnAssign(value=None) if not in_class:
             return []
         case ast.AnnAssign(target=target, value=ast.expr() as value) if not in_class:
@@ -70,7 +80,7 @@ def _not(test: ast.expr) -> ast.expr:
     return condition(ast.UnaryOp(ast.Not(), test))
 
 
-def _hoisted(node: ast.If) -> list[ast.stmt]:
+def _hoisted(node: ast.If) -> tuple[ast.stmt, ast.stmt]:
     """`if (x := f()) > 1` is `x = f()`, then `if x > 1`."""
     test = node.test
     walrus = test.left if isinstance(test, ast.Compare) else test
@@ -78,7 +88,7 @@ def _hoisted(node: ast.If) -> list[ast.stmt]:
     name = ast.Name(walrus.target.id, ast.Load())
     left = ast.Compare(name, test.ops, test.comparators) if isinstance(test, ast.Compare) else name
     assign = ast.Assign([ast.Name(walrus.target.id, ast.Store())], walrus.value)
-    return [assign, ast.If(left, node.body, node.orelse)]
+    return assign, ast.If(left, node.body, node.orelse)
 
 
 def _assigned(node: ast.Assign) -> list[ast.stmt]:
@@ -99,7 +109,8 @@ def _assigned(node: ast.Assign) -> list[ast.stmt]:
             _same(target, left)
         ):
             return [ast.AugAssign(target, op, right)]
-        case [ast.Name(id=name)], ast.Lambda(args=arguments, body=body):
+        case [ast.Name(id=name)], ast.Lambda(args=arguments, body=body) if MARK in name:
+            # Only of a local: a definition of a module or class is a unit of its own, and no part of this form.
             return [_defined(name, arguments, body)]
     return [node]
 

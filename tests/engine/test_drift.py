@@ -63,6 +63,32 @@ SAME = {
     "range from zero": ("return range(0, a)", "return range(a)"),
     "local renamed": ("t = g(a)\nreturn t + t.x", "total = g(a)\nreturn total + total.x"),
     "with in with": ("with a:\n    with b:\n        g()", "with a, b:\n    g()"),
+    "loop that fills a dict": (
+        "r = {}\nfor e in a:\n    if e:\n        r[e.x] = e.y\nreturn r",
+        "return {e.x: e.y for e in a if e}",
+    ),
+    "loop that fills a set": ("r = set()\nfor e in a:\n    r.add(e.x)\nreturn r", "return {e.x for e in a}"),
+    "loops in loops": (
+        "r = []\nfor e in a:\n    if e:\n        for f in e:\n            r.append(f)\nreturn r",
+        "return [f for e in a if e for f in e]",
+    ),
+    "match over values": (
+        "match a:\n    case 1:\n        return b\n    case 2 | 3:\n        g()\n    case None:\n        return 5\n"
+        "    case _:\n        return 4",
+        "if a == 1:\n    return b\nelif a in (2, 3):\n    g()\nelif a is None:\n    return 5\nelse:\n    return 4",
+    ),
+    "match over classes": ("match a:\n    case int() if b:\n        g()", "if isinstance(a, int) and b:\n    g()"),
+    "walrus in a loop": (
+        "while True:\n    x = g(a)\n    if not x:\n        break\n    h(x)",
+        "while x := g(a):\n    h(x)",
+    ),
+    "name of an error that nobody reads": (
+        "try:\n    g(a)\nexcept KeyError as e:\n    h()",
+        "try:\n    g(a)\nexcept KeyError:\n    h()",
+    ),
+    "map of a function": ("return ','.join(map(str, a))", "return ','.join([str(e) for e in a])"),
+    "any of a list": ("return any([e for e in a])", "return any(e for e in a)"),
+    "attribute read after a question": ("x = a.n\nreturn g(len(b), x)", "return g(len(b), a.n)"),
     "while true": ("while True:\n    if not g(a):\n        break\n    h()", "while g(a):\n    h()"),
 }
 
@@ -112,6 +138,35 @@ OTHER = {
     "loop condition": ("return [e for e in a if e]", "return [e for e in a]"),
     "use of an effect moved": ("x = g()\nh()\nreturn x", "h()\nreturn g()"),
     "empty loop": ("for e in a:\n    g(e)", "for e in []:\n    g(e)"),
+    "what follows a with that returns": ("with g(a):\n    return a\nreturn 1", "with g(a):\n    return a\nreturn 2"),
+    "attribute read after a call": ("x = a.n\nreturn a.step() - x", "return a.step() - a.n"),
+    "item read after a call": ("x = a[b]\nreturn (a.pop(b), x)", "return (a.pop(b), a[b])"),
+    "call behind a guard": ("x = g(a)\nreturn b and x", "return b and g(a)"),
+    "attribute behind a guard": ("x = a.n\nreturn a and x", "return a and a.n"),
+    "sum over a wait": ("x = yield a\na.n += x", "a.n += (yield a)"),
+    "value that only asks for an error": (
+        "try:\n    x = a[b]\nexcept KeyError:\n    return 0\nreturn 1",
+        "try:\n    pass\nexcept KeyError:\n    return 0\nreturn 1",
+    ),
+    "generator without an item": ("return\nyield", "return"),
+    "super of another class": ("return super(a, b).area()", "return super().area()"),
+    "cache without a bound": (
+        "import functools\nreturn functools.lru_cache(g)",
+        "import functools\nreturn functools.cache(g)",
+    ),
+    "variable that is read by text": ("x = 1\nreturn eval('x')", "return eval('x')"),
+    "text that reads like a local": ("width = g(a)\nreturn {'width': width}", "size = g(a)\nreturn {'size': size}"),
+    "keys and values": ("r = {}\nfor e in a:\n    r[e.x] = e.y\nreturn r", "return {e.y: e.x for e in a}"),
+    "order of loops": (
+        "r = []\nfor e in a:\n    for f in b:\n        r.append((e, f))\nreturn r",
+        "return [(e, f) for f in b for e in a]",
+    ),
+    "value of a case": ("match a:\n    case 1:\n        g()", "match a:\n    case 2:\n        g()"),
+    "order of cases": (
+        "match a:\n    case int():\n        return 1\n    case bool():\n        return 2",
+        "match a:\n    case bool():\n        return 2\n    case int():\n        return 1",
+    ),
+    "mapped function": ("return list(map(str, a))", "return list(map(repr, a))"),
 }
 
 
@@ -122,6 +177,68 @@ def test_change_of_what_is_done_scores_above_every_rewriting(before: str, after:
         assert found.changed
         assert found.drift >= BOUNDARY, found.because
         assert found.similarity == pytest.approx(1.0 - found.drift)
+
+
+OTHER_WHOLE = {
+    "lambda of a module": ("key = lambda e: e[0]\n", "key = lambda e: e[1]\n"),
+    "lambda of a class": ("class A:\n    key = lambda self: 0\n", "class A:\n    key = lambda self: 1\n"),
+    "fields": ("@dataclass\nclass A:\n    x: int\n    y: int\n", "@dataclass\nclass A:\n    y: int\n    x: int\n"),
+    "a field": ("class A(NamedTuple):\n    x: int\n    y: int\n", "class A(NamedTuple):\n    x: int\n"),
+    "members": ("class A(Enum):\n    X = 1\n    Y = 2\n", "class A(Enum):\n    Y = 2\n    X = 1\n"),
+    "numbered members": ("class A:\n    X = auto()\n    Y = auto()\n", "class A:\n    Y = auto()\n    X = auto()\n"),
+    "what is asked for in turn": ("A = next(C)\nB = next(C)\n", "B = next(C)\nA = next(C)\n"),
+    "all names of a module": ("from x import *\nprint(f())\n", "from y import *\nprint(f())\n"),
+    "all names of one more": ("from x import *\nprint(f())\n", "from x import *\nfrom y import *\nprint(f())\n"),
+    "function that is still called": (
+        "def f(a):\n    return a + g(a, 1, 2)\n\nprint(f(1))\n",
+        "def h(a):\n    return a + g(a, 1, 2)\n\nprint(f(1))\n",
+    ),
+    "method that is still called": (
+        "class A:\n    def f(self): return self.g(1)\n    def g(self, x): return x * 2 + 1 - self.y\n",
+        "class A:\n    def f(self): return self.g(1)\n    def h(self, x): return x * 2 + 1 - self.y\n",
+    ),
+    "branches of definitions": (
+        "if X:\n    def f(): return 1\nelse:\n    def f(): return 2\n",
+        "if not X:\n    def f(): return 1\nelse:\n    def f(): return 2\n",
+    ),
+    "super of the base": (
+        "class A(B):\n    def f(self): return super(B, self).f()\n",
+        "class A(B):\n    def f(self): return super().f()\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), OTHER_WHOLE.values(), ids=OTHER_WHOLE)
+def test_change_of_a_whole_source_scores_above_every_rewriting(before: str, after: str) -> None:
+    for old, new in ((before, after), (after, before)):
+        found = compare("x.py", old, new)
+        assert found.changed
+        assert found.drift >= BOUNDARY, found.because
+
+
+SAME_WHOLE = {
+    "super of the class itself": (
+        "class A(B):\n    def f(self): return super(A, self).f()\n",
+        "class A(B):\n    def f(self): return super().f()\n",
+    ),
+    "attributes of a plain class": ("class A:\n    x = 1\n    y = 2\n", "class A:\n    y = 2\n    x = 1\n"),
+    "name of a function, and in __all__": (
+        "__all__ = ['f']\n\ndef f(a):\n    return a + g(a, 1, 2)\n",
+        "__all__ = ['h']\n\ndef h(a):\n    return a + g(a, 1, 2)\n",
+    ),
+    "cache without a bound": (
+        "from functools import lru_cache\n\n@lru_cache(maxsize=None)\ndef f(a):\n    return a\n",
+        "from functools import cache\n\n@cache\ndef f(a):\n    return a\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), SAME_WHOLE.values(), ids=SAME_WHOLE)
+def test_rewriting_of_a_whole_source_is_no_change(before: str, after: str) -> None:
+    for old, new in ((before, after), (after, before)):
+        found = compare("x.py", old, new)
+        assert not found.changed, found.because
+        assert found.drift < 0.1
 
 
 def test_score_grows_with_what_changed() -> None:
