@@ -28,7 +28,8 @@ _HINTS: Final = (
 _HEAD_CHARS: Final = 160
 """Where a level is looked for: behind it, the word is part of what is told."""
 
-_ANSI: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
+_ANSI: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
+"""Colours, titles and links of a terminal; the next escape ends what has no end, so that a line is read once."""
 _TIME: Final = re.compile(
     r"(?<![\d.])[\[(]?(?:\d{4}[-./]\d\d?[-./]\d\d?[T _-]?(?:\d\d?[:.]\d\d[:.]\d\d)?(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?|"
     r"\d\d?/\d\d?/\d{2,4} \d\d:\d\d:\d\d|"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -261,6 +262,15 @@ def test_log_that_was_cut_down_under_its_writer_is_read(tmp_path: Path) -> None:
 @given(st.binary(max_size=300))
 def test_any_bytes_are_read_without_an_error(content: bytes) -> None:
     assert all(failure.count == 1 for failure in failures_in(content, "x", []))
+
+
+def test_line_of_escapes_without_an_end_is_read_once() -> None:
+    hostile = "error " + "\x1b]" * 30_000 + "\n"
+    started = time.process_time()
+    found(hostile * 20)
+    assert time.process_time() - started < 5.0  # each start of an escape looked through all of the line: 20 s
+    (failure,) = found("error \x1b]8;;https://x.invalid\x1b\\job\x1b]8;;\x07 failed\n")
+    assert failure.message == "job failed"
 
 
 def test_marked_errors_of_real_build_logs_are_found() -> None:
