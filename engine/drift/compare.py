@@ -6,7 +6,7 @@ import logging
 import posixpath
 from typing import Final
 
-from . import prose, python, tokens
+from . import notebooks, prose, python, tokens
 from .result import Drift, How
 
 PYTHON_SUFFIXES: Final = (".py", ".pyi", ".pyw")
@@ -27,6 +27,11 @@ def compare(path: str, before: str, after: str) -> Drift:
     if before == after:
         how: How = "syntax" if suffix in PYTHON_SUFFIXES else "tokens" if suffix in tokens.SUFFIXES else "text"
         return Drift(drift=0.0, similarity=1.0, changed=False, how=how, because=("no difference",))
+    if suffix == notebooks.SUFFIX:
+        old, new = notebooks.cells(before), notebooks.cells(after)
+        if old is not None and new is not None:
+            # Where the code is the same, what people read is all that can differ.
+            return compare("cells.py", old[0], new[0]) if old[0] != new[0] else prose.compare(old[1], new[1])
     if suffix in PYTHON_SUFFIXES:
         if max(len(before), len(after)) > PYTHON_CHARS_MAX:
             return tokens.compare(before, after, suffix, f"over {PYTHON_CHARS_MAX} characters: compared by tokens")

@@ -341,6 +341,30 @@ def test_fragment_that_stands_further_right_is_read() -> None:
     assert compare("x.py", fragment, "def f(self): return self.x+1").drift == 0.0
 
 
+def test_notebook_is_compared_by_its_code() -> None:
+    def notebook(code: str, told: str = "Counts.", count: int | None = None) -> str:
+        outputs = [{"output_type": "stream", "text": ["1\\n"] * (count or 0)}]
+        cells = [
+            {"cell_type": "markdown", "source": [told]},
+            {
+                "cell_type": "code",
+                "execution_count": count,
+                "outputs": outputs,
+                "source": code.splitlines(keepends=True),
+            },
+        ]
+        return json.dumps({"cells": cells, "nbformat": 4})
+
+    before = notebook("x = 1\nprint(x)", count=1)
+    assert compare("a.ipynb", before, notebook("x = 1\nprint(x)", count=300)).drift == 0.0
+    assert compare("a.ipynb", before, notebook("x = 1  # one\nprint( x )")).drift == 0.0
+    assert compare("a.ipynb", before, notebook("x = 2\nprint(x)", count=1)).drift >= BOUNDARY
+    magic = notebook("%matplotlib inline\nx = 1")
+    assert compare("a.ipynb", magic, magic.replace("x = 1", "x = 2")).how == "tokens"
+    assert compare("a.ipynb", before, notebook("x = 1\nprint(x)", told="Adds.")).how == "text"
+    assert compare("a.ipynb", "{}", "[]").how == "text"
+
+
 @pytest.mark.parametrize(
     ("path", "before", "same", "other"),
     [
