@@ -29,6 +29,8 @@ SCHEMA_HEAD = "0004"
 """The Alembic revision that this version of the code writes."""
 SCHEMAS = ("0001", "0002", "0003", SCHEMA_HEAD)
 """The revisions that it reads."""
+INDEX_BYTES = 64 * 1024
+"""Room under which SQLite may be unable to make the index of a write-ahead log, which it reads by."""
 
 
 class SqliteSource:
@@ -165,4 +167,15 @@ def wrapped(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> Exception:
         return LogForeign(f"{path} is no SQLite file, so no event log of Instar; it was left as it is.")
     if isinstance(error, UnicodeDecodeError) or re.search("malformed|corrupt|decode to UTF-8", text):
         return LogCorrupt(f"{path} is damaged ({text}). Restore it from a backup, then run `instar verify`.")
+    if _is_full(path.parent):
+        # Whoever reads needs room for an index of the write-ahead log, where no other process has made one.
+        return LogUnavailable(f"the event log {path} cannot be read: the disk is full. Make room; nothing is lost.")
     return LogUnavailable(f"the event log {path} cannot be read: {text}. Look at its permissions and its disk.")
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        facts = os.statvfs(folder)
+    except OSError:
+        return False
+    return facts.f_bavail * facts.f_frsize < INDEX_BYTES

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +42,23 @@ def test_effect_stays_owed_until_there_is_room(tmp_path: Path, monkeypatch: pyte
     assert not list(runtime.reader.read(types=[EffectFailed]))
     assert replay(runtime.reader).events == runtime.state.head
     runtime.close()
+
+
+def test_reader_on_a_full_disk_says_that_it_is_full(tmp_path: Path) -> None:
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        pytest.skip("unshare is not installed")
+    code_only(tmp_path / "agent").close()
+    (tmp_path / "small").mkdir()
+    script = (
+        'mount -t tmpfs -o size=4m none "$1/small" && cp -r "$1/agent" "$1/small/agent" || exit 77\n'
+        'rm -f "$1"/small/agent/.instar/log.db-*; head -c 8m /dev/zero >"$1/small/filler" 2>/dev/null\n'
+        '"$2" -c "import sys; from instar.engine.cli.main import main; sys.exit(main(sys.argv[1:]))" '
+        'status -C "$1/small/agent"'
+    )
+    command = [unshare, "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", str(tmp_path), sys.executable]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    if result.returncode == 77 or "unshare" in result.stderr:
+        pytest.skip(f"no private mounts here: {result.stderr.strip()}")
+    assert result.returncode == 1, result.stdout
+    assert "the disk is full. Make room" in result.stderr
