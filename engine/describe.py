@@ -135,7 +135,10 @@ def _mutation(event: e.MutationRejected | e.MutationAccepted | e.MutationApplied
             return _line(event.reason)
         case e.MutationAccepted():
             found = f", found by {event.mutator} after {event.tried} tries" if event.mutator else ""
-            return f"gate passed ({event.sandbox}){found}; tree {event.tree_before[:12]} → {event.tree_after[:12]}"
+            often = f" {event.runs} times" if event.runs > 1 else ""
+            return (
+                f"gate passed{often} ({event.sandbox}){found}; tree {event.tree_before[:12]} → {event.tree_after[:12]}"
+            )
         case e.MutationApplied():
             return f"tree {event.tree[:12]}{_on_probation(event.probation)}"
         case e.ProbationEnded():

@@ -94,6 +94,7 @@ def judge(runtime: Runtime, state: AgentState, task_seq: Seq, task: TaskQueued) 
         plan=write_plan(runtime.blobs, plan),
         tree_before=state.tree,
         tree_after=write_tree(runtime.blobs, verdict.tree),
+        runs=runtime.settings.mutation.gate_runs,
         **found,  # type: ignore[arg-type]
     )
 
@@ -127,9 +128,7 @@ def _try(
         for path in patched.touched:
             if path in patched.tree.files:
                 runtime.blobs.put(patched.content(path))
-        judged_folder = copy / "tree"
-        _write_copy(runtime, patched.tree, judged_folder)
-        return _run_gate(runtime, judged_folder, command, patched.tree, copy / "home")
+        return _run_gate(copy, runtime, patched.tree, command)
     finally:
         _remove(copy)
 
@@ -179,12 +178,12 @@ def gate_on(runtime: Runtime, tree: Digest) -> Captured:
 def _run_in(
     copy: Path, runtime: Runtime, tree: Tree, command: tuple[str, ...], proposal: Proposal | None = None
 ) -> Captured:
-    """Runs a gate in a fresh copy of a tree, with a proposal in it if there is one."""
-    _remove(copy)
-    _write_copy(runtime, tree, copy / "tree")
-    if proposal is not None:
-        _put_into(copy / "tree", proposal)
-    verdict = _run_gate(runtime, copy / "tree", command, tree, copy / "home")
+    """Says how a gate ended on a tree, with a proposal in it if there is one.
+
+    Raises:
+        ConfigError: it cannot run.
+    """
+    verdict = _run_gate(copy, runtime, tree, command, proposal)
     if verdict.captured is None:
         raise ConfigError(verdict.reason or "the gate cannot run")
     return verdict.captured
@@ -280,20 +279,30 @@ def _out_of_bounds(state: AgentState, patched: Patched) -> str | None:
     return None
 
 
-def _run_gate(runtime: Runtime, folder: Path, command: tuple[str, ...], mutated: Tree, home: Path) -> Verdict:
-    home.mkdir()
-    try:
-        ran = run_gate(
-            command, folder=folder, home=home, workspace=runtime.workspace, settings=runtime.settings.mutation
-        )
-    except ConfigError as error:
-        return Verdict(reason=f"the gate cannot run: {error}", gate=command)
-    captured = ran.captured
-    if not captured.passed:
-        how = "timed out" if captured.timed_out else f"ended with {captured.exit_code}"
-        reason = f"the gate {how}: {captured.tail(500)}"
-        return Verdict(reason=reason, gate=command, captured=captured, sandbox=ran.sandbox)
-    return Verdict(reason=None, tree=mutated, gate=command, captured=captured, sandbox=ran.sandbox)
+def _run_gate(
+    copy: Path, runtime: Runtime, tree: Tree, command: tuple[str, ...], proposal: Proposal | None = None
+) -> Verdict:
+    """Runs a gate as often as it has to pass, each time in a fresh copy of a tree; the first that fails ends it."""
+    settings = runtime.settings.mutation
+    for run in range(1, settings.gate_runs + 1):
+        _remove(copy)
+        _write_copy(runtime, tree, copy / "tree")
+        if proposal is not None:
+            _put_into(copy / "tree", proposal)
+        (copy / "home").mkdir()
+        try:
+            ran = run_gate(
+                command, folder=copy / "tree", home=copy / "home", workspace=runtime.workspace, settings=settings
+            )
+        except ConfigError as error:
+            return Verdict(reason=f"the gate cannot run: {error}", gate=command)
+        captured = ran.captured
+        if not captured.passed:
+            how = "timed out" if captured.timed_out else f"ended with {captured.exit_code}"
+            which = f" at run {run} of {settings.gate_runs}" if settings.gate_runs > 1 else ""
+            reason = f"the gate {how}{which}: {captured.tail(500)}"
+            return Verdict(reason=reason, gate=command, captured=captured, sandbox=ran.sandbox)
+    return Verdict(reason=None, tree=tree, gate=command, captured=captured, sandbox=ran.sandbox)
 
 
 def patch_digest(runtime: Runtime, patch: bytes) -> Digest:

@@ -83,6 +83,9 @@ class MutationSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The gate command that a patch must pass, run in a copy of the tree."""
 
     gate: tuple[str, ...] = ("{python}", "-m", "compileall", "-q", ".")
+    gate_runs: int = 1
+    """How often in a row it has to pass, each time in a fresh copy: one that does not always say the same admits by
+    chance."""
     timeout_s: float = 300.0
     memory_bytes: int = 8 * 1024**3
     processes: int = 1024
@@ -286,6 +289,7 @@ _BOUNDS: Final[dict[str, tuple[float, float]]] = {
     "training.threads": (0, 4096),
     "training.keep_every_s": (0.0, 86_400.0),
     "embedding.cache_mb": (0, 1 << 20),
+    "mutation.gate_runs": (1, 100),
     "mutation.timeout_s": (0.1, 86_400.0),
     "mutation.repair_after_s": (0.0, 31_536_000.0),
     "mutation.memory_bytes": (64 * 1024**2, 2**50),

@@ -472,7 +472,7 @@ class MutationRejected(Event, frozen=True, kw_only=True):
 class MutationAccepted(Event, frozen=True, kw_only=True):
     """A patch passed its gate in a copy; from here on it must be brought into the workspace."""
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     task: Seq
     patch: Digest
@@ -486,6 +486,8 @@ class MutationAccepted(Event, frozen=True, kw_only=True):
     """Who proposed it, if the engine was to find it."""
     tried: int = 1
     """How many patches were tried until one passed."""
+    runs: int = 1
+    """How often the gate passed, each time in a fresh copy; once before version 3."""
 
 
 class MutationApplied(Event, frozen=True, kw_only=True):

@@ -107,6 +107,12 @@ def _given_patch(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
+def _passed_once(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 says how often the gate passed; before, once."""
+    content.setdefault("runs", 1)
+    return content
+
+
 def _not_watched(content: dict[str, Any]) -> dict[str, Any]:
     """Version 2 says how long a mutation is watched; before, none was."""
     content.setdefault("probation", None)
@@ -156,6 +162,7 @@ UPCASTERS: dict[tuple[str, int], Upcaster] = {
     ("TaskQueued", 3): _without_weights,
     ("MutationRejected", 1): _given_patch,
     ("MutationAccepted", 1): _given_patch,
+    ("MutationAccepted", 2): _passed_once,
     ("MutationApplied", 1): _not_watched,
     ("ProbationEnded", 1): _of_mutation,
     ("RollbackStarted", 1): _whole_rollback,

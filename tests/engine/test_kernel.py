@@ -280,6 +280,28 @@ def test_hanging_gate_is_ended(tmp_path: Path) -> None:
     assert event.exit_code == 124
 
 
+def test_gate_that_does_not_always_say_the_same_has_to_pass_as_often_as_is_asked(tmp_path: Path) -> None:
+    """It leaves a file in its copy, which a later run must not find, and counts its runs in one outside."""
+    code_only(tmp_path / "agent").close()
+    (tmp_path / "runs").mkdir()
+    told = tmp_path / "runs" / "told"
+    settings = load_settings(
+        tmp_path / "agent", mutation__gate_runs=3, mutation__sandbox="rlimits", mutation__writable=[str(told.parent)]
+    )
+    runtime = Runtime(tmp_path / "agent", actor="test", settings=settings)
+    code = f"open('left', 'x').close(); f = open({str(told)!r}, 'a+'); f.write('x'); f.seek(0); n = len(f.read())"
+    event = tried(runtime, GOOD, ["{python}", "-c", f"{code}; exit(n == 2)"])
+    assert isinstance(event, MutationRejected)
+    assert "the gate ended with 1 at run 2 of 3" in event.reason
+    assert told.read_text() == "xx"
+    assert isinstance(tried(runtime, GOOD, ["{python}", "-c", code]), MutationApplied)
+    assert told.read_text() == "xxxxx"
+    (accepted,) = (record.event for record in runtime.reader.read(types=[MutationAccepted]))
+    assert isinstance(accepted, MutationAccepted)
+    assert accepted.runs == 3
+    assert replay(runtime.reader, level=Level.DECISIONS).untaken == {}
+
+
 def test_mutation_budget_is_kept(tmp_path: Path) -> None:
     code_only(tmp_path / "agent").close()
     settings = load_settings(tmp_path / "agent", policy__mutation={"per_hour_max": 1})

@@ -88,7 +88,7 @@ def watch_one(log: EventLog) -> None:
     start(log)
     tree = log.state.tree
     assert tree is not None
-    facts = {"task": task, "patch": D, "gate": ("true",), "log": None, "sandbox": "rlimits", "plan": D}
+    facts = {"task": task, "patch": D, "gate": ("true",), "log": None, "sandbox": "rlimits", "plan": D, "runs": 3}
     append(log, e.MutationAccepted(**facts, tree_before=tree, tree_after=digest_of(b"t6")))  # type: ignore[arg-type]
     append(log, e.MutationApplied(task=task, tree=digest_of(b"t6"), probation=1))
     finish(log, "kept")
