@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
+import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,7 @@ from .face.points import Points
 from .face.upkeep import Upkeep
 from .feedback_rows import check_feedback, check_rows
 from .last_settings import load_for_work
+from .own_python import worker_command
 from .settings import Settings
 from .status import Status, read_status, worker_runs
 from .workspace import Workspace
@@ -132,13 +133,14 @@ class Engine(Asking, Auditing, Points, Upkeep):
     def _start_worker(self, workspace: Workspace) -> None:
         with workspace.worker_log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "instar.engine.worker", str(self.root), "--with-parent"],
+                worker_command(self.root),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **self._worker_environ()},
                 start_new_session=True,
             )
+        _WITH_WORKER.add(self)
 
     def _revive_worker(self) -> bool:
         """Starts the engine's own worker anew where none runs any more; says whether it did.
@@ -354,6 +356,20 @@ class _Revived:
         self._head, self._at = head, now
         self._count += 1
         return self._count <= REVIVED_MAX
+
+
+_WITH_WORKER: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    """Closes, in a process that was forked off, the pipes whose end tells workers that the agent is gone."""
+    for engine in _WITH_WORKER:
+        process = engine._process
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def _deadline(timeout_s: float | None) -> float | None:

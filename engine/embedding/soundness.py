@@ -12,6 +12,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from instar.engine.own_python import own_python
 from instar.fsm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def refuse_unsound(folder: Path) -> None:
     if "torch" in sys.modules:
         fault = fault_of(folder)
     else:
-        command = [sys.executable, "-c", "from instar.engine.embedding.soundness import tell; tell()", str(folder)]
+        command = own_python("-c", "from instar.engine.embedding.soundness import tell; tell()", str(folder))
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         fault = done.stdout.strip() if done.returncode == 0 else done.stderr.strip()[-1000:] or "its process was killed"
     if fault:

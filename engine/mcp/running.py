@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import subprocess
-import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -13,6 +12,7 @@ import anyio.abc
 import msgspec
 
 from instar.engine.cli.failures import Failure
+from instar.engine.own_python import own_python
 from instar.engine.progress import Progress, read_progress
 from instar.engine.workspace import Workspace
 
@@ -63,7 +63,7 @@ class Runner:
             arguments={name: getattr(tool, name) for name in tool.__struct_fields__},
             may_change=self._may_change,
         )
-        command = [sys.executable, "-m", "instar.engine.mcp.apart"]
+        command = own_python("-m", "instar.engine.mcp.apart")
         async with await anyio.open_process(command, stdin=subprocess.PIPE, stderr=None) as process:
             try:
                 assert process.stdin is not None

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 
 import msgspec
 
+from instar.engine.own_python import own_python
+from instar.fsm.errors import ConfigError
 from instar.store.reader import LogReader
 
 from .findings import RangeFound
@@ -36,7 +38,7 @@ def verify_ranges(
     folded: dict[int, Folding] = {}
     order = msgspec.json.encode(Order(str(reader.path), level, tuple(ranges))).decode()
     with _tokens(len(ranges)) as tokens:
-        others = [_start(order, tokens) for _ in range(jobs - 1)]
+        others = _start(jobs - 1, order, tokens)
         try:
             while (number := take(tokens)) is not None:
                 found[number], folded[number] = fold_range(reader, ranges[number], level)
@@ -65,14 +67,16 @@ def _tokens(count: int) -> Iterator[int]:
         os.close(reading)
 
 
-def _start(order: str, tokens: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "instar.engine.replay.worker", order],
-        stdin=tokens,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-    )
+def _start(count: int, order: str, tokens: int) -> list[subprocess.Popen[bytes]]:
+    try:
+        command = own_python("-m", "instar.engine.replay.worker", order)
+    except ConfigError:
+        return []  # none can be started: all is verified here
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    return [
+        subprocess.Popen(command, stdin=tokens, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environ)
+        for _ in range(count)
+    ]
 
 
 def _told(other: subprocess.Popen[bytes]) -> dict[int, RangeFound]:
