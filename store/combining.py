@@ -9,12 +9,15 @@ for that lock, and be woken again: so each of those who were served wakes the ne
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from typing import Generic, TypeVar
+
+from instar.fsm.errors import LogUnavailable
 
 _PAUSE_S = 300e-6
 """Long enough for a thread that was woken to come back, short against what a disk takes to sync."""
@@ -76,32 +79,74 @@ class Combiner(Generic[R]):
         self._group_max = group_max
         self._last = 1
         """How many the last group held."""
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()
+        """Knows whose it is, so that a thread which is interrupted gives it back only if it had it by then."""
+        self._owner = 0
+        """The thread that serves; 0 for none."""
+        self._process = os.getpid()
         self._waiting: deque[R] = deque()
         self._enough = threading.Lock()
         """Released when as many wait as the last group held."""
         self._enough.acquire()
 
     def submit(self, request: R) -> None:
-        """Returns when the request was served, by this thread or another."""
-        if self._last == 1 and not self._waiting and self._turn.acquire(blocking=False):
-            self._serve_alone(request)
+        """Returns when the request was served, by this thread or another.
+
+        An exception of a signal's handler (Ctrl-C) may come after any call, between two lines too: so the turn is asked
+        for within the block at whose end it is given back, and giving it back is the first call there.
+
+        Raises:
+            LogUnavailable: this thread is in the midst of serving: a signal's handler or a destructor asks for more.
+        """
+        me = threading.get_ident()
+        if self._owner == me:
+            raise LogUnavailable(
+                "a signal handler or a destructor asked to record something while its thread was recording. Nothing "
+                "of it was recorded: ask for it in a thread of its own, or afterwards."
+            )
+        if self._last == 1 and not self._waiting:
+            try:
+                if self._turn.acquire(blocking=False):
+                    self._owner = me
+                    self._serve((request,))
+                    return
+            finally:
+                self._owner = 0 if self._owner == me else self._owner
+                try:  # noqa: SIM105 - entering `suppress` would be a call
+                    self._turn.release()
+                except RuntimeError:
+                    pass
+                if self._waiting:
+                    self._wake_next()
+        if os.getpid() != self._process:  # forked off while a thread served, which is not there to end
+            self._serve((request,))
             return
+        self._submit_together(request, me)
+
+    def _submit_together(self, request: R, me: int) -> None:
+        """Waits among others for the turn, or to be served by one who has it."""
         request.queued()
         self._waiting.append(request)
         if len(self._waiting) == self._last:
             self._tell_enough()
         try:
             while not request.done:
-                if self._turn.acquire(blocking=False):
-                    try:
+                had = False
+                try:
+                    if self._turn.acquire(blocking=False):
+                        self._owner, had = me, True
                         if not request.done:
                             self._serve_group()
-                    finally:
+                    else:
+                        request.sleep()
+                finally:
+                    self._owner = 0 if self._owner == me else self._owner
+                    try:  # noqa: SIM105
                         self._turn.release()
-                        self._wake_next()
-                else:
-                    request.sleep()
+                    except RuntimeError:
+                        pass
+                if had:
+                    self._wake_next()
         except BaseException:
             with suppress(ValueError):  # else somebody is serving it
                 self._waiting.remove(request)
@@ -109,15 +154,6 @@ class Combiner(Generic[R]):
             raise
         finally:
             request.leave()
-
-    def _serve_alone(self, request: R) -> None:
-        """Serves a request that came while nobody else was there."""
-        try:
-            self._serve((request,))
-        finally:
-            self._turn.release()
-            if self._waiting:
-                self._wake_next()
 
     def _serve_group(self) -> None:
         group = self._gather()

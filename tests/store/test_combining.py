@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import dis
+import os
+import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
 
 import pytest
 
+from instar.fsm.errors import LogUnavailable
+from instar.store import combining
 from instar.store.combining import Combiner, Request
 
 
@@ -85,3 +92,88 @@ def test_interrupted_thread_does_not_keep_the_others_asleep(interrupted: set[int
     assert sorted(back) == sorted(set(range(12)) - interrupted)
     assert len(served) == len(set(served))
     assert set(served) >= set(back)
+
+
+_CHECKED = ("CALL", "RESUME", "JUMP_BACKWARD")
+"""After these instructions CPython lets a signal's handler run."""
+
+
+def interrupted_at(nth: int, work: Callable[[], object]) -> bool:
+    """Raises KeyboardInterrupt at the nth place of the combiner at which a handler may run; says if there is one."""
+    count = 0
+    before: dict[FrameType, str] = {}
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal count
+        if frame.f_code.co_filename != combining.__file__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            last, before[frame] = before.get(frame, ""), dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            if last.startswith(_CHECKED):
+                count += 1
+                if count == nth:
+                    raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        work()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="where a handler runs is a matter of CPython")
+@pytest.mark.parametrize("together", [False, True])
+def test_turn_is_given_back_wherever_an_interruption_falls(together: bool) -> None:
+    for nth in range(1, 400):
+        combiner = Combiner[Numbered](lambda group: None)
+        if together:
+            combiner._last = 2  # as after a group of two: one waits for more
+        again = interrupted_at(nth, lambda combiner=combiner: combiner.submit(Numbered(1)))  # type: ignore[misc]
+        other = threading.Thread(target=combiner.submit, args=(Numbered(2),), daemon=True)
+        other.start()
+        other.join(10)
+        assert not other.is_alive(), nth
+        if not again:
+            break
+    assert 3 < nth < 400
+
+
+def test_append_in_the_midst_of_one_of_the_same_thread_is_refused() -> None:
+    combiner: Combiner[Numbered]
+
+    def serve(group: Sequence[Numbered]) -> None:
+        for request in group:
+            if request.number == 1:
+                with pytest.raises(LogUnavailable, match="signal handler"):
+                    combiner.submit(Numbered(2))
+
+    combiner = Combiner(serve)
+    combiner.submit(Numbered(1))
+    combiner.submit(Numbered(3))
+
+
+def test_process_that_was_forked_off_while_a_thread_served_does_not_wait_for_it() -> None:
+    entered, go = threading.Event(), threading.Event()
+
+    def serve(group: Sequence[Numbered]) -> None:
+        if group[0].number == 1:
+            entered.set()
+            go.wait(30)
+
+    combiner = Combiner(serve)
+    thread = threading.Thread(target=combiner.submit, args=(Numbered(1),))
+    thread.start()
+    assert entered.wait(30)
+    child = os.fork()
+    if child == 0:
+        threading.Timer(10, os._exit, (1,)).start()
+        combiner.submit(Numbered(2))
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    go.set()
+    thread.join(30)
