@@ -131,20 +131,22 @@ class Combiner(Generic[R]):
             self._tell_enough()
         try:
             while not request.done:
-                had = False
+                had = True  # or may have it, if the next call is the last before an exception
                 try:
                     if self._turn.acquire(blocking=False):
-                        self._owner, had = me, True
+                        self._owner = me
                         if not request.done:
                             self._serve_group()
                     else:
+                        had = False
                         request.sleep()
                 finally:
-                    self._owner = 0 if self._owner == me else self._owner
-                    try:  # noqa: SIM105
-                        self._turn.release()
-                    except RuntimeError:
-                        pass
+                    if had:
+                        self._owner = 0 if self._owner == me else self._owner
+                        try:  # noqa: SIM105
+                            self._turn.release()
+                        except RuntimeError:
+                            pass
                 if had:
                     self._wake_next()
         except BaseException:
