@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from instar.fsm.errors import InputRefused
+
 if TYPE_CHECKING:
     from instar.engine.differences.state_diff import StateDiff
     from instar.engine.restoring.restore_path import Copied
@@ -95,9 +97,12 @@ class Points:
 
         Raises:
             ConfigError: a path leads out of the agent's folder, or was not captured there.
+            InputRefused: a single path was given in place of a list.
         """
         from instar.engine.restoring.restore_path import plan_restore, tree_path
 
+        if isinstance(paths, str | bytes | Path):
+            raise InputRefused(f"the paths are one {type(paths).__name__}: give a list, such as [path]")
         root = self.runtime.workspace.root
         return plan_restore(self.runtime, [tree_path(root, path) for path in paths], at)
 
@@ -106,6 +111,7 @@ class Points:
 
         Raises:
             ConfigError: a path leads out of the agent's folder, or was not captured there.
+            InputRefused: a single path was given in place of a list.
             Diverged, RollbackRefused, BlobMissing, BlobCorrupt: nothing was moved; the message says why.
         """
         return self.rollback(self.plan_restore(paths, at=at))

@@ -18,7 +18,7 @@ from instar.engine.own_python import own_python
 from instar.engine.replay import parallel, ranges, replay
 from instar.engine.replay.levels import Level
 from instar.engine.replay.worker import Order
-from instar.fsm.errors import ConfigError, InstarError
+from instar.fsm.errors import ConfigError, InputRefused, InstarError
 from instar.fsm.events import EffectFailed, OutcomeRewarded
 from tests.engine.agents import agent_folder
 
@@ -154,6 +154,15 @@ def test_plugin_beside_the_agent_is_found_by_the_worker(tmp_path: Path, monkeypa
         events = [record.event for record in engine.events()]
     assert not [event for event in events if isinstance(event, EffectFailed)]
     assert [event for event in events if isinstance(event, OutcomeRewarded) and "0.25" in str(event)]
+
+
+def test_single_path_in_place_of_a_list_is_refused(tmp_path: Path) -> None:
+    root = made(tmp_path / "agent")
+    with instar.Engine(root, worker=False) as engine:
+        for one in ("heuristics.py", Path("heuristics.py")):
+            with pytest.raises(InputRefused, match="give a list"):
+                engine.restore(one, at=1)  # type: ignore[arg-type]
+        assert engine.status().head == 1
 
 
 def test_program_with_its_interpreter_in_it_starts_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
