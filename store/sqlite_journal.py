@@ -6,6 +6,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -79,7 +80,7 @@ class SqliteJournal:
         self._require_kept = self._file.require_kept
         self.asking = Asking(self._lock, self._require_kept)
         self._wal = path.with_name(f"{path.name}-wal")
-        self._engine = create_engine("sqlite://", creator=self._connect, poolclass=StaticPool)
+        self._engine = create_engine("sqlite://", creator=partial(_connect, path), poolclass=StaticPool)
         try:
             self._pooled = self._engine.raw_connection()
         except sqlite3.Error as error:
@@ -101,10 +102,6 @@ class SqliteJournal:
             self._pooled.close()
             raise self._wrapped(error) if isinstance(error, sqlite3.Error) else error from error
         self._driver.set_authorizer(authorize)
-
-    def _connect(self) -> sqlite3.Connection:
-        """Opens the file that stands there, and makes none."""
-        return sqlite3.connect(uri_of(self._path, "mode=rw"), uri=True, check_same_thread=False)
 
     def exclusive(self, head: Seq) -> _Turn:
         """Holds the file's lock and a transaction; gives what other connections committed after ``head``."""
@@ -345,6 +342,11 @@ class SqliteJournal:
         return LogUnavailable(
             f"the event log {self._path} cannot be written: {text}. Nothing was recorded; make room or give permission."
         )
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Opens the file that stands there, and makes none. SQLAlchemy keeps this for ever: it holds no journal."""
+    return sqlite3.connect(uri_of(path, "mode=rw"), uri=True, check_same_thread=False)
 
 
 class _Turn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -154,6 +155,19 @@ def test_plugin_beside_the_agent_is_found_by_the_worker(tmp_path: Path, monkeypa
         events = [record.event for record in engine.events()]
     assert not [event for event in events if isinstance(event, EffectFailed)]
     assert [event for event in events if isinstance(event, OutcomeRewarded) and "0.25" in str(event)]
+
+
+def test_engines_that_were_dropped_without_a_stop_keep_no_file_open(tmp_path: Path) -> None:
+    root = made(tmp_path / "agent")
+
+    def opened() -> int:
+        for _ in range(10):
+            instar.Engine(root, worker=False).start().status()
+        for _ in range(3):
+            gc.collect()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    assert opened() >= opened() - 10
 
 
 def test_single_path_in_place_of_a_list_is_refused(tmp_path: Path) -> None:
