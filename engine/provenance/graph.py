@@ -73,6 +73,8 @@ class Graph:
         self._datasets: dict[Seq, Digest] = {}
         self._linked: list[Seq] = []
         self._last_rows: tuple[Seq, list[RowRefs]] = (ORIGIN, [])
+        self._erasures: dict[Digest, Seq] | None = None
+        """By blob the event that first says that it was erased; read when it is first asked for, as one long pass."""
         for row in reader.rows(1, last):
             self._add(row)
 
@@ -131,6 +133,8 @@ class Graph:
         dataset = self._datasets.get(seq)
         if dataset is None:
             return []
+        if seq in self.unread:
+            return []
         if self._last_rows[0] != seq:
             self._last_rows = (seq, self._read_rows(seq, dataset))
         return self._last_rows[1]
@@ -147,10 +151,13 @@ class Graph:
 
     def _erased_by(self, blob: Digest) -> Seq | None:
         """Finds the event that says that a blob was erased, at any later time."""
-        for record in self.reader.read(types=[PayloadErased]):
-            if isinstance(record.event, PayloadErased) and blob in record.event.blobs:
-                return record.seq
-        return None
+        if self._erasures is None:
+            self._erasures = {}
+            for record in self.reader.read(types=[PayloadErased]):
+                if isinstance(record.event, PayloadErased):
+                    for erased in record.event.blobs:
+                        self._erasures.setdefault(erased, record.seq)
+        return self._erasures.get(blob)
 
     def row_edges(self, rows: Iterable[RowRefs]) -> list[Edge]:
         """Lists what rows of a data set rest on, each edge once."""

@@ -485,3 +485,32 @@ def test_data_set_that_is_gone_is_a_gap_and_no_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         find_subject(reader, f"dataset:{dataset[:8]}#1")
     told.log.close()
+
+
+def test_data_sets_that_were_collected_cost_one_look_for_erasures_and_not_one_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = one_cycle(tmp_path, "f")
+    for number in range(4):
+        if number:
+            seq = story.add(feedback(number))
+            story.start()
+            story.add(e.DiffComputed(items=(diffed(seq),)))
+            story.add(embedded(item(seq, row=0, outcome="fail", task_type="find")))
+            story.flag()
+        gone = digest_of(b"collected %d" % number)
+        story.add(e.DatasetGenerated(dataset=gone, train=0, heldout=0, sources={}, left_out={}))
+        story.rewarded("none")
+        story.planned("find")
+    passes: list[object] = []
+    read = LogReader.read
+
+    def counted(self: LogReader, *args: object, **named: object) -> Iterator[object]:
+        passes.append(named.get("types"))
+        return read(self, *args, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(LogReader, "read", counted)
+    found = taint(story.log.reader, 2)
+    assert len(found.unread) == len(found.gaps) == 4
+    assert passes.count([e.PayloadErased]) == 1
+    story.log.close()
