@@ -146,8 +146,10 @@ def pristine_schema(revision: str) -> dict[tuple[str, str], tuple[str, str | Non
 
 
 def _create_stream(place: Place) -> None:
+    from .postgres_source import patience
+
     assert place.url is not None
-    engine = create_engine(place.url, poolclass=NullPool)
+    engine = create_engine(place.url, poolclass=NullPool, connect_args=patience(place))
     try:
         with engine.begin() as connection:
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext(%s))", (f"migrate {place.stream}",))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from instar.fsm.errors import ConfigError, LogUnavailable
 
@@ -16,6 +16,16 @@ from .sqlite_source import check_schema
 
 if TYPE_CHECKING:
     import psycopg
+
+_SILENCE: Final[dict[str, int]] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""After how long a machine that no longer answers is given up, in seconds, the last in milliseconds. The kernel's own
+patience is two hours where nothing is to be sent, and whoever waits for an answer then hears of nothing."""
 
 
 class PostgresSource:
@@ -117,14 +127,35 @@ def driver() -> Any:
     return psycopg
 
 
+def patience(place: Place) -> dict[str, int]:
+    """Gives the limits on silence that a connection is made with, but for those that its URL or libpq's variable sets.
+
+    Raises:
+        ConfigError: the driver is not installed.
+        LogUnavailable: the URL names what the driver does not know.
+    """
+    errors = driver().Error
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        said = set(conninfo_to_dict(_conninfo(place)))
+    except errors as error:
+        raise unreachable(error, place) from error
+    if "PGCONNECT_TIMEOUT" in os.environ:
+        said.add("connect_timeout")
+    return {name: limit for name, limit in _SILENCE.items() if name not in said}
+
+
 def connect(place: Place) -> psycopg.Connection[Row]:
     """Connects to a stream, each statement a transaction of its own."""
-    assert place.url is not None
-    connection: psycopg.Connection[Row] = driver().connect(
-        place.url.replace("postgresql+psycopg://", "postgresql://", 1), autocommit=True
-    )
+    connection: psycopg.Connection[Row] = driver().connect(_conninfo(place), autocommit=True, **patience(place))
     connection.execute(f"SET search_path TO {place.stream}".encode())
     return connection
+
+
+def _conninfo(place: Place) -> str:
+    assert place.url is not None
+    return place.url.replace("postgresql+psycopg://", "postgresql://", 1)
 
 
 def refuse_forked(process: int, place: Place) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import re
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from instar.fsm.errors import ConfigError, LogForeign, LogLost, LogMissing, LogU
 from instar.fsm.state import AgentState
 from instar.store.log import EventLog, Pending, create_log
 from instar.store.place import Place
-from instar.store.postgres_source import connect
+from instar.store.postgres_source import _SILENCE, connect, patience
 from instar.store.reader import SCHEMA_HEAD, LogReader
 from tests.store.logs import feedback, fresh_log, fresh_stream
 
@@ -262,3 +265,42 @@ def test_missing_stream_server_and_driver_scheme_are_named(stream: Place) -> Non
         LogReader(Place(stream.path, "mysql://x", "s"))
     with pytest.raises(ConfigError, match="cannot name a stream"):
         LogReader(Place(stream.path, stream.url, 'x"; drop'))
+
+
+# ---- a machine that no longer answers ------------------------------------------------------------------------------
+
+
+def sockets_of(log: EventLog) -> list[socket.socket]:
+    connections = (log._journal._connection, log.reader._source._connection)  # type: ignore[attr-defined]
+    return [socket.socket(fileno=os.dup(connection.fileno())) for connection in connections]
+
+
+def test_connections_give_a_machine_up_that_no_longer_answers(log: EventLog) -> None:
+    for found in sockets_of(log):
+        with found:
+            assert found.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
+            assert found.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+
+
+def test_limits_on_silence_that_the_url_names_are_taken(log: EventLog) -> None:
+    url = f"{log.place.url}?tcp_user_timeout=7000&keepalives_idle=5"
+    with closing(EventLog(Place(log.place.path, url, log.place.stream))) as other:
+        for found in sockets_of(other):
+            with found:
+                assert found.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000
+                assert found.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 5
+
+
+@pytest.mark.parametrize("act", [create_log, LogReader], ids=["create", "read"])
+def test_server_that_takes_a_connection_and_says_nothing_is_given_up(
+    tmp_path: Path, act: Callable[[Place], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert patience(Place(tmp_path / "log.db", "postgresql+psycopg://me@db/agents"))["connect_timeout"] == 10
+    monkeypatch.setitem(_SILENCE, "connect_timeout", 2)  # the least that libpq knows
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        place = Place(tmp_path / "log.db", f"postgresql+psycopg://me@127.0.0.1:{port}/agents", "silent")
+        before = time.monotonic()
+        with pytest.raises(LogUnavailable, match="timeout"):
+            act(place)
+        assert time.monotonic() - before < 20
