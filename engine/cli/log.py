@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from instar.fsm.record import Recorded
     from instar.store.follow import Follower
+    from instar.store.reader import LogReader
 
 
 def command(
@@ -146,13 +147,21 @@ def _follow(workspace: Path | None, count: int, kinds: Collection[str], name: st
         from instar.store.follow import Follower
 
         reader = reader_at(workspace)
+        _refuse_watched_output(reader)
         first = Seq(max(1, reader.head() - count + 1))
         _show(Follower(reader, None, start=first, record=lambda _name, _record: None), kinds, as_json=as_json)
         reader.close()
         return
     runtime = runtime_at(workspace)
+    _refuse_watched_output(runtime.reader)
     _show(runtime.log.follow(name), kinds, as_json=as_json, remember=True)
     runtime.close()
+
+
+def _refuse_watched_output(reader: LogReader) -> None:
+    from .own_output import refuse_watched_output
+
+    refuse_watched_output(reader.path.parent.parent, reader.state_at().policy.capture)
 
 
 def _show(follower: Follower, kinds: Collection[str], *, as_json: bool, remember: bool = False) -> None:

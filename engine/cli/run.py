@@ -72,9 +72,11 @@ def command(
     from instar.engine.workspace import find_workspace
 
     from .live import Live
+    from .own_output import refuse_watched_output
 
     root = find_workspace(workspace or Path.cwd())
     with closing(Runtime(root, actor="worker")) as runtime:
+        refuse_watched_output(root, runtime.settings.policy.capture)
         with Live() as live:
             runtime.progress.listen(live.report)
             worker = Worker(runtime, live.event)
