@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from math import ceil
 from typing import NamedTuple
@@ -58,17 +58,39 @@ def near_duplicates(texts: Sequence[str], alike_min: float = ALIKE_MIN) -> list[
     """
     taken = [shingled(text) for text in texts]
     rarity = Counter(shingle for one in taken for shingle in one.shingles)
-    index: defaultdict[tuple[str, tuple[str, ...]], list[int]] = defaultdict(list)
+    index: defaultdict[tuple[str, tuple[str, ...]], list[tuple[int, int]]] = defaultdict(list)
     found: list[Pair] = []
     for place, one in enumerate(taken):
         prefix = _prefix(one, rarity, alike_min)
-        candidates = {other for shingle in prefix for other in index[shingle, one.numbers]}
-        near = list(_alike(place, one, taken, candidates, alike_min))
+        near = list(_alike(place, one, taken, _candidates(one, prefix, taken, index, alike_min), alike_min))
         found += near
         if len(near) < NEIGHBOURS_MAX:
-            for shingle in prefix:
-                index[shingle, one.numbers].append(place)
+            for at, shingle in enumerate(prefix):
+                index[shingle, one.numbers].append((place, at))
     return found
+
+
+def _candidates(
+    one: Shingled,
+    prefix: Sequence[str],
+    taken: Sequence[Shingled],
+    index: Mapping[tuple[str, tuple[str, ...]], Sequence[tuple[int, int]]],
+    alike_min: float,
+) -> set[int]:
+    """Finds earlier texts that may be alike.
+
+    What stands in front of the rarest common shingle is not in common (the positional filter of Xiao et al. 2008):
+    where too few stand behind it, there is nothing to compare.
+    """
+    size = len(one.shingles)
+    met: dict[int, bool] = {}
+    for at, shingle in enumerate(prefix):
+        for other, at_other in index.get((shingle, one.numbers), ()):
+            if other not in met:
+                theirs = len(taken[other].shingles)
+                common_max = min(size - at, theirs - at_other)
+                met[other] = common_max >= alike_min * (size + theirs - common_max)
+    return {other for other, may in met.items() if may}
 
 
 def _prefix(one: Shingled, rarity: Counter[str], alike_min: float) -> list[str]:
