@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -50,6 +51,8 @@ class PostgresJournal:
         self._errors = driver().Error
         self._process = os.getpid()
         self._connection: Any = None
+        self._turn = threading.RLock()
+        """Held with the stream: of the threads of this process too only one may be in a transaction."""
         with suppress(LogUnavailable):
             self._open()
 
@@ -70,6 +73,12 @@ class PostgresJournal:
     @contextmanager
     def exclusive(self, head: Seq) -> Iterator[Sequence[Row]]:
         """Begins the transaction that a write will commit, and takes the stream's lock in it."""
+        refuse_forked(self._process, self._place)
+        with self._turn, self._transaction(head) as rows:
+            yield rows
+
+    @contextmanager
+    def _transaction(self, head: Seq) -> Iterator[Sequence[Row]]:
         opened = self._connection
         connection = self._open()
         try:

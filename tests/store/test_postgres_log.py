@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -304,3 +305,16 @@ def test_server_that_takes_a_connection_and_says_nothing_is_given_up(
         with pytest.raises(LogUnavailable, match="timeout"):
             act(place)
         assert time.monotonic() - before < 20
+
+
+def test_threads_of_a_process_do_not_meet_in_one_transaction(log: EventLog) -> None:
+    """Whoever holds the log for upkeep, a cursor or blobs uses the same connection as who appends."""
+    before = log.reader.head()
+    appended = threading.Thread(target=lambda: log.append(feedback(9)))
+    with log.upkeep():
+        appended.start()
+        appended.join(0.5)
+        assert appended.is_alive()
+        assert log.reader.head() == before
+    appended.join(60)
+    assert log.reader.head() == before + 1
