@@ -28,6 +28,7 @@ from .keeping.kinds import Kinds, stored_bytes
 from .keeping.leftovers import find_leftovers, size_below
 from .keeping.shares import shares
 from .last_settings import load_to_read
+from .one_folder import original_of, worker_elsewhere
 from .references import resolve
 from .sandbox.cgroup import available
 from .sandbox.choose import chosen, stronger
@@ -95,7 +96,15 @@ def _workspace(workspace: Workspace) -> Iterator[Finding]:
     yield Finding("ok", "log", f"{status.head} events in {reader.place.name}, {size}")
     if status.restoring:
         yield Finding("bad", "restore", "one was cut off; `instar run --once` rolls it forward")
-    if status.owed and not status.worker:
+    if copied := original_of(workspace):
+        yield Finding(
+            "bad",
+            "workspace",
+            f"a copy of {copied}, on the same stream: nothing of it is recorded, as `instar run` says",
+        )
+    if elsewhere := worker_elsewhere(reader, workspace):
+        yield Finding("note", "worker", f"one of another folder works on the stream: {elsewhere}")
+    elif status.owed and not status.worker:
         yield Finding("note", "worker", f"none runs, and {status.owed} is owed: `instar run`")
     unfinished = [seq for seq in _shell_tasks(reader) if reader.by_key(f"shell:{seq}") is None]
     if unfinished:

@@ -295,7 +295,9 @@ class Engine(Asking, Auditing, Points, Upkeep):
             try:
                 Worker(self.runtime).run_once()
                 return
-            except WorkerBusy:
+            except WorkerBusy as error:
+                if error.elsewhere:
+                    raise
                 if self._settled(until, timeout_s):
                     return
 

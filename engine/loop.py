@@ -24,6 +24,7 @@ from instar.fsm.errors import (
     LogCorrupt,
     LogUnavailable,
     PositionConflict,
+    WorkerBusy,
 )
 from instar.fsm.events import EffectFailed, OutcomeRewarded
 from instar.fsm.policies import failure_is_final
@@ -132,7 +133,7 @@ class Loop:
             for one in pending:
                 encode_event(one.event)  # what cannot be recorded is a failure of the effect that brought it
             return pending
-        except (LogUnavailable, LogCorrupt, EffectSuspended):
+        except (LogUnavailable, LogCorrupt, WorkerBusy, EffectSuspended):
             raise
         except Exception as error:
             if _is_full(error):  # to do it again is of no use before there is room, and no fault of the effect

@@ -18,6 +18,7 @@ from instar.store.log import EventLog
 from instar.store.reader import LogReader
 
 from .last_settings import load_for_work
+from .one_folder import refuse_copy
 from .progress import ProgressFile
 from .settings import Settings, with_rules
 from .workspace import Workspace
@@ -45,6 +46,7 @@ class Runtime:
     def __init__(self, root: Path, *, actor: str, settings: Settings | None = None, clock: Clock | None = None) -> None:
         self.settings = with_rules(settings or load_for_work(root, os.environ))
         self.workspace = Workspace(root, self.settings.paths, self.settings.log_url)
+        refuse_copy(self.workspace)
         self.log = EventLog(self.workspace.place, actor=actor, clock=clock)
         self.files = FileLock(self.workspace.home / "files.lock")
         """Held by whoever scans or changes the agent's files."""

@@ -19,6 +19,7 @@ from instar.store.tree_changes import changed
 
 from .changes import Judged, observed
 from .files.mounts import tells_changes
+from .one_folder import refuse_other_worker
 from .runtime import Runtime
 from .trees.tree_watch import TreeWatch
 
@@ -40,8 +41,10 @@ def rescan(runtime: Runtime, *, full: bool = False) -> list[Recorded]:
 
     Raises:
         LogUnavailable: the disk is full; a scan that cannot be stored is an error, never an old tree.
+        WorkerBusy: a worker of another folder works on the stream.
     """
     with runtime.files.held():
+        refuse_other_worker(runtime)
         return _record(runtime, lambda: runtime.capture.look(full=full, known=runtime.state.tree))
 
 

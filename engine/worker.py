@@ -37,6 +37,8 @@ from .watcher import Watcher
 logger = logging.getLogger("instar.engine")
 
 _POLL_S = 0.1
+_ENDING_S = 1.0
+"""For so long a server may take to find that a worker which was killed is gone."""
 _FAILED_MAX = 3
 """Rounds in a row that may fail although the log can be read again: it is something else then."""
 
@@ -64,7 +66,7 @@ class Worker:
         """Becomes the workspace's one worker.
 
         Raises:
-            WorkerBusy: there is one already.
+            WorkerBusy: there is one already, of this folder or of another one on the same stream.
         """
         # A look at whether a worker runs holds the lock for a moment: try a few times.
         for _ in range(6):
@@ -76,6 +78,28 @@ class Worker:
                 f"another worker runs {self._runtime.workspace.root}: one is enough. "
                 f"It takes up what waits by itself; `instar status` shows it."
             )
+        try:
+            self._hold_stream()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _hold_stream(self) -> None:
+        deadline = time.monotonic() + _ENDING_S
+        while True:
+            try:
+                self._runtime.log.hold_stream()
+                return
+            except WorkerBusy:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(_POLL_S)
+
+    def _release(self) -> None:
+        try:
+            self._runtime.log.give_stream_back()
+        finally:
+            self._lock.release()
 
     def stop(self) -> None:
         """Asks the worker to end after the effect in progress; a training is put off at its next step."""
@@ -98,7 +122,7 @@ class Worker:
             self._watcher.rescan()
             return count + self._loop.run_until_idle(self._wanted)
         finally:
-            self._lock.release()
+            self._release()
 
     def run_forever(self, begun: Callable[[], object] = lambda: None) -> None:
         """Works until ``stop``; what a killed worker left is finished first.
@@ -107,7 +131,7 @@ class Worker:
             begun: called once this is the workspace's one worker.
 
         Raises:
-            WorkerBusy: there is one already.
+            WorkerBusy: there is one already; or one of another folder took the stream while its server was away.
             LogUnavailable: the disk is full or read-only, or a server stays away for too long.
         """
         from .service import Service
@@ -133,7 +157,7 @@ class Worker:
         finally:
             self._watcher.stop()
             service.stop()
-            self._lock.release()
+            self._release()
 
     def _round(self, token: int) -> int:
         """Looks at the folder and the log once, and waits a moment; gives what tells whether the log changed."""

@@ -21,6 +21,9 @@ CHECKPOINTS = "checkpoints"
 STREAM = "stream"
 """The file in ``.instar/`` that names the stream of a log in PostgreSQL."""
 
+STANDS = "stands-at"
+"""The file in ``.instar/`` that says where the folder stood last, beside the name of a stream."""
+
 
 class Workspace:
     """The paths of one workspace. Everything of Instar's own lies in ``.instar/``; ``[paths]`` are beside the code.
@@ -38,6 +41,7 @@ class Workspace:
         self.home = self.root / HOME
         self.log = self.home / "log.db"
         self.stream = self.home / STREAM
+        self.stands = self.home / STANDS
         self.memory = self.home / "memory"
         self.checkpoints = self.home / CHECKPOINTS
         self.ways = self.home / "ways"

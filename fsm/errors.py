@@ -23,7 +23,8 @@
     ├── GateFailed             a mutation or a promotion did not pass its gate
     ├── AnchorForeign          an anchor of another workspace
     ├── SignatureInvalid       a signature that was not made by the key, or not over this text
-    ├── WorkerBusy             another worker holds the workspace
+    ├── WorkerBusy             another worker holds the workspace, or its stream
+    ├── FolderCopied           the folder is a copy of another one that records into the same stream
     ├── EffectSuspended        a worker that was told to end put its effect off; the next one goes on
     └── EffectFailedError      an effect could not be done (also recorded as the event EffectFailed)
         └── EffectCancelled    somebody had it ended
@@ -224,7 +225,17 @@ class SignatureInvalid(InstarError):
 
 
 class WorkerBusy(InstarError):
-    """Another worker holds this workspace."""
+    """Another worker holds this workspace; ``elsewhere`` if it is one of another folder, on the same stream."""
+
+    exit_code = 4
+
+    def __init__(self, message: str, *, elsewhere: bool = False) -> None:
+        super().__init__(message)
+        self.elsewhere = elsewhere
+
+
+class FolderCopied(InstarError):
+    """The folder was copied with the name of its log in it: both would record into that."""
 
     exit_code = 4
 

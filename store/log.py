@@ -205,6 +205,21 @@ class EventLog:
         with self._appender.held():
             yield self._journal
 
+    def hold_stream(self) -> None:
+        """Becomes the one worker of a stream, whatever folder or machine another is of; a file's log is in its folder.
+
+        Raises:
+            WorkerBusy: there is one.
+            LogUnavailable: the server cannot be reached.
+        """
+        if self.place.url is not None:
+            with self._appender.held():
+                self._journal.hold()
+
+    def give_stream_back(self) -> None:
+        """Lets others become the worker of the stream."""
+        self._journal.give_back()
+
     def vacuum(self) -> None:
         """Gives room that is no longer used back to the file system.
 

@@ -173,6 +173,18 @@ class Journal(Protocol):
     def thin(self, seqs: Sequence[Seq]) -> None:
         """Takes saved states away; only to be called while the log is held."""
 
+    def hold(self) -> None:
+        """Makes this process the one worker of a stream, until that is given back; only to be called while the log is
+        held. A connection that broke holds the stream anew before anything is written by it.
+
+        Raises:
+            WorkerBusy: there is one, perhaps of another folder; also by a later write that finds one.
+            LogUnavailable: the server cannot be reached.
+        """
+
+    def give_back(self) -> None:
+        """Gives the stream back to other workers."""
+
     def vacuum(self) -> None:
         """Gives room that is no longer used back to the file system; needs as much room again while it runs.
 

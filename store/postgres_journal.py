@@ -17,6 +17,7 @@ from instar.fsm.words import Digest, Seq
 from .migrate import WRITER_SUFFIX
 from .place import Place
 from .ports import Batch, Row
+from .postgres_hold import Hold, name_session
 from .postgres_source import connect, driver, refuse_forked, unreachable
 from .schema import blobs, cursors, events, newer, state_snapshots
 
@@ -53,6 +54,7 @@ class PostgresJournal:
         self._connection: Any = None
         self._turn = threading.RLock()
         """Held with the stream: of the threads of this process too only one may be in a transaction."""
+        self._hold = Hold(place)
         with suppress(LogUnavailable):
             self._open()
 
@@ -61,14 +63,41 @@ class PostgresJournal:
         if self._connection is None or self._connection.closed:
             try:
                 connection = connect(self._place)
-                connection.execute("SET synchronous_commit = on")
-                role = f"{self._place.stream}{WRITER_SUFFIX}"
-                if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone():
-                    connection.execute(f"SET ROLE {role}".encode())
+                try:
+                    self._begin_session(connection)
+                except BaseException:
+                    connection.close()
+                    raise
             except self._errors as error:
                 raise unreachable(error, self._place) from error
             self._connection = connection
         return self._connection
+
+    def _begin_session(self, connection: Any) -> None:
+        connection.execute("SET synchronous_commit = on")
+        name_session(connection)
+        if self._hold.wanted:  # before the role is taken, which may not end a session of ours
+            self._hold.take(connection)
+        role = f"{self._place.stream}{WRITER_SUFFIX}"
+        if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone():
+            connection.execute(f"SET ROLE {role}".encode())
+
+    def hold(self) -> None:
+        """Takes the lock of the stream's one worker; each later connection takes it again before it is used."""
+        try:
+            # The transaction that holds the log is rolled back, and with it the change of role; the lock is not.
+            self._connection.execute("RESET ROLE")
+            self._hold.take(self._connection)
+        except self._errors as error:
+            raise unreachable(error, self._place) from error
+        self._hold.wanted = True
+
+    def give_back(self) -> None:
+        """Gives that lock back; with a connection that broke, it went."""
+        self._hold.wanted = False
+        with self._turn, suppress(self._errors):
+            if self._connection is not None and not self._connection.closed:
+                self._hold.give_back(self._connection)
 
     @contextmanager
     def exclusive(self, head: Seq) -> Iterator[Sequence[Row]]:

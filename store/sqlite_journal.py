@@ -279,6 +279,12 @@ class SqliteJournal:
         finally:
             self._driver.set_authorizer(authorize)
 
+    def hold(self) -> None:
+        """Does nothing: a file's log lies in the folder, whose own lock tells of its worker."""
+
+    def give_back(self) -> None:
+        """Does nothing."""
+
     def vacuum(self) -> None:
         """Writes the file anew, on a connection of its own, while the lock keeps every other writer out."""
         with self._held(), closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
