@@ -22,6 +22,7 @@ from instar.store.model_folder import altered_folders
 from instar.store.reader import LogReader
 
 from .audit import faults as audit_faults
+from .clock_ahead import told
 from .initialize import model_of
 from .keeping.gc import CollectionPlan, plan_of
 from .keeping.kinds import Kinds, stored_bytes
@@ -94,6 +95,8 @@ def _workspace(workspace: Workspace) -> Iterator[Finding]:
     status = read_status(reader, workspace)
     size = f"{size_below(workspace.home) / 1e6:.1f} MB in {workspace.home}"
     yield Finding("ok", "log", f"{status.head} events in {reader.place.name}, {size}")
+    if status.clock_ahead_s:
+        yield Finding("bad", "clock", told(status.clock_ahead_s, SystemClock().now_us()))
     if status.restoring:
         yield Finding("bad", "restore", "one was cut off; `instar run --once` rolls it forward")
     if copied := original_of(workspace):

@@ -10,8 +10,10 @@ from instar.fsm.errors import LogMissing
 from instar.fsm.react import react
 from instar.fsm.rewards import ranking
 from instar.fsm.state import Watch
+from instar.store.clock import SystemClock
 from instar.store.reader import LogReader
 
+from .clock_ahead import ahead_s
 from .progress import read_progress
 from .workspace import Workspace
 
@@ -41,6 +43,8 @@ class Status(Struct, frozen=True, kw_only=True):
     plan: list[dict[str, Any]]
     snapshots: dict[str, int]
     retrains_suppressed: int
+    clock_ahead_s: float
+    """By how much the last event's time lies in the future; 0 where it does not."""
 
 
 def worker_runs(workspace: Workspace) -> bool:
@@ -87,6 +91,7 @@ def read_status(reader: LogReader, workspace: Workspace) -> Status:
         plan=[msgspec.to_builtins(step) for step in state.plan],
         snapshots=dict(state.snapshots),
         retrains_suppressed=state.suppressed,
+        clock_ahead_s=ahead_s(reader, SystemClock().now_us()),
     )
 
 

@@ -25,6 +25,7 @@ from instar.store.lock import FileLock
 from instar.store.log import Pending
 
 from .beginnings import forget
+from .clock_ahead import ahead_of, told
 from .feedback_loop import foreign_trigger, remove_trigger
 from .kernel import remove_copies
 from .loop import Listener, Loop
@@ -61,6 +62,7 @@ class Worker:
         self._watcher = Watcher(runtime, self._wake)
         self._repair = SelfRepair(runtime)
         self._trigger_seen: tuple[int, ...] | None = None
+        self._told_of_clock = False
 
     def acquire(self) -> None:
         """Becomes the workspace's one worker.
@@ -116,6 +118,7 @@ class Worker:
         self.acquire()
         try:
             self._prepare()
+            self._tell_of_clock()
             self._watcher.rescan()
             count = self._loop.run_until_idle(self._wanted)
             self.take_trigger_file()
@@ -165,6 +168,7 @@ class Worker:
             self._watcher.look()
         fresh = self._runtime.reader.changed_token()
         if fresh != token:
+            self._tell_of_clock()
             self._loop.run_until_idle(self._wanted)
         self.take_trigger_file()
         if self._repair.look():
@@ -172,6 +176,14 @@ class Worker:
         self._wake.wait(min(_POLL_S, self._watcher.due_in()))
         self._wake.clear()
         return fresh
+
+    def _tell_of_clock(self) -> None:
+        """Says once that recorded times stand still, since the last one is yet to come."""
+        now_us = self._runtime.log.now_us()
+        ahead = 0.0 if self._told_of_clock else ahead_of(self._runtime.log.last_us, now_us)
+        if ahead:
+            self._told_of_clock = True
+            logger.warning("%s.", told(ahead, now_us))
 
     def _await_log(self, error: LogUnavailable) -> None:
         """Waits until a server's log can be read again, and finishes what was cut off; what is owed stays owed.

@@ -103,6 +103,11 @@ class EventLog:
         """Tells the time by the clock of this log: microseconds since 1970 UTC."""
         return self._clock.now_us()
 
+    @property
+    def last_us(self) -> int:
+        """The time of the last event that this process has taken in; 0 for an empty log."""
+        return self._head.last_us
+
     # ---- reading ---------------------------------------------------------------------------------------------------
 
     @property

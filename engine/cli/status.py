@@ -7,7 +7,9 @@ from .output import Json, Root, emit, workspace_at
 
 def command(workspace: Root = None, json: Json = False) -> None:
     """Say where machine and agent stand."""
+    from instar.engine.clock_ahead import told
     from instar.engine.status import read_status
+    from instar.store.clock import SystemClock
     from instar.store.reader import LogReader
 
     found = workspace_at(workspace)
@@ -39,4 +41,6 @@ def command(workspace: Root = None, json: Json = False) -> None:
         lines.append("  A restore was cut off; `instar run --once` finishes it.")
     if status.retrains_suppressed:
         lines.append(f"  {status.retrains_suppressed} retrains were wanted while their hourly budget was used up.")
+    if status.clock_ahead_s:
+        lines.append(f"  Beware: {told(status.clock_ahead_s, SystemClock().now_us())}.")
     emit("status", status, as_json=json, lines=lines)
