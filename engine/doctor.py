@@ -145,7 +145,8 @@ def _room(workspace: Workspace, reader: LogReader, settings: Settings) -> Iterat
     blobs = BlobStore(reader.path.with_name("blobs"), reader)
     plan: CollectionPlan | None = None
     try:
-        plan = plan_of(reader, blobs, settings.retention, SystemClock().now_us(), workspace)
+        now_us = SystemClock().now_us()
+        plan = plan_of(reader, blobs, settings.retention, now_us, workspace, with_unreachable=False)
         sizes = plan.sizes
     except InstarError as error:
         yield Finding("bad", "gc", f"cannot be planned: {error}")

@@ -285,12 +285,11 @@ class BlobStore:
         with self._lock:
             if digest in self._waiting:
                 return self._waiting[digest][1]
-        path = self._files.path(digest)
         content = self._reader.blob(digest)
         if content is not None:
             return content
         try:
-            return path.read_bytes()
+            return self._files.path(digest).read_bytes()
         except FileNotFoundError:
             raise self._missing(digest) from None
 

@@ -70,7 +70,8 @@ class Below(Struct):
     folders: dict[str, Digest]
 
 
-_BELOW = msgspec.json.Decoder(Below)
+decode_below = msgspec.json.Decoder(Below).decode
+"""Reads the bytes of a node; raises ``msgspec.DecodeError`` for others."""
 
 
 def below(blobs: Blobs, node: Digest) -> Below:
@@ -81,7 +82,7 @@ def below(blobs: Blobs, node: Digest) -> Below:
         BlobCorrupt: it does not hash to its name, or is no node.
     """
     try:
-        return _BELOW.decode(blobs.get(node))
+        return decode_below(blobs.get(node))
     except msgspec.DecodeError as error:
         raise BlobCorrupt(f"blob {node} is no node of a tree ({error}): run `instar verify`") from error
 

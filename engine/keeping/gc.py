@@ -20,6 +20,7 @@ from instar.fsm.words import Digest, Seq
 from instar.store.blobs import BlobStore
 from instar.store.collected import list_digests
 from instar.store.failpoints import failpoint
+from instar.store.read_ahead import ReadAhead
 from instar.store.reader import LogReader
 
 from .kinds import NAMELESS, Kinds, Size, stored_bytes
@@ -84,16 +85,30 @@ def plan_collection(runtime: Runtime, retention: Retention | None = None) -> Col
 
 
 def plan_of(
-    reader: LogReader, blobs: BlobStore, retention: Retention, now_us: int, workspace: Workspace
+    reader: LogReader,
+    blobs: BlobStore,
+    retention: Retention,
+    now_us: int,
+    workspace: Workspace,
+    *,
+    with_unreachable: bool = True,
 ) -> CollectionPlan:
-    """As ``plan_collection``, for whoever only reads."""
+    """As ``plan_collection``, for whoever only reads.
+
+    Args:
+        reader: the log.
+        blobs: its store.
+        retention: what to keep.
+        now_us: the time.
+        workspace: whose log it is.
+        with_unreachable: say to which events there would be no return, for which the log is read once more.
+    """
     state = reader.state_at()
     cutoff = cutoff_us(retention, now_us)
     kept_from = Seq(reader.at_time(cutoff) + 1)
     points = kept_points(retention, kept_from, points_of(reader))
-    needs = _needs(reader, blobs, state, min(kept_from, open_since(state)), points)
+    needs, kinds = _read_log(reader, blobs, state, min(kept_from, open_since(state)), points)
     stored = stored_bytes(reader, blobs)
-    kinds = Kinds.of_log(reader, blobs)
     busy = worker_runs(workspace)
     doomed = sorted(
         digest
@@ -101,7 +116,8 @@ def plan_of(
         if digest not in needs.digests and not (busy and kinds.of(digest) == NAMELESS and _is_young(blobs, digest))
     )
     left = stored.keys() - set(doomed)
-    before, after = Reach(blobs, stored.__contains__), Reach(blobs, left.__contains__)
+    ahead = ReadAhead(blobs)
+    before, after = Reach(ahead, stored.__contains__), Reach(ahead, left.__contains__)
     last = Seq(min(kept_from - 1, state.head))
     return CollectionPlan(
         head=state.head,
@@ -112,16 +128,26 @@ def plan_of(
         doomed=tuple(doomed),
         going=kinds.sizes(stored, doomed),
         staying=kinds.sizes(stored, left),
-        unreachable=lost_between(reader, last, before, after) if doomed else (),
+        unreachable=lost_between(reader, last, before, after, ahead) if doomed and with_unreachable else (),
     )
 
 
-def _needs(reader: LogReader, blobs: BlobStore, state: AgentState, kept_from: Seq, points: tuple[Seq, ...]) -> Needs:
-    """Collects what must stay: for the kept events, for the states after them, and for the collections before."""
+def _read_log(
+    reader: LogReader, blobs: BlobStore, state: AgentState, kept_from: Seq, points: tuple[Seq, ...]
+) -> tuple[Needs, Kinds]:
+    """Collects what must stay: for the kept events, for the states after them, and for the collections before.
+
+    What blobs are is told in the same pass, so that each event and each node of a tree is read once.
+    """
     head = state.head
-    needs = Needs(blobs, erased_blobs(reader) | blobs.collected().keys())
-    for row in reader.rows(kept_from, head):
-        needs.event(event_of(reader, row))
+    ahead = ReadAhead(blobs)
+    needs, kinds = Needs(ahead, erased_blobs(reader) | blobs.collected().keys()), Kinds(ahead)
+    for rows in reader.chunks():
+        events = [event_of(reader, row) for row in rows]
+        kinds.take_all(ahead, events)
+        for row, event in zip(rows, events, strict=True):
+            if kept_from <= row[0] <= head:
+                needs.event(event)
     for seq in points:
         needs.event(reader.get(seq).event)
     for record in reader.read(1, head, [BlobsCollected]):
@@ -131,7 +157,7 @@ def _needs(reader: LogReader, blobs: BlobStore, state: AgentState, kept_from: Se
     for seq in {*points, min(kept_from, head)}:
         needs.state(reader.state_at(seq))
     needs.memory(reader)
-    return needs
+    return needs, kinds
 
 
 def _is_young(blobs: BlobStore, digest: Digest) -> bool:

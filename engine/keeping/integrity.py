@@ -13,6 +13,7 @@ from instar.fsm.state import FORM, AgentState, form_of, state_digest
 from instar.fsm.words import Digest, digest_of
 from instar.store.blobs import BlobStore
 from instar.store.follow import cursor_fault
+from instar.store.read_ahead import ReadAhead
 from instar.store.reader import LogReader, Row
 from instar.store.schema_faults import schema_faults
 
@@ -20,6 +21,8 @@ from .collection_faults import collection_faults
 from .named_blobs import Named, NamedBlobs, Parts, erased_blobs
 
 _SHOWN_MAX = 8
+_AT_ONCE = 256
+"""Things that are read ahead together."""
 
 
 class Integrity(Struct, kw_only=True):
@@ -94,9 +97,12 @@ def _read_all(named: NamedBlobs, reader: LogReader, found: Integrity) -> None:
     except InstarError:  # the replay has said so already
         gone = frozenset()
     blobs = _Counted(BlobStore(reader.path.with_name("blobs"), reader), found, gone)
+    everything = list(named)
     parts, trees = Parts(blobs), WholeTrees(blobs, blobs.look)
     bad: dict[str, list[Named]] = {}
-    for one in named:
+    for number, one in enumerate(everything):
+        if number % _AT_ONCE == 0:
+            blobs.read_ahead(everything[number : number + _AT_ONCE])
         try:
             _read(blobs, parts, trees, one)
         except BlobCollected as error:
@@ -127,7 +133,7 @@ def _read_rest(blobs: _Counted, reader: LogReader, found: Integrity, erased: fro
     """Reads every stored blob that nothing names (yet), and compares recorded sizes."""
     for digest, size in reader.stored_blobs():
         try:
-            if len(blobs.get(digest)) != size:
+            if blobs.size(digest) != size:
                 found.problems.append(f"blob {digest[:12]} is said to have {size} bytes, and has others")
         except InstarError as error:
             found.problems.append(str(error))
@@ -157,14 +163,24 @@ class _Counted:
     def __init__(self, blobs: BlobStore, found: Integrity, erased: frozenset[Digest]) -> None:
         self.found = found
         self._erased = erased
-        self.seen: set[Digest] = set()
+        self.seen: dict[Digest, int] = {}
+        """What was read, and its size."""
         self.gone: set[Digest] = set()
         self._blobs = blobs
+        self._ahead = ReadAhead(blobs)
+
+    def read_ahead(self, named: list[Named]) -> None:
+        """Reads what is asked for next, many at a time."""
+        self._ahead.trees((one.digest for one in named if one.kind == "tree"), with_files=True)
+
+    def size(self, digest: Digest) -> int:
+        """Gives the size of a blob, which is read unless it was."""
+        return self.seen[digest] if digest in self.seen else len(self.get(digest))
 
     def get(self, digest: Digest) -> bytes:
-        content = self._blobs.get(digest)
+        content = self._ahead.get(digest)
         if digest not in self.seen:
-            self.seen.add(digest)
+            self.seen[digest] = len(content)
             self.found.blobs += 1
             self.found.blob_bytes += len(content)
         return content

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from msgspec import Struct
@@ -11,7 +11,9 @@ from instar.fsm.errors import BlobCorrupt, BlobMissing
 from instar.fsm.events import AnyEvent
 from instar.fsm.words import Digest
 from instar.store.blobs import BlobStore
-from instar.store.naming import Kind, below, fields_of, parts_of_checkpoint
+from instar.store.naming import Kind, below, digests_of, fields_of, parts_of_checkpoint
+from instar.store.ports import Blobs
+from instar.store.read_ahead import ReadAhead
 from instar.store.reader import LogReader
 
 from .needs import event_of
@@ -44,7 +46,7 @@ class Size(Struct, frozen=True, order=True):
 class Kinds:
     """Tells the kind of each blob; what is named as two kinds counts as the first."""
 
-    def __init__(self, blobs: BlobStore) -> None:
+    def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
         self._of: dict[Digest, str] = {}
         self._walked: set[Digest] = set()
@@ -52,10 +54,17 @@ class Kinds:
     @classmethod
     def of_log(cls, reader: LogReader, blobs: BlobStore) -> Kinds:
         """Reads the whole log."""
-        found = cls(blobs)
-        for row in reader.rows():
-            found.take(event_of(reader, row))
+        ahead = ReadAhead(blobs)
+        found = cls(ahead)
+        for rows in reader.chunks():
+            found.take_all(ahead, [event_of(reader, row) for row in rows])
         return found
+
+    def take_all(self, ahead: ReadAhead, events: Sequence[AnyEvent]) -> None:
+        """Takes what some events name, their trees read ahead by the store that this one has."""
+        ahead.trees(digest for event in events for kind, digest in digests_of(event) if kind == "tree")
+        for event in events:
+            self.take(event)
 
     def take(self, event: AnyEvent) -> None:
         """Takes what an event names; parts that are gone or damaged are left out."""

@@ -9,8 +9,9 @@ from instar.fsm.errors import BlobCorrupt, BlobMissing
 from instar.fsm.events import Span
 from instar.fsm.state import AgentState
 from instar.fsm.words import Digest, Seq
-from instar.store.naming import below, parts_of_checkpoint
+from instar.store.naming import below, digests_of, parts_of_checkpoint
 from instar.store.ports import Blobs
+from instar.store.read_ahead import ReadAhead
 from instar.store.reader import LogReader, apply
 
 
@@ -52,10 +53,18 @@ class Reach:
         return all(self._stands(part) for part in parts_of_checkpoint(self._blobs, checkpoint))
 
 
-def lost_between(reader: LogReader, last: Seq, before: Reach, after: Reach) -> tuple[Span, ...]:
-    """Gives the events up to ``last`` to which one can return before and not after, as spans."""
+def lost_between(reader: LogReader, last: Seq, before: Reach, after: Reach, ahead: ReadAhead) -> tuple[Span, ...]:
+    """Gives the events up to ``last`` to which one can return before and not after, as spans.
+
+    Args:
+        reader: the log.
+        last: the last event that is looked at.
+        before: judges what is stored.
+        after: judges what will be.
+        ahead: the store that both have.
+    """
     spans: list[Span] = []
-    for seq, lost in _judged(reader, last, before, after):
+    for seq, lost in _judged(reader, last, before, after, ahead):
         if not lost:
             continue
         if spans and spans[-1].last == seq - 1:
@@ -65,13 +74,16 @@ def lost_between(reader: LogReader, last: Seq, before: Reach, after: Reach) -> t
     return tuple(spans)
 
 
-def _judged(reader: LogReader, last: Seq, before: Reach, after: Reach) -> Iterator[tuple[Seq, bool]]:
+def _judged(reader: LogReader, last: Seq, before: Reach, after: Reach, ahead: ReadAhead) -> Iterator[tuple[Seq, bool]]:
     state = AgentState()
     point: tuple[Digest | None, Digest | None] | None = None
     lost = False
-    for record in reader.read(1, last):
-        state = apply(state, record)
-        here = (tree_at(state), state.checkpoint)
-        if here != point:
-            point, lost = here, before(state) and not after(state)
-        yield record.seq, lost
+    for rows in reader.chunks(1, last):
+        records = [reader.decode(row) for row in rows]
+        ahead.trees(digest for one in records for kind, digest in digests_of(one.event) if kind == "tree")
+        for record in records:
+            state = apply(state, record)
+            here = (tree_at(state), state.checkpoint)
+            if here != point:
+                point, lost = here, before(state) and not after(state)
+            yield record.seq, lost
