@@ -101,7 +101,11 @@ class Worker:
         try:
             self._runtime.log.give_stream_back()
         finally:
-            self._lock.release()
+            try:
+                self._lock.back_to(0)
+            except BaseException:  # Ctrl-C in the process of an agent, which lives on
+                self._lock.back_to(0)
+                raise
 
     def stop(self) -> None:
         """Asks the worker to end after the effect in progress; a training is put off at its next step."""
@@ -115,8 +119,8 @@ class Worker:
         Returns:
             The number of effects that were run.
         """
-        self.acquire()
         try:
+            self.acquire()
             self._prepare()
             self._tell_of_clock()
             self._watcher.rescan()

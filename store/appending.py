@@ -25,6 +25,7 @@ from .combining import Combiner, Request
 from .drafting import DIGEST_EVERY, Draft, Pending
 from .failpoints import failpoint
 from .head import Head
+from .lock import is_of_the_system
 from .ports import STAGED, Batch, Journal
 from .presence import Presence
 from .reader import LogReader
@@ -126,8 +127,11 @@ class Appender:
                 self._commit(group, others)
             elif not self._append_alone(group[0]) and not self._append_asking(group[0]):
                 self._commit(group)
-        except Exception as error:
-            if self._took or (len(group) > 1 and isinstance(error, InstarError)):
+        except BaseException as error:
+            self._journal.let_go()  # an exception of a signal's handler may have cut off what gives it back
+            if not isinstance(error, InstarError) and not is_of_the_system(error):
+                raise  # a signal's handler did, maybe after the commit: tried again, it might be recorded twice
+            if self._took or len(group) > 1:
                 for request in group:  # one may be too large for the disk; the others need not fail with it
                     self._serve([request], others=False)
                 return
@@ -158,7 +162,10 @@ class Appender:
         return True
 
     def _append_asking(self, request: _Append) -> bool:
-        """Records a single event, or lets the process record it that holds the log, if there is nothing else to it."""
+        """Records a single event, or lets the process record it that holds the log, if there is nothing else to it.
+
+        If it raises, the log may be held.
+        """
         asking, one = self._journal.asking, request.plain()
         if one is None or asking is None or self._blobs.any_waiting() or not names_nothing(one.event):
             return False
@@ -172,11 +179,9 @@ class Appender:
             request.records = (record,)
             request.error = None
             return True
-        try:
-            if answer.fate is Fate.OPEN or not self._found(request, answer, digest_of(payload), head):
-                self._commit([request])
-        finally:
-            asking.release()
+        if answer.fate is Fate.OPEN or not self._found(request, answer, digest_of(payload), head):
+            self._commit([request])
+        asking.release()
         return True
 
     def _found(self, request: _Append, answer: Answer, payload_hash: Digest, head: Seq) -> bool:
@@ -242,7 +247,9 @@ class Appender:
         try:
             self._presence.check(one.event for one in pending)
             records = draft.add_all(pending)
-        except Exception:
+        except Exception as error:
+            if draft.rows or (len(group) == 1 and not isinstance(error, InstarError)):
+                raise  # a signal's handler raised it: drafted once more, they would be recorded twice
             return False  # each by itself, so that the others need not fail
         for request, record in zip(group, records, strict=True):
             request.records = (record,)
@@ -255,10 +262,16 @@ class Appender:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Holds the log against every other writer, with what they recorded taken in."""
-        with self._journal.exclusive(self._head.state.head) as rows:
-            if rows:
-                self._head.take_in(rows)
-            yield
+        try:
+            with self._journal.exclusive(self._head.state.head) as rows:
+                if rows:
+                    self._head.take_in(rows)
+                yield
+        except GeneratorExit:
+            raise  # dropped, maybe long after it was cut off: the log may be held anew
+        except BaseException:
+            self._journal.let_go()
+            raise
 
     def _decide(self, draft: Draft, request: _Append, alone: bool) -> Exception | None:
         try:

@@ -17,7 +17,7 @@ from instar.fsm.record import Recorded
 
 from .failpoints import failpoint
 from .gates import Gates
-from .lock import FileLock
+from .lock import FileLock, is_of_the_system
 from .slots import OPEN, Answer, Asked, Fate, Slots
 
 _EXPECTED_FOR = 256
@@ -101,7 +101,9 @@ class Asking:
         for _ in range(_TRIES):
             try:
                 self._gates.wait()
-            except OSError:
+            except OSError as error:
+                if not is_of_the_system(error):
+                    raise
                 break
             answer = slots.look()
             if answer.fate is Fate.SERVED:
@@ -122,7 +124,7 @@ class Asking:
     def _answered(self) -> Answer:
         assert self._answer
         if self._answer.fate is Fate.SERVED:
-            self._lock.release()
+            self._lock.back_to(0)
         return self._answer
 
     # ---- who serves ------------------------------------------------------------------------------------------------
@@ -131,12 +133,13 @@ class Asking:
         """Has those who ask wait for the end of the commit that begins, while the lock is held."""
         self._gates.close()
 
-    def release(self) -> None:
-        """Gives the lock back; those whose events were in the commit go on."""
-        gate = self._gates.leave() if self._lock.depth == 1 else 0
-        self._lock.release()
-        if gate:
-            self._gates.open(gate)
+    def release(self, level: int = 0) -> None:
+        """Goes back to a level of the lock; at 0, those whose events were in the commit go on. May be done again."""
+        try:
+            self._lock.back_to(level)
+        finally:
+            if self._gates.closed and not level:
+                self._gates.open()
 
     def asked(self, seen: set[int]) -> list[Asked]:
         """Gives what others ask for, while the lock is held; does not look where none are expected.

@@ -11,7 +11,7 @@ import os
 import struct
 from contextlib import suppress
 
-from .lock import FileLock
+from .lock import FileLock, is_of_the_system
 from .long_waits import told_if_long
 
 _GATES = 64
@@ -31,30 +31,30 @@ class Gates:
     def __init__(self, lock: FileLock) -> None:
         self._lock = lock
         self._last = 0
-        self._closed = 0
+        self.closed = 0
+        """The gate that is closed, or about to be; 0 for none."""
 
     def close(self) -> None:
         """Closes a gate, while the lock is held; where that cannot be done, nobody waits there."""
-        if self._closed:
+        if self.closed:
             return
         with suppress(OSError):
             for _ in range(_GATES):
-                self._last = self._last % _GATES + 1
+                self._last = self.closed = self._last % _GATES + 1
                 with suppress(BlockingIOError):
                     lock_byte(self._lock.fd, _FIRST + self._last)
-                    self._closed = self._last
                     os.pwrite(self._lock.fd, self._last.to_bytes(8, "little"), _NUMBER)
                     return
+        self.open()
 
-    def leave(self) -> int:
-        """Gives the gate that is closed, for whoever gives the lock back and opens the gate after that; 0 for none."""
-        closed, self._closed = self._closed, 0
-        return closed
-
-    def open(self, gate: int) -> None:
-        """Lets those who wait go on."""
-        with suppress(OSError):
-            unlock_byte(self._lock.fd, _FIRST + gate)
+    def open(self) -> None:
+        """Lets those who wait go on, after the lock was given back; opening twice is opening once."""
+        try:
+            unlock_byte(self._lock.fd, _FIRST + self.closed)
+        except OSError as error:
+            if not is_of_the_system(error):
+                raise
+        self.closed = 0
 
     def wait(self) -> None:
         """Waits until the commit that is going on has ended; not at all where none is known of.
@@ -64,9 +64,11 @@ class Gates:
         """
         gate = int.from_bytes(os.pread(self._lock.fd, 8, _NUMBER), "little")
         if 0 < gate <= _GATES:
-            with told_if_long(self._lock.path):
-                lock_byte(self._lock.fd, _FIRST + gate, shared=True)
-            unlock_byte(self._lock.fd, _FIRST + gate)
+            try:
+                with told_if_long(self._lock.path):
+                    lock_byte(self._lock.fd, _FIRST + gate, shared=True)
+            finally:
+                unlock_byte(self._lock.fd, _FIRST + gate)
 
 
 def lock_byte(fd: int, place: int, *, shared: bool = False) -> None:

@@ -132,6 +132,9 @@ class Journal(Protocol):
             LogUnavailable: it cannot be had.
         """
 
+    def let_go(self) -> None:
+        """Gives the log back if this thread holds it, wherever that was cut off; what was not committed is gone."""
+
     def append(self, row: Row) -> bool:
         """Makes one event durable that follows the head as this process knows it, if that can be done in one step.
 

@@ -139,6 +139,12 @@ class PostgresJournal:
         connection = self._connection
         return not connection.closed and connection.info.transaction_status != 0  # 0: IDLE
 
+    def let_go(self) -> None:
+        """Ends the transaction, and with it the lock, wherever the thread that held it was interrupted."""
+        if self._connection is not None and os.getpid() == self._process and self._in_transaction():
+            with suppress(self._errors):
+                self._connection.execute("ROLLBACK")
+
     def append(self, _row: Row) -> bool:
         """Does nothing: between two appends the stream is anybody's, so it is held and looked at."""
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -105,10 +105,13 @@ class SqliteJournal:
 
     def exclusive(self, head: Seq) -> _Turn:
         """Holds the file's lock and a transaction; gives what other connections committed after ``head``."""
-        return _Turn(self, head)
+        return _Turn(self, self._lock, head)
 
     def begin(self, head: Seq) -> Sequence[Row]:
-        """Takes the lock and begins a transaction; gives what other connections committed after ``head``."""
+        """Takes the lock and begins a transaction; gives what other connections committed after ``head``.
+
+        Whatever it raises, ``end`` has to follow.
+        """
         self._acquire(self._file.require)
         driver = self._driver
         try:
@@ -122,32 +125,41 @@ class SqliteJournal:
             if rows:
                 self.asking.expect_others()
             return rows
-        except BaseException as error:
-            self.end(failed=True)
-            raise self._wrapped(error) if isinstance(error, sqlite3.Error) else error from error
+        except sqlite3.Error as error:
+            raise self._wrapped(error) from error
 
-    def end(self, *, failed: bool) -> None:
-        """Ends the transaction, if it was not committed, and gives the lock back."""
-        if failed:
-            self._version = -1  # what was given may not have been taken in: give it again
-            if self._inserter is not None:
-                with suppress(sqlite3.Error):
-                    self._inserter.finish()
-        if self._driver.in_transaction:  # nothing was written, or it was refused
-            self._driver.execute("ROLLBACK")
-        self.asking.release()
+    def end(self, level: int, *, failed: bool) -> None:
+        """Ends the transaction, if it was not committed, and goes back to a level of the lock. May be done again."""
+        if not self._lock.level():  # it is another thread's transaction, if there is one
+            self.asking.release()
+            return
+        try:
+            if failed:
+                self._version = -1  # what was given may not have been taken in: give it again
+                if self._inserter is not None:
+                    with suppress(sqlite3.Error):
+                        self._inserter.finish()
+            if self._driver.in_transaction:  # nothing was written, or it was refused
+                self._driver.execute("ROLLBACK")
+        finally:
+            self.asking.release(level)
+
+    def let_go(self) -> None:
+        """Gives the log back, wherever the thread that held it was interrupted."""
+        self.end(0, failed=True)
 
     def append(self, row: Row) -> bool:
         """Commits one event that was drafted from the head as this process knows it.
 
         SQLite's own check of the row against the head, by trigger, stands in for a look at what others recorded: one
-        statement instead of four. Where others append too, that look comes first for a while.
+        statement instead of four. Where others append too, that look comes first for a while. If it raises, ``let_go``
+        has to follow.
 
         Returns:
             False if the log is to be held and looked at: nothing was recorded.
         """
-        self._acquire(self._require_kept)
         try:
+            self._acquire(self._require_kept)
             if self._driver.in_transaction:
                 return False
             failpoint("log.locked")
@@ -159,11 +171,12 @@ class SqliteJournal:
             self.asking.expect_others()
             return False
         finally:
-            self._lock.release()
+            self._lock.back_to(0)
         self._committed()
         return True
 
     def _acquire(self, require: Callable[[], object]) -> None:
+        """Takes the lock; whatever this raises, it may have been taken."""
         if os.getpid() != self._process:
             raise LogUnavailable(
                 f"the event log {self._path} was opened before this process was forked off: open it again here, "
@@ -174,19 +187,10 @@ class SqliteJournal:
         except LogUnavailable:
             self._file.require()  # where the folder is gone there is no lock either
             raise
-        try:
-            require()
-        except BaseException:
-            self._lock.release()
-            raise
+        require()
 
-    @contextmanager
-    def _held(self) -> Iterator[None]:
-        self._acquire(self._file.require)
-        try:
-            yield
-        finally:
-            self._lock.release()
+    def _held(self) -> AbstractContextManager[None]:
+        return self._lock.held(partial(self._acquire, self._file.require))
 
     def _others_wrote(self) -> bool:
         (version,) = self._driver.execute("PRAGMA data_version").fetchone()
@@ -343,6 +347,10 @@ class SqliteJournal:
         text = str(error)
         if "append-only" in text:
             return PositionConflict(f"{self._path}: {text}")
+        if "prohibited" in text or "not authorized" in text:  # what SQLite makes of an exception in `authorize`
+            return LogUnavailable(
+                "a signal's handler cut an append off, and its exception was lost. Nothing was recorded: append again."
+            )
         if "malformed" in text or "corrupt" in text:
             return LogCorrupt(f"{self._path} is damaged ({text}). Restore it from a backup, then run `instar verify`.")
         return LogUnavailable(
@@ -358,13 +366,22 @@ def _connect(path: Path) -> sqlite3.Connection:
 class _Turn:
     """The log held against every other writer, for the length of a ``with`` block."""
 
-    __slots__ = ("_head", "_journal")
+    __slots__ = ("_head", "_journal", "_level", "_lock", "_taken")
 
-    def __init__(self, journal: SqliteJournal, head: Seq) -> None:
-        self._journal, self._head = journal, head
+    def __init__(self, journal: SqliteJournal, lock: FileLock, head: Seq) -> None:
+        self._journal, self._lock, self._head, self._level = journal, lock, head, lock.level()
+        self._taken = 0
 
     def __enter__(self) -> Sequence[Row]:
-        return self._journal.begin(self._head)
+        try:
+            rows = self._journal.begin(self._head)
+        except BaseException:
+            self._journal.end(self._level, failed=True)
+            raise
+        self._taken = self._lock.taken
+        return rows
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._journal.end(failed=kind is not None)
+        if kind is GeneratorExit and not self._lock.is_last(self._taken, self._level):
+            return  # dropped long after it was cut off: the lock and the transaction are others'
+        self._journal.end(self._level, failed=kind is not None)

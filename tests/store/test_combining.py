@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import dis
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from types import FrameType
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 
 from instar.fsm.errors import LogUnavailable
 from instar.store import combining
 from instar.store.combining import Combiner, Request
+from tests.store.interruptions import interrupted_at
 
 
 class Numbered(Request):
@@ -94,38 +92,6 @@ def test_interrupted_thread_does_not_keep_the_others_asleep(interrupted: set[int
     assert set(served) >= set(back)
 
 
-_CHECKED = ("CALL", "RESUME", "JUMP_BACKWARD")
-"""After these instructions CPython lets a signal's handler run."""
-
-
-def interrupted_at(nth: int, work: Callable[[], object]) -> bool:
-    """Raises KeyboardInterrupt at the nth place of the combiner at which a handler may run; says if there is one."""
-    count = 0
-    before: dict[FrameType, str] = {}
-
-    def trace(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal count
-        if frame.f_code.co_filename != combining.__file__:
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            last, before[frame] = before.get(frame, ""), dis.opname[frame.f_code.co_code[frame.f_lasti]]
-            if last.startswith(_CHECKED):
-                count += 1
-                if count == nth:
-                    raise KeyboardInterrupt
-        return trace
-
-    sys.settrace(trace)
-    try:
-        work()
-    except KeyboardInterrupt:
-        return True
-    finally:
-        sys.settrace(None)
-    return False
-
-
 @pytest.mark.skipif(sys.implementation.name != "cpython", reason="where a handler runs is a matter of CPython")
 @pytest.mark.parametrize("together", [False, True])
 def test_turn_is_given_back_wherever_an_interruption_falls(together: bool) -> None:
@@ -133,7 +99,7 @@ def test_turn_is_given_back_wherever_an_interruption_falls(together: bool) -> No
         combiner = Combiner[Numbered](lambda group: None)
         if together:
             combiner._last = 2  # as after a group of two: one waits for more
-        again = interrupted_at(nth, lambda combiner=combiner: combiner.submit(Numbered(1)))  # type: ignore[misc]
+        again = interrupted_at(nth, {combining.__file__}, lambda combiner=combiner: combiner.submit(Numbered(1)))  # type: ignore[misc]
         other = threading.Thread(target=combiner.submit, args=(Numbered(2),), daemon=True)
         other.start()
         other.join(10)
