@@ -16,6 +16,7 @@ from instar.fsm.react import react
 from instar.fsm.record import Recorded
 from instar.fsm.words import Seq
 
+from .face.arguments import takes_plain
 from .face.asking import Asking
 from .face.auditing import Auditing
 from .face.points import Points
@@ -39,6 +40,7 @@ REVIVED_FOR_S = 60.0
 """… and ran no longer than this is given up. An effect that takes it down is tried less often."""
 
 
+@takes_plain
 class Engine(Asking, Auditing, Points, Upkeep):
     """Instar inside an agent's process.
 
@@ -68,6 +70,8 @@ class Engine(Asking, Auditing, Points, Upkeep):
                 f"the folder {root} cannot be found: the one that this process stands in was deleted. "
                 "Go to one that is there, or give the whole path."
             ) from error
+        except ValueError as error:
+            raise ConfigError("the agent's folder has a NUL in its path, which no path can: leave it out") from error
         self._with_worker = worker
         self._settings = settings
         self._runtime: Runtime | None = None

@@ -42,7 +42,7 @@ def check_feedback(row: dict[str, Any] | FeedbackRow) -> FeedbackReceived:
     """
     try:
         checked = row if isinstance(row, FeedbackRow) else msgspec.convert(row, FeedbackRow)
-    except (msgspec.ValidationError, TypeError) as error:
+    except (msgspec.ValidationError, TypeError, UnicodeError) as error:
         raise InputRefused(
             f"feedback refused: {error}. A row needs task_type and input; see `instar feedback -h`."
         ) from error

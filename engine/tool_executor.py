@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from posixpath import normpath
 from typing import Annotated, Any, Literal
 
@@ -129,6 +129,7 @@ def gate_words(gate: str | list[str] | None) -> tuple[str, ...]:
     """
     if gate is None:
         return ()
+    _require_short("the gate", (gate,) if isinstance(gate, str) else gate)  # splitting a text takes the square of it
     if not isinstance(gate, str):
         return tuple(gate)
     if found := _OPERATOR.search(_QUOTED.sub("", gate.strip())):
@@ -142,6 +143,16 @@ def gate_words(gate: str | list[str] | None) -> tuple[str, ...]:
         raise InputRefused(f"the gate cannot be split into words: {error}. Close the quotation.") from error
 
 
+def _require_short(what: str, words: Sequence[str]) -> None:
+    """Refuses what cannot be run for its size."""
+    sizes = [len(word.encode()) for word in words] or [0]
+    if max(sizes) >= WORD_BYTES_MAX or sum(sizes) > COMMAND_BYTES_MAX:
+        raise InputRefused(
+            f"task refused: {what} has {sum(sizes):,} bytes, {max(sizes):,} of them in one word: Linux runs none "
+            "with 128 KiB in a word, and this engine none over 1 MiB in all. Write the text into a file, and name that."
+        )
+
+
 def _shell_words(shell: Shell) -> tuple[str, ...]:
     """Gives the program and its arguments that a shell task means.
 
@@ -152,12 +163,7 @@ def _shell_words(shell: Shell) -> tuple[str, ...]:
     words = tuple(shell.command) if line is None else ("/bin/sh", "-c", line)
     if not (line if line is not None else "".join(words[:1])).strip():
         raise InputRefused("task refused: the command is empty; give a line for /bin/sh, or a program and arguments")
-    sizes = [len(word.encode()) for word in words]
-    if max(sizes) >= WORD_BYTES_MAX or sum(sizes) > COMMAND_BYTES_MAX:
-        raise InputRefused(
-            f"task refused: the command has {sum(sizes):,} bytes, {max(sizes):,} of them in one word: Linux runs none "
-            "with 128 KiB in a word, and this engine none over 1 MiB in all. Write the text into a file, and name that."
-        )
+    _require_short("the command", words)
     if any("\0" in word for word in words):
         raise InputRefused("task refused: the command holds a NUL, which no command can; leave it out")
     if not shell.timeout_s > 0:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from instar.fsm.errors import InputRefused
 from instar.fsm.words import Digest
 
+from .arguments import takes_plain
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from instar.engine.runtime import Runtime
 
 
+@takes_plain
 class Asking:
     """The part of ``Engine`` that embeds, searches and answers."""
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from instar.fsm.words import Seq
 
+from .arguments import takes_plain
+
 if TYPE_CHECKING:
     from instar.engine.bundles.anchor import Anchor
     from instar.engine.bundles.bundle import Exported
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from instar.store.follow import Follower
 
 
+@takes_plain
 class Auditing:
     """The part of ``Engine`` that looks into the log."""
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from instar.fsm.errors import InputRefused
 
+from .arguments import takes_plain
+
 if TYPE_CHECKING:
     from instar.engine.differences.state_diff import StateDiff
     from instar.engine.restoring.restore_path import Copied
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from instar.fsm.events import Part
 
 
+@takes_plain
 class Points:
     """The part of ``Engine`` that goes back in time."""
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .arguments import takes_plain
+
 if TYPE_CHECKING:
     from instar.engine.keeping.housekeeping import Kept, Swept
     from instar.engine.runtime import Runtime
     from instar.fsm.retention import Retention
 
 
+@takes_plain
 class Upkeep:
     """The part of ``Engine`` that frees room."""
 
