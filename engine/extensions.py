@@ -80,7 +80,7 @@ def _by_path(group: str, name: str) -> Any:
         found: Any = import_module(module)
         for attribute in attributes.split("."):
             found = getattr(found, attribute)
-    except Exception as error:  # A foreign module may raise anything while it is imported.
+    except (Exception, SystemExit) as error:  # A foreign module may raise anything while it is imported.
         raise ConfigError(
             f"{group}: {name} cannot be loaded: {type(error).__name__}: {error}. Is it importable from here?"
         ) from error
@@ -99,7 +99,7 @@ def _by_entry_point(group: str, name: str) -> Any:
         )
     try:
         return next(iter(claims.values())).load()
-    except Exception as error:  # A foreign package may raise anything while it is imported.
+    except (Exception, SystemExit) as error:  # A foreign package may raise anything while it is imported.
         raise ConfigError(
             f"{group}: the entry point {name!r} cannot be loaded: {type(error).__name__}: {error}"
         ) from error
@@ -112,7 +112,7 @@ def _made(group: str, name: str, found: Any) -> Any:
         return found
     try:
         return found()
-    except Exception as error:  # The same holds for its constructor.
+    except (Exception, SystemExit) as error:  # The same holds for its constructor.
         raise ConfigError(
             f"{group}: {name} cannot be made without arguments: {type(error).__name__}: {error}"
         ) from error

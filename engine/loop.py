@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from instar.fsm.codec import encode_event
 from instar.fsm.errors import (
     EffectCancelled,
+    EffectFailedError,
     EffectSuspended,
     IllegalTransition,
     InstarError,
@@ -37,6 +38,7 @@ from instar.store.log import Pending
 from .audit import write_audit
 from .beginnings import Beginning
 from .runtime import Runtime
+from .shell_executor import Terminated
 
 logger = logging.getLogger("instar.engine")
 
@@ -135,6 +137,14 @@ class Loop:
             return pending
         except (LogUnavailable, LogCorrupt, WorkerBusy, EffectSuspended):
             raise
+        except SystemExit as error:
+            if isinstance(error, Terminated):
+                raise
+            told = EffectFailedError(
+                f"a plugin or a library called sys.exit({error.code!r}) in {effect.name}: have it raise an error that "
+                "says why, or set [plugins] to builtin."
+            )
+            return [_failure(effect, told)]
         except Exception as error:
             if _is_full(error):  # to do it again is of no use before there is room, and no fault of the effect
                 raise LogUnavailable(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from numbers import Real
+from textwrap import shorten
 from typing import TYPE_CHECKING, Final
 
+from instar.fsm.errors import EffectFailedError
 from instar.fsm.events import (
     AnyEvent,
     CheckpointTrained,
@@ -38,13 +41,26 @@ def outcome_rewards(
         model: the reward model.
         signals: the cycle's signals with their positions.
         rows: the rows of memory that the cycle brought.
+
+    Raises:
+        EffectFailedError: a score is no number.
     """
     by_seq: Mapping[Seq, EmbeddedItem] = {item.seq: item for item in rows}
     return tuple(
-        Reward(seq, event.task_type, round(model.score(event, by_seq.get(seq)), 6), event.outcome)
+        Reward(seq, event.task_type, round(_scored(model, seq, event, by_seq.get(seq)), 6), event.outcome)
         for seq, event in signals
         if isinstance(event, FeedbackReceived)
     )
+
+
+def _scored(model: RewardModel, seq: Seq, outcome: FeedbackReceived, item: EmbeddedItem | None) -> float:
+    score: object = model.score(outcome, item)
+    if not isinstance(score, Real):
+        raise EffectFailedError(
+            f"the reward model {model.name} gave {shorten(repr(score), 80)} for event {seq}; a score is a number in "
+            "0 … 1. Mend it, or set plugins.reward_model to builtin."
+        )
+    return float(score)
 
 
 def verdict(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from contextlib import closing
+import sys
+from contextlib import closing, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -39,7 +40,9 @@ def run_once(root: Path | None, *, quiet: bool) -> dict[str, int]:
 
             earlier = signal.signal(signal.SIGTERM, end)
             try:
-                effects = worker.run_once()
+                # What a plugin prints is no part of the envelope.
+                with redirect_stdout(sys.stderr) if quiet else nullcontext():
+                    effects = worker.run_once()
             finally:
                 signal.signal(signal.SIGTERM, earlier)
         last = runtime.state
