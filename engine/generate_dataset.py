@@ -75,8 +75,7 @@ def generate(
         *lessons_of_logs(log_failures, left_out),
     ]
     lessons = sorted(without_injections(_spelt_alike(lessons), left_out), key=lambda lesson: lesson.known_at)
-    inputs = {lesson.key: lesson.input for lesson in reversed(lessons)}
-    asked = questions(lessons, near_duplicates([inputs[key] for key in dict.fromkeys(one.key for one in lessons)]))
+    asked = questions(lessons, near_duplicates(list(dict.fromkeys(lesson.key for lesson in lessons))))
     lessons = without_contradictions(lessons, asked, left_out)
     by = grouping(lessons, _chosen(kept))
     found = placed(lessons, asked, by, policy.retrain, left_out)

@@ -7,22 +7,20 @@ is found or not whatever else the log holds, so a sealed split stays sealed as t
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
-from math import ceil
+from collections.abc import Sequence
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .shingles import Shingled, shingled
 
 ALIKE_MIN = 0.8
 """Jaccard index from which two texts are near-duplicates: of four-character shingles, one word in a long request."""
-SHINGLE_CHARS = 4
-SHINGLES_MAX = 2_000
 NEIGHBOURS_MAX = 64
 """A text with so many near-duplicates before it is not compared with later ones, lest a flood takes quadratic time."""
-_WORD = re.compile(r"\w+")
-_DIGIT = re.compile(r"\d")
+_SLACK = 1e-6
+"""By so much a bound may be missed: what a float rounds off keeps no pair from its comparison."""
 
 
 class Pair(NamedTuple):
@@ -33,81 +31,103 @@ class Pair(NamedTuple):
     alike: float
 
 
-class Shingled(NamedTuple):
-    """A text as it is compared. Texts with other numbers in them are never near-duplicates: a number is meant."""
-
-    shingles: frozenset[str]
-    numbers: tuple[str, ...]
-
-
-def shingled(text: str) -> Shingled:
-    """Takes a text apart: words without case, signs and layout, and of these every four characters in a row."""
-    words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
-    line = f" {' '.join(words)} "
-    shingles = (line[start : start + SHINGLE_CHARS] for start in range(max(1, len(line) - SHINGLE_CHARS + 1)))
-    numbers = tuple(sorted(word for word in words if _DIGIT.search(word)))
-    return Shingled(frozenset(islice(shingles, SHINGLES_MAX)), numbers)
-
-
 def near_duplicates(texts: Sequence[str], alike_min: float = ALIKE_MIN) -> list[Pair]:
     """Finds all near-duplicates, by the place of the later text, then of the earlier one.
 
     Args:
-        texts: in the order of the log.
+        texts: folded, in the order of the log.
         alike_min: the least Jaccard index, in 0..1.
     """
-    taken = [shingled(text) for text in texts]
-    rarity = Counter(shingle for one in taken for shingle in one.shingles)
-    index: defaultdict[tuple[str, tuple[str, ...]], list[tuple[int, int]]] = defaultdict(list)
+    join = _Join(shingled(texts), alike_min)
     found: list[Pair] = []
-    for place, one in enumerate(taken):
-        prefix = _prefix(one, rarity, alike_min)
-        near = list(_alike(place, one, taken, _candidates(one, prefix, taken, index, alike_min), alike_min))
+    for place in range(len(texts)):
+        near = join.near(place)
         found += near
         if len(near) < NEIGHBOURS_MAX:
-            for at, shingle in enumerate(prefix):
-                index[shingle, one.numbers].append((place, at))
+            join.take(place)
     return found
 
 
-def _candidates(
-    one: Shingled,
-    prefix: Sequence[str],
-    taken: Sequence[Shingled],
-    index: Mapping[tuple[str, tuple[str, ...]], Sequence[tuple[int, int]]],
-    alike_min: float,
-) -> set[int]:
-    """Finds earlier texts that may be alike.
+class _Join:
+    """Finds for one text after the other those before it that are like it.
 
-    What stands in front of the rarest common shingle is not in common (the positional filter of Xiao et al. 2008):
-    where too few stand behind it, there is nothing to compare.
+    A text is entered under its prefix: its rarest shingles, so many that two near-duplicates have one in common.
+
+    Args:
+        texts: all of them.
+        alike_min: the least Jaccard index.
     """
-    size = len(one.shingles)
-    met: dict[int, bool] = {}
-    for at, shingle in enumerate(prefix):
-        for other, at_other in index.get((shingle, one.numbers), ()):
-            if other not in met:
-                theirs = len(taken[other].shingles)
-                common_max = min(size - at, theirs - at_other)
-                met[other] = common_max >= alike_min * (size + theirs - common_max)
-    return {other for other, may in met.items() if may}
 
+    def __init__(self, texts: Shingled, alike_min: float) -> None:
+        self._texts, self._alike_min = texts, alike_min
+        self._sizes = np.diff(texts.starts)
+        least = np.ceil(alike_min * self._sizes - _SLACK).astype(np.int64)  # in common with any near-duplicate
+        self._lengths = self._sizes - least + 1  # (texts,) of the prefixes
+        self._begins = np.concatenate([[0], np.cumsum(self._lengths)])  # (texts + 1,) in all prefixes
+        within = np.arange(self._begins[-1]) - np.repeat(self._begins[:-1], self._lengths)
+        prefixes = texts.all[np.repeat(texts.starts[:-1], self._lengths) + within]
+        figures = np.repeat(texts.figures, self._lengths)
+        self._last = prefixes[self._begins[1:] - 1]  # (texts,) the commonest shingle of each prefix
+        # An entry for each shingle among texts with the same numbers, with room for all that may stand in it.
+        entries, counts = np.unique(figures * texts.kinds + prefixes, return_inverse=True, return_counts=True)[1:]
+        self._entries = entries.astype(np.int64)  # (prefixes,)
+        self._from = np.concatenate([[0], np.cumsum(counts)[:-1]])  # (entries,) where each begins in the places
+        self._until = self._from.copy()  # (entries,) how far it is filled
+        self._places = np.empty(len(prefixes), np.int32)
+        self._marked = np.zeros(texts.kinds, np.bool_)
 
-def _prefix(one: Shingled, rarity: Counter[str], alike_min: float) -> list[str]:
-    """Gives the rarest shingles, so many that two near-duplicates must have one of them in common."""
-    ordered = sorted(one.shingles, key=lambda shingle: (rarity[shingle], shingle))
-    return ordered[: len(ordered) - ceil(alike_min * len(ordered)) + 1]
+    def take(self, place: int) -> None:
+        """Enters a text, for those after it."""
+        entries = self._entries[self._begins[place] : self._begins[place + 1]]
+        self._places[self._until[entries]] = place
+        self._until[entries] += 1
 
+    def near(self, place: int) -> list[Pair]:
+        """Finds the entered texts that are like it, by their places."""
+        entries = self._entries[self._begins[place] : self._begins[place + 1]]
+        begins, ends = self._from[entries], self._until[entries]
+        filled = np.flatnonzero(ends > begins)
+        if not len(filled):
+            return []
+        lists = [
+            self._places[begin:end] for begin, end in zip(begins[filled].tolist(), ends[filled].tolist(), strict=True)
+        ]
+        others = self._worth_comparing(place, *np.unique(np.concatenate(lists), return_counts=True))
+        if not len(others):
+            return []
+        size, theirs = int(self._sizes[place]), self._sizes[others]
+        common = self._common(place, others)
+        alike = common / (size + theirs - common)
+        return [
+            Pair(other, place, index)
+            for other, index in zip(others.tolist(), alike.tolist(), strict=True)
+            if index >= self._alike_min
+        ]
 
-def _alike(
-    place: int, one: Shingled, taken: Sequence[Shingled], candidates: set[int], alike_min: float
-) -> Iterator[Pair]:
-    size = len(one.shingles)
-    for other in sorted(candidates):
-        theirs = taken[other].shingles
-        if min(size, len(theirs)) < alike_min * max(size, len(theirs)):
-            continue
-        common = len(one.shingles & theirs)
-        alike = common / (size + len(theirs) - common)
-        if alike >= alike_min:
-            yield Pair(other, place, alike)
+    def _worth_comparing(self, place: int, others: NDArray[np.int32], met: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Leaves out those that cannot have enough in common, by how many shingles of their prefixes are.
+
+        Of the text whose prefix ends with the rarer shingle, what of the prefix the other one has stands in its prefix
+        too: beyond what was met there, only what follows the prefix can be in common.
+        """
+        size, theirs = self._sizes[place], self._sizes[others]
+        rest = np.where(
+            self._last[others] < self._last[place],
+            theirs - self._lengths[others],
+            size - self._lengths[place],
+        )
+        common_max = np.minimum(met + rest, np.minimum(size, theirs))
+        enough: NDArray[np.bool_] = common_max >= self._alike_min * (size + theirs - common_max) - _SLACK
+        return others[enough]
+
+    def _common(self, place: int, others: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Counts the shingles that each of the others has in common with a text."""
+        texts, starts = self._texts.all, self._texts.starts
+        own = texts[starts[place] : starts[place + 1]]
+        theirs = [texts[starts[other] : starts[other + 1]] for other in others.tolist()]
+        self._marked[own] = True
+        common = np.add.reduceat(
+            self._marked[np.concatenate(theirs)], np.cumsum([0, *map(len, theirs[:-1])]), dtype=np.int64
+        )
+        self._marked[own] = False
+        return common
