@@ -54,6 +54,8 @@ class PostgresJournal:
         self._connection: Any = None
         self._turn = threading.RLock()
         """Held with the stream: of the threads of this process too only one may be in a transaction."""
+        self._holder = 0
+        """The thread that has begun the transaction, if there is one."""
         self._hold = Hold(place)
         with suppress(LogUnavailable):
             self._open()
@@ -103,8 +105,10 @@ class PostgresJournal:
     def exclusive(self, head: Seq) -> Iterator[Sequence[Row]]:
         """Begins the transaction that a write will commit, and takes the stream's lock in it."""
         refuse_forked(self._process, self._place)
-        with self._turn, self._transaction(head) as rows:
-            yield rows
+        with self._turn:
+            self._holder = threading.get_ident()
+            with self._transaction(head) as rows:
+                yield rows
 
     @contextmanager
     def _transaction(self, head: Seq) -> Iterator[Sequence[Row]]:
@@ -141,7 +145,9 @@ class PostgresJournal:
 
     def let_go(self) -> None:
         """Ends the transaction, and with it the lock, wherever the thread that held it was interrupted."""
-        if self._connection is not None and os.getpid() == self._process and self._in_transaction():
+        if self._connection is None or os.getpid() != self._process or self._holder != threading.get_ident():
+            return  # it is another thread's, if there is one
+        if self._in_transaction():
             with suppress(self._errors):
                 self._connection.execute("ROLLBACK")
 

@@ -21,7 +21,7 @@ from instar.engine.snapshot import take_snapshot
 from instar.engine.worker import Worker
 from instar.engine.workspace import Workspace
 from instar.fsm.errors import FolderCopied, InstarError, WorkerBusy
-from instar.store.postgres_source import connect
+from instar.store.postgres_hold import other_worker
 from tests.engine.test_server_away import Database, database, set_up, until
 from tests.store.logs import feedback
 
@@ -170,11 +170,10 @@ def test_own_session_that_the_server_still_has_is_ended(database: Database, tmp_
         journal = runtime.log._journal
         cut, journal._connection = journal._connection, None  # type: ignore[attr-defined]
         runtime.log.append(feedback(1))
+        assert other_worker(runtime.reader)
         with pytest.raises(Exception, match=r"terminat|closed"):
             cut.execute("SELECT 1")
         runtime.log.give_stream_back()
-        with closing(connect(runtime.log.place)) as looking:
-            settings = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1"
-            assert looking.execute(settings).fetchall() == [(0,)]
+        assert not other_worker(runtime.reader)
         shown = journal._connection.execute("SHOW tcp_keepalives_idle").fetchone()  # type: ignore[attr-defined]
         assert shown == ("30",)

@@ -318,3 +318,14 @@ def test_threads_of_a_process_do_not_meet_in_one_transaction(log: EventLog) -> N
         assert log.reader.head() == before
     appended.join(60)
     assert log.reader.head() == before + 1
+
+
+def test_interrupted_thread_ends_its_own_transaction_alone(log: EventLog) -> None:
+    journal = log._appender._journal
+    let_go = threading.Thread(target=journal.let_go)
+    with journal.exclusive(log.reader.head()):
+        let_go.start()
+        let_go.join(60)
+        assert journal._in_transaction()  # type: ignore[attr-defined]
+        journal.let_go()
+        assert not journal._in_transaction()  # type: ignore[attr-defined]
