@@ -285,11 +285,12 @@ class BlobStore:
         with self._lock:
             if digest in self._waiting:
                 return self._waiting[digest][1]
+        path = self._files.path(digest)  # before a database is asked for what may be no digest
         content = self._reader.blob(digest)
         if content is not None:
             return content
         try:
-            return self._files.path(digest).read_bytes()
+            return path.read_bytes()
         except FileNotFoundError:
             raise self._missing(digest) from None
 

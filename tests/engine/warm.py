@@ -201,7 +201,8 @@ def _become(order: dict[str, Any]) -> None:
     os.chdir(order["cwd"])
     os.environ.clear()
     os.environ.update(order["environ"])
-    sys.path[0] = order["cwd"]
+    asked = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path not in sys.path]
+    sys.path[:1] = [order["cwd"], *asked]
     gc.unfreeze()
     sys.argv = [order["module"], *order["arguments"]]
     code: object = 0
