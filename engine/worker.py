@@ -99,7 +99,8 @@ class Worker:
 
     def _release(self) -> None:
         try:
-            self._runtime.log.give_stream_back()
+            if self._lock.level():  # else another worker of this process has the stream
+                self._runtime.log.give_stream_back()
         finally:
             try:
                 self._lock.back_to(0)

@@ -177,3 +177,16 @@ def test_own_session_that_the_server_still_has_is_ended(database: Database, tmp_
         assert not other_worker(runtime.reader)
         shown = journal._connection.execute("SHOW tcp_keepalives_idle").fetchone()  # type: ignore[attr-defined]
         assert shown == ("30",)
+
+
+def test_second_worker_of_a_process_that_is_refused_leaves_the_stream_with_the_first(
+    database: Database, tmp_path: Path
+) -> None:
+    root = tmp_path / "agent"
+    set_up(root, database)
+    with closing(opened(root, database)) as runtime:
+        first = Worker(runtime)
+        first.acquire()
+        with pytest.raises(WorkerBusy):
+            Worker(runtime).run_once()
+        assert other_worker(runtime.reader)

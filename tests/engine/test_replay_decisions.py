@@ -342,14 +342,19 @@ def test_reward_model_and_planner_that_are_not_here_are_named(tmp_path: Path) ->
     assert "plans" not in found.decisions
 
 
-def test_verdict_of_a_foreign_model_is_still_decided_again(tmp_path: Path) -> None:
-    """Only its scores are its own: what was scored, and what the gate made of a checkpoint, is not."""
-    story = Story(tmp_path)
+def about_to_train(folder: Path) -> Story:
+    story = Story(folder)
     story.outside(*(story.feedback(n) for n in range(5)))
     story.start()
     story.embed()
     story.flag()
     story.dataset(40)
+    return story
+
+
+def test_verdict_of_a_foreign_model_is_still_decided_again(tmp_path: Path) -> None:
+    """Only its scores are its own: what was scored, and what the gate made of a checkpoint, is not."""
+    story = about_to_train(tmp_path)
     story.train(e.Interval(0.1, 0.05, 0.15))
     story.judge(model="theirs")
     rewarded = story.state.head - 1
@@ -369,12 +374,7 @@ def test_verdict_of_a_foreign_model_is_still_decided_again(tmp_path: Path) -> No
 def test_progress_of_a_training_is_that_of_a_tenth_under_its_key(
     tmp_path: Path, change: Callable[[dict[str, Any]], object], field: str
 ) -> None:
-    story = Story(tmp_path)
-    story.outside(*(story.feedback(n) for n in range(5)))
-    story.start()
-    story.embed()
-    story.flag()
-    story.dataset(40)
+    story = about_to_train(tmp_path)
     asked = story.state.since
     one = Pending(e.TrainingProgressed(step=3, steps=25, loss=0.5), cause=asked, key=progress_key(asked, 3))
     (record,) = story.log.transact(lambda _: [one])
