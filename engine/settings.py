@@ -77,6 +77,8 @@ class EmbeddingSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """``auto`` takes bfloat16 where the processor multiplies it and the model bears it."""
     cache_mb: int = 64
     """For vectors of texts that were embedded lately, in RAM; 0 keeps none."""
+    rest_s: float = 600.0
+    """A worker lets go of a model that it was not asked for so long; 0: it keeps what it loaded."""
 
 
 class MutationSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -289,6 +291,7 @@ _BOUNDS: Final[dict[str, tuple[float, float]]] = {
     "training.threads": (0, 4096),
     "training.keep_every_s": (0.0, 86_400.0),
     "embedding.cache_mb": (0, 1 << 20),
+    "embedding.rest_s": (0.0, 31_536_000.0),
     "mutation.gate_runs": (1, 100),
     "mutation.timeout_s": (0.1, 86_400.0),
     "mutation.repair_after_s": (0.0, 31_536_000.0),

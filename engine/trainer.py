@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from instar.fsm.errors import EffectFailedError
 from instar.fsm.words import Digest, digest_of
 
+from .allocator import freed_memory_kept
 from .embedder import MiniLMEmbedder
 from .embedding.sentence_model import load_sentence_model, multiplies_bfloat16, quiet
 from .embedding.vector_cache import VectorCache
@@ -33,7 +34,6 @@ from .embedding.weights import BaseWeights
 from .environment import of_device, of_model, threads_of
 from .memory.calibration import TEMPERATURE
 from .ports import Pair, Progress, TrainOutcome, TrainRequest
-from .training.allocator import freed_memory_kept
 from .training.contrast import Course, plan
 from .training.descent import Descent
 from .training.encoder import Encoder

@@ -178,6 +178,7 @@ class Worker:
         self.take_trigger_file()
         if self._repair.look():
             return token  # and at once to work on it
+        self._runtime.models.rest()
         self._wake.wait(min(_POLL_S, self._watcher.due_in()))
         self._wake.clear()
         return fresh

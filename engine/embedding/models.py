@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,6 +73,7 @@ class ModelShelf:
         self._settings = settings
         self._precision: Precision = precision or settings.embedding.precision
         self._embedders: dict[Digest, MiniLMEmbedder] = {}
+        self._asked_at: dict[Digest, float] = {}
         self._cache: VectorCache | None = None
         self._lock = threading.Lock()
 
@@ -129,9 +131,32 @@ class ModelShelf:
                     kept=self._workspace.ways / space,
                 )
                 while len(self._embedders) >= _LOADED_MAX:
-                    del self._embedders[next(iter(self._embedders))]
+                    self._let_go(next(iter(self._embedders)))
             self._embedders[space] = found  # the last used comes last
+            self._asked_at[space] = time.monotonic()
             return found
+
+    def rest(self) -> None:
+        """Lets go of models that nobody asked for since ``[embedding] rest_s``, and gives their memory back.
+
+        Who is embedding with one goes on with it.
+        """
+        rest_s = self._settings.embedding.rest_s
+        if not rest_s or not self._embedders:
+            return
+        with self._lock:
+            since = time.monotonic() - rest_s
+            resting = [space for space in self._embedders if self._asked_at[space] <= since]
+            for space in resting:
+                self._let_go(space)
+        if resting:
+            from instar.engine.allocator import give_back
+
+            give_back()
+            logger.info("let go of %d models that were not asked for in %g s", len(resting), rest_s)
+
+    def _let_go(self, space: Digest) -> None:
+        del self._embedders[space], self._asked_at[space]
 
     def embed_each(
         self, space: Digest, texts: Sequence[str], progress: Reports | None = None, effect: str = "embed"
