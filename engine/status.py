@@ -30,8 +30,8 @@ class Status(Struct, frozen=True, kw_only=True):
     waiting: int
     owed: str | None
     restoring: bool
-    probation: dict[str, Any] | None
-    """The mutation that is watched: see ``fsm/probation.py``."""
+    mutation_probations: list[dict[str, Any]]
+    """The mutations that are watched, the earliest first: see ``fsm/probation.py``."""
     checkpoint_probations: list[dict[str, Any]]
     """The promoted checkpoints that are watched, the earliest first."""
     worker: bool
@@ -80,7 +80,7 @@ def read_status(reader: LogReader, workspace: Workspace) -> Status:
         waiting=state.waiting_count,
         owed=effect.name if effect else None,
         restoring=state.restoring is not None,
-        probation=_told(state.probation) if state.probation else None,
+        mutation_probations=[_told(watch) for watch in state.mutation_probations],
         checkpoint_probations=[_told(watch) for watch in state.checkpoint_probations],
         worker=worker_runs(workspace),
         progress=msgspec.to_builtins(progress) if progress else None,

@@ -246,7 +246,12 @@ def restored_among(signals: Iterable[tuple[Seq, Seq | None, AnyEvent]]) -> tuple
 
 
 def finish_of(
-    begun: Seq, event: RollbackStarted | MutationAccepted, displaced: tuple[Displaced, ...], probation: int | None
+    begun: Seq,
+    event: RollbackStarted | MutationAccepted,
+    displaced: tuple[Displaced, ...],
+    probation: int | None,
+    *,
+    beside: bool = True,
 ) -> RollbackFinished | MutationApplied:
     """Says that the workspace holds what a restore led to.
 
@@ -255,10 +260,13 @@ def finish_of(
         event: its beginning.
         displaced: the files that it found in its way.
         probation: over how many outcomes a mutation is watched.
+        beside: whether those before it are watched on.
     """
     if isinstance(event, RollbackStarted):
         return RollbackFinished(started=begun, tree=event.tree, checkpoint=event.checkpoint, displaced=displaced)
-    return MutationApplied(task=event.task, tree=event.tree_after, displaced=displaced, probation=probation)
+    return MutationApplied(
+        task=event.task, tree=event.tree_after, displaced=displaced, probation=probation, beside=beside
+    )
 
 
 def point_of(seq: Seq, event: AnyEvent) -> Point | None:

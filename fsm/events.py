@@ -493,13 +493,15 @@ class MutationAccepted(Event, frozen=True, kw_only=True):
 class MutationApplied(Event, frozen=True, kw_only=True):
     """The workspace holds the mutated tree."""
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     task: Seq
     tree: Digest
     displaced: tuple[Displaced, ...] = ()
     probation: int | None = None
     """Over how many outcomes it is watched; None before version 2, where none was."""
+    beside: bool = False
+    """Mutations before it that are watched still go on to be; before version 3 it ended their watch."""
 
 
 class ProbationEnded(Event, frozen=True, kw_only=True):

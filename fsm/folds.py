@@ -206,8 +206,10 @@ def _outcome_rewarded(state: AgentState, event: e.OutcomeRewarded, at: Moment) -
     cycle = _cycle(state)
     standings = credit(state.standings, event.rewards, state.policy.reward)
     changed: dict[str, Any] = {"standings": standings, "cycle": replace(cycle, rewarded=at.seq)}
-    if state.probation is not None:
-        changed["probation"] = watching.watched_on(state.probation, event.rewards, state.policy.mutation, at.seq)
+    if state.mutation_probations:
+        changed["mutation_probations"] = tuple(
+            watching.watched_on(one, event.rewards, state.policy.mutation, at.seq) for one in state.mutation_probations
+        )
     watches = state.checkpoint_probations
     if watches:
         watches = tuple(watching.watched_on(one, event.rewards, state.policy.gate, at.seq) for one in watches)
@@ -275,12 +277,11 @@ def _mutation_accepted(state: AgentState, event: e.MutationAccepted, at: Moment)
 
 def _mutation_applied(state: AgentState, event: e.MutationApplied, at: Moment) -> dict[str, Any]:
     cycle = replace(_cycle(state), mutation=at.seq)
-    changed: dict[str, Any] = {"restoring": None, "tree": event.tree, "cycle": cycle, "probation": None}
-    if event.probation and state.restoring is not None:
-        accepted, policy = state.restoring.seq, state.policy.reward
-        begun = watching.begun(at.seq, accepted, event.tree, event.probation, state.standings, policy)
-        changed["probation"] = begun
-    return changed
+    accepted = state.restoring.seq if state.restoring else at.seq
+    watches = watching.applied_on(
+        state.mutation_probations, event, at.seq, accepted, state.standings, state.policy.reward
+    )
+    return {"restoring": None, "tree": event.tree, "cycle": cycle, "mutation_probations": watches}
 
 
 def _probation_ended(state: AgentState, event: e.ProbationEnded, at: Moment) -> dict[str, Any]:
@@ -293,13 +294,11 @@ def _probation_ended(state: AgentState, event: e.ProbationEnded, at: Moment) -> 
     if (event.verdict == "kept") != (found == "kept"):
         raise IllegalTransition(f"the {event.subject} of event {watch.applied} is not {event.verdict}: it is {found}")
     waiting = _wait(state.waiting, "signals", at.seq)
-    if event.subject == "mutation":
-        return {"probation": None, "waiting": waiting}
-    others = tuple(one for one in state.checkpoint_probations if one is not watch)
-    changed: dict[str, Any] = {"checkpoint_probations": others, "waiting": waiting}
-    if event.verdict == "undone" and state.probation is not None:  # what was earned since was earned under it
-        changed["probation"] = watching.begun_anew(state.probation, state.policy.mutation, at.seq)
-    return changed
+    mutations = tuple(one for one in state.mutation_probations if one is not watch)
+    checkpoints = tuple(one for one in state.checkpoint_probations if one is not watch)
+    if event.subject == "checkpoint" and event.verdict == "undone":  # what was earned since was earned under it
+        mutations = tuple(watching.begun_anew(one, state.policy.mutation, at.seq) for one in mutations)
+    return {"mutation_probations": mutations, "checkpoint_probations": checkpoints, "waiting": waiting}
 
 
 def _rollback_started(state: AgentState, event: e.RollbackStarted, at: Moment) -> dict[str, Any]:
@@ -314,7 +313,9 @@ def _rollback_started(state: AgentState, event: e.RollbackStarted, at: Moment) -
         "checkpoint": event.checkpoint,
         "trained": event.trained,
         "trained_rows": event.trained_rows,
-        "probation": None if "code" in event.parts else state.probation,
+        "mutation_probations": watching.mutations_after(
+            state.mutation_probations, event, state.policy.mutation, at.seq
+        ),
         "checkpoint_probations": watching.watched_after(
             state.checkpoint_probations, state.checkpoint, event, state.policy.gate, at.seq
         ),

@@ -18,7 +18,7 @@ from typing import Final, Literal, Protocol, TypeVar
 
 from msgspec.structs import replace
 
-from .events import OutcomeRewarded, RollbackStarted
+from .events import MutationApplied, OutcomeRewarded, RollbackStarted
 from .policy import RewardPolicy
 from .rewards import Standing, Standings
 from .state import AgentState, CheckpointProbation, Probation, Watch
@@ -29,7 +29,8 @@ SHARES: Final = (0.2, 0.5, 0.8)
 """Of what a bet can lose at most; each is a bet of its own."""
 TOLD_MAX: Final = 5
 SIDE_BY_SIDE_MAX: Final = 8
-"""Promotions that are watched side by side: where more follow each other unproven, the first ones stay."""
+"""Of mutations, and of promotions, are watched side by side: where more follow each other unproven, the first ones
+stay."""
 STAKE_MAX: Final = 1e300
 """What a stake comes to at most: it stays a number that JSON can hold, however many outcomes one cycle rewards."""
 OWN: Final = frozenset({"retrain", "mutation"})
@@ -64,12 +65,36 @@ def limits_of(watch: Watch, state: AgentState) -> Limits:
     return state.policy.gate if isinstance(watch, CheckpointProbation) else state.policy.mutation
 
 
-def begun(
-    applied: Seq, accepted: Seq, tree: Digest, outcomes: int, standings: Standings, policy: RewardPolicy
-) -> Probation:
-    """Begins to watch an applied mutation."""
-    watched = _to_watch(standings, policy)
-    return Probation(applied=applied, accepted=accepted, tree=tree, left=outcomes, watched=watched)
+def applied_on(
+    watches: tuple[Probation, ...],
+    event: MutationApplied,
+    at: Seq,
+    accepted: Seq,
+    standings: Standings,
+    policy: RewardPolicy,
+) -> tuple[Probation, ...]:
+    """Begins to watch an applied mutation, beside those before it that were not found to hold yet.
+
+    Args:
+        watches: of these.
+        event: the mutation, which says whether it is watched, and whether they are watched on.
+        at: its position.
+        accepted: that of its MutationAccepted.
+        standings: at that time.
+        policy: in force there.
+    """
+    others = watches if event.beside else ()
+    if not event.probation:
+        return others
+    begun = Probation(
+        applied=at,
+        accepted=accepted,
+        tree=event.tree,
+        beside=event.beside,
+        left=event.probation,
+        watched=_to_watch(standings, policy),
+    )
+    return (*others, begun)[-SIDE_BY_SIDE_MAX:]
 
 
 def promoted_on(
@@ -161,6 +186,23 @@ def _bet(one: Watched, score: float, fall_max: float) -> Watched:
             for stake, share in zip(one.stakes, SHARES, strict=True)
         )
     return replace(one, count=count, mean=one.mean + (score - one.mean) / count, stakes=stakes)
+
+
+def mutations_after(
+    watches: tuple[Probation, ...], event: RollbackStarted, limits: Limits, at: Seq
+) -> tuple[Probation, ...]:
+    """Watches on what a rollback leaves: where code goes, mutations that stand in what it leads to, anew.
+
+    Args:
+        watches: before it.
+        event: the rollback.
+        limits: under which they are watched.
+        at: its position.
+    """
+    if "code" not in event.parts:
+        return watches
+    left = (watch for watch in watches if watch.beside and watch.accepted <= event.target)
+    return tuple(begun_anew(watch, limits, at) for watch in left)
 
 
 def watched_after(

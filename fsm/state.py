@@ -76,6 +76,8 @@ class Probation(Watch, frozen=True, gc=False, kw_only=True):
     """In front of this event stands what an undo returns to."""
     tree: Digest
     """The mutated tree."""
+    beside: bool = False
+    """It is watched beside others. One of before that was possible ends with the next, and with a rollback of code."""
 
 
 class CheckpointProbation(Watch, frozen=True, gc=False, kw_only=True):
@@ -145,7 +147,8 @@ class AgentState(Struct, frozen=True, gc=False, kw_only=True):
     restoring: Restoring | None = None
     calibrations: Calibrations = Map()
     """By checkpoint the temperature under which its confidence means what it says."""
-    probation: Probation | None = None
+    mutation_probations: tuple[Probation, ...] = ()
+    """Mutations that were not found to hold yet, the earliest first."""
     checkpoint_probations: tuple[CheckpointProbation, ...] = ()
     """Promotions that were not found to hold yet, the earliest first."""
 
@@ -157,8 +160,8 @@ class AgentState(Struct, frozen=True, gc=False, kw_only=True):
     @property
     def due(self) -> Probation | CheckpointProbation | None:
         """The probation that has to end next: of several that are decided, that of what came last."""
-        watches = (self.probation, *self.checkpoint_probations)
-        return max((one for one in watches if one and one.due is not None), key=lambda one: one.applied, default=None)
+        watches: tuple[Probation | CheckpointProbation, ...] = (*self.mutation_probations, *self.checkpoint_probations)
+        return max((one for one in watches if one.due is not None), key=lambda one: one.applied, default=None)
 
 
 def _encode_hook(value: Any) -> Any:
@@ -235,8 +238,15 @@ def _encode_form_4(state: AgentState) -> bytes:
     return _encode_without(state, _NEW_IN_5)
 
 
+def _encode_form_5(state: AgentState) -> bytes:
+    return _encode_without(state, ())
+
+
 def _encode_without(state: AgentState, fields: Iterable[tuple[str, ...]]) -> bytes:
+    """Gives form 5, which watched one mutation at a time, without some fields."""
     content = msgspec.json.decode(encode_state(state))
+    watches = content.pop("mutation_probations")
+    content["probation"] = {name: part for name, part in watches[-1].items() if name != "beside"} if watches else None
     for *way, name in fields:
         inner: list[Any] = [content]
         for step in way:
@@ -246,10 +256,17 @@ def _encode_without(state: AgentState, fields: Iterable[tuple[str, ...]]) -> byt
     return msgspec.json.encode(content, order="sorted")
 
 
-FORM = 5
+FORM = 6
 """The present form of a state's canonical JSON. A changed shape of the state gets the next number."""
 
-_FORMS = {1: _encode_form_1, 2: _encode_form_2, 3: _encode_form_3, 4: _encode_form_4, 5: encode_state}
+_FORMS = {
+    1: _encode_form_1,
+    2: _encode_form_2,
+    3: _encode_form_3,
+    4: _encode_form_4,
+    5: _encode_form_5,
+    6: encode_state,
+}
 """How to write a state in each form that logs hold digests of; an old form leaves out what it did not know."""
 
 

@@ -119,6 +119,12 @@ def _not_watched(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
+def _watched_alone(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 is watched beside the mutations before it; before, each ended the watch on the one before."""
+    content.setdefault("beside", False)
+    return content
+
+
 def _promotion_not_watched(content: dict[str, Any]) -> dict[str, Any]:
     """Version 3 says how long a promoted checkpoint is watched; before, none was."""
     content.setdefault("probation", None)
@@ -164,6 +170,7 @@ UPCASTERS: dict[tuple[str, int], Upcaster] = {
     ("MutationAccepted", 1): _given_patch,
     ("MutationAccepted", 2): _passed_once,
     ("MutationApplied", 1): _not_watched,
+    ("MutationApplied", 2): _watched_alone,
     ("ProbationEnded", 1): _of_mutation,
     ("RollbackStarted", 1): _whole_rollback,
 }

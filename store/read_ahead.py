@@ -65,12 +65,6 @@ class ReadAhead:
         for _ in self._read(files):
             pass
 
-    def these(self, digests: Sequence[Digest]) -> None:
-        """Reads some blobs that were not read ahead before."""
-        self._drop()
-        for _ in self._read(digests):
-            pass
-
     def _drop(self) -> None:
         self._held, self._bytes = {}, 0
 

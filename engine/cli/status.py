@@ -32,8 +32,7 @@ def command(workspace: Root = None, json: Json = False) -> None:
         f"  snapshots   {', '.join(sorted(status.snapshots)) or 'none'}",
     ]
     watches = [("checkpoint promoted", watch) for watch in status.checkpoint_probations]
-    if status.probation:
-        watches.append(("mutation", status.probation))
+    watches += [("mutation", watch) for watch in status.mutation_probations]
     for what, watch in watches:
         left, applied = watch["left"], watch["applied"]
         lines.append(f"  The {what} at event {applied} is on probation for {left} more outcomes.")

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from instar.fsm.codec import decode_event
 from instar.fsm.decisions import tree_at
 from instar.fsm.errors import BlobMissing
-from instar.fsm.events import AnyEvent, MemoryReembedded, RollbackStarted, SignalEmbedded, Span
+from instar.fsm.events import AnyEvent, MemoryReembedded, MutationAccepted, RollbackStarted, SignalEmbedded, Span
 from instar.fsm.state import AgentState
 from instar.fsm.words import Digest, Seq
 from instar.store.naming import Kind, below, digests_of, parts_of_checkpoint
@@ -60,10 +60,17 @@ class Needs:
 
     def undo(self, state: AgentState, reader: LogReader) -> None:
         """Takes what the undo of what is on probation needs, however long ago it was applied."""
-        if state.probation is not None:
-            self.event(reader.get(state.probation.accepted).event)
-            self.thing("tree", state.probation.tree)
-            self.state(reader.state_at(Seq(state.probation.accepted - 1)))
+        for mutation in state.mutation_probations:
+            self.state(reader.state_at(Seq(mutation.accepted - 1)))
+        if state.mutation_probations:  # what the engine did since is told from what others did by these trees
+            first = state.mutation_probations[0].accepted
+            for record in reader.read(first, types=[MutationAccepted, RollbackStarted]):
+                if isinstance(record.event, MutationAccepted):
+                    self.event(record.event)
+                else:
+                    trees = (tree_at(reader.state_at(Seq(record.seq + by))) for by in (-1, 0))
+                    for tree in filter(None, trees):
+                        self.thing("tree", tree)
         for watch in state.checkpoint_probations:
             self.state(reader.state_at(Seq(watch.applied - 1)))
 

@@ -219,7 +219,7 @@ class Links:
         yield cause, "carries out"
         yield event.task, "tries"
         self._stands(seq, event.tree)
-        self._watches.applied(seq, event)
+        self._watches.applied(seq, cause or seq, event)
 
     def _watched(self, seq: Seq, cause: Seq | None, event: e.ProbationEnded) -> Edges:
         yield event.applied, "watches"

@@ -94,9 +94,11 @@ def _finished(decider: Decider, before: AgentState, fact: Fact, event: e.Rollbac
     assert fact.cause is not None
     begun = decider.facts.at(fact.cause, fact.seq).event
     assert isinstance(begun, e.RollbackStarted | e.MutationAccepted)
-    older = isinstance(event, e.MutationApplied) and event.probation is None  # such a version watched none
-    watched = None if older else before.policy.mutation.probation
-    compare(fact.seq, finish_of(fact.cause, begun, event.displaced, watched), event)
+    watched: int | None = before.policy.mutation.probation
+    beside = True
+    if isinstance(event, e.MutationApplied):  # an older version watched none, or one at a time
+        watched, beside = None if event.probation is None else watched, event.beside
+    compare(fact.seq, finish_of(fact.cause, begun, event.displaced, watched, beside=beside), event)
     compare(fact.seq, restored_key(fact.cause), fact.key, "key")
     decider.taken["restores"] += 1
 

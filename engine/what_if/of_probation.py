@@ -10,10 +10,11 @@ from msgspec.structs import replace
 from instar.fsm import events as e
 from instar.fsm.probation import (
     W,
-    begun,
+    applied_on,
     begun_anew,
     concluded,
     limits_of,
+    mutations_after,
     promoted_on,
     watched_after,
     watched_on,
@@ -32,11 +33,15 @@ _WATCH = "whether it is kept would show in outcomes that came after it was undon
 def _applied(deciding: Deciding, before: AgentState, fact: Fact, event: e.MutationApplied) -> None:
     """Begins to watch, unless the version of the event watched none, or the mutation would not have been tried."""
     shadow, policy = deciding.shadow, deciding.other.policy(before.policy)
-    shadow.probation = None
-    if event.probation is None or shadow.refused or fact.cause is None or not policy.mutation.probation:
-        return
-    shadow.probation = begun(
-        fact.seq, fact.cause, event.tree, policy.mutation.probation, shadow.standings, policy.reward
+    outcomes = None if event.probation is None or shadow.refused else policy.mutation.probation
+    assert fact.cause is not None
+    shadow.mutation_probations = applied_on(
+        shadow.mutation_probations,
+        replace(event, probation=outcomes),
+        fact.seq,
+        fact.cause,
+        shadow.standings,
+        policy.reward,
     )
 
 
@@ -54,7 +59,7 @@ def watch_promoted(
 def watch_after(deciding: Deciding, before: AgentState, fact: Fact, event: e.RollbackStarted) -> None:
     """Ends or begins anew what the recorded rollback does."""
     shadow, policy = deciding.shadow, deciding.other.policy(before.policy)
-    shadow.probation = None if "code" in event.parts else shadow.probation
+    shadow.mutation_probations = mutations_after(shadow.mutation_probations, event, policy.mutation, fact.seq)
     shadow.checkpoint_probations = watched_after(
         shadow.checkpoint_probations, before.checkpoint, event, policy.gate, fact.seq
     )
@@ -70,15 +75,14 @@ def count_in(deciding: Deciding, before: AgentState, fact: Fact, rewards: Sequen
             _decided(deciding, before, fact, rewards, after)
         return after
 
-    shadow.probation = counted(shadow.probation) if shadow.probation else None
+    shadow.mutation_probations = tuple(counted(watch) for watch in shadow.mutation_probations)
     shadow.checkpoint_probations = tuple(counted(watch) for watch in shadow.checkpoint_probations)
 
 
 def _decided(deciding: Deciding, before: AgentState, fact: Fact, rewards: Sequence[e.Reward], after: Watch) -> None:
     found, why = concluded(after, limits_of(after, deciding.other.state(before, deciding.shadow)))
-    recorded = [
-        one for one in (before.probation, *before.checkpoint_probations) if one and one.applied == after.applied
-    ]
+    watches = (*before.mutation_probations, *before.checkpoint_probations)
+    recorded = [one for one in watches if one.applied == after.applied]
     if found == "fallen" and not any(
         watched_on(one, rewards, limits_of(one, before), fact.seq).due is not None for one in recorded
     ):
@@ -93,8 +97,8 @@ def _ended(deciding: Deciding, before: AgentState, fact: Fact, event: e.Probatio
     """Compares an end with what the other policy had come to by then."""
     deciding.decisions["probation"] += 1
     shadow, other = deciding.shadow, deciding.other.state(before, deciding.shadow)
-    watches = (shadow.probation, *shadow.checkpoint_probations)
-    watch = next((one for one in watches if one and one.applied == event.applied), None)
+    watches = (*shadow.mutation_probations, *shadow.checkpoint_probations)
+    watch = next((one for one in watches if one.applied == event.applied), None)
     goes_on = False
     was = "kept" if event.verdict == "kept" else f"undone: {event.reason}"
     if watch is None:
@@ -106,11 +110,13 @@ def _ended(deciding: Deciding, before: AgentState, fact: Fact, event: e.Probatio
         found, why = concluded(watch, limits_of(watch, other))
         would = "kept" if found == "kept" else f"undone: {why}"
     if watch is not None and not goes_on:
-        shadow.probation = None if watch is shadow.probation else shadow.probation
+        shadow.mutation_probations = tuple(one for one in shadow.mutation_probations if one is not watch)
         shadow.checkpoint_probations = tuple(one for one in shadow.checkpoint_probations if one is not watch)
-    if event.subject == "checkpoint" and event.verdict == "undone" and shadow.probation is not None:
-        shadow.probation = begun_anew(shadow.probation, other.policy.mutation, fact.seq)
-    if would.partition(":")[0] == was.partition(":")[0] or deciding.last("probation", event.applied) is not None:
+    if event.subject == "checkpoint" and event.verdict == "undone":
+        mutations = shadow.mutation_probations
+        shadow.mutation_probations = tuple(begun_anew(one, other.policy.mutation, fact.seq) for one in mutations)
+    told = any(one.decision == "probation" and one.facts_at[0] == event.applied for one in deciding.otherwise)
+    if told or would.partition(":")[0] == was.partition(":")[0]:
         return
     deciding.differs(
         fact,

@@ -35,7 +35,7 @@ class Shadow(Struct, kw_only=True):
     """What of the cycle in progress would not have been: its retrain, or all that is still to come."""
     refused: bool = False
     """The mutation in progress would not have been tried."""
-    probation: Probation | None = None
+    mutation_probations: tuple[Probation, ...] = ()
     checkpoint_probations: tuple[CheckpointProbation, ...] = ()
 
 

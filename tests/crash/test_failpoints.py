@@ -276,7 +276,7 @@ def is_undone(root: Path) -> None:
     assert isinstance(verdict.event, ProbationEnded)
     assert verdict.event.verdict == "undone"
     assert len(list(reader.read(types=[RollbackStarted]))) == len(list(reader.read(types=[RollbackFinished]))) == 1
-    assert reader.state_at().probation is None
+    assert not reader.state_at().mutation_probations
     assert "return a + b" in (root / "heuristics.py").read_text()
     reader.close()
 

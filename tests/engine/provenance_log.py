@@ -284,8 +284,7 @@ def _watched(story: Story) -> None:
     story.add(embedded(item(passed, row=0, outcome="pass", task_type="find"), space=FIRST))
     story.rewarded("none", rewards=(e.Reward(passed, "find", 1.0, "pass"),))
     story.planned()
-    probation = story.log.state.probation
-    assert probation is not None
+    (probation,) = story.log.state.mutation_probations
     story.add(
         e.ProbationEnded(applied=probation.applied, verdict="kept", reason="r", watched=probation.watched),
         cause=probation.due,

@@ -146,7 +146,7 @@ def test_checkpoint_that_holds_is_kept_and_said_so(engine: Engine) -> None:
     runtime, better = engine.runtime, engine.space
     status = read_status(runtime.reader, runtime.workspace)
     (watch,) = status.checkpoint_probations
-    assert (watch["left"], status.probation) == (64, None)
+    assert (watch["left"], status.mutation_probations) == (64, [])
     assert watch["applied"] == runtime.reader.tail(1, [e.OutcomeRewarded])[0].seq
     earn(engine, "pass", 64)
     event = ended(engine)

@@ -84,7 +84,7 @@ def test_fault_is_repaired_as_a_patch_that_nothing_else_rides_on(runtime: Runtim
     (applied,) = runtime.reader.tail(1, [MutationApplied])
     graph = Graph(runtime.reader, runtime.reader.head())
     assert (task, "tries") in list(graph.edges(applied.seq))
-    assert runtime.state.probation is not None
+    assert runtime.state.mutation_probations
 
 
 def test_change_that_broke_it_is_taken_back_first(runtime: Runtime) -> None:

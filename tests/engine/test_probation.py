@@ -92,7 +92,7 @@ def test_mutation_that_loses_reward_is_undone_and_nothing_else_is(runtime: Runti
     assert isinstance(begun.event, RollbackStarted)
     assert begun.event.paths == ("added.py", "heuristics.py")
     assert event.reason in begun.event.reason
-    assert runtime.state.probation is None
+    assert not runtime.state.mutation_probations
     report = replay(runtime.reader, level=Level.DECISIONS)
     assert report.state.head == runtime.reader.head()
     graph = Graph(runtime.reader, runtime.reader.head())
@@ -114,14 +114,13 @@ def test_what_an_undo_needs_outlives_every_collection(runtime: Runtime) -> None:
 
 def test_mutation_that_holds_is_kept_and_said_so(runtime: Runtime) -> None:
     mutate(runtime)
-    left = read_status(runtime.reader, runtime.workspace).probation
-    assert left is not None
-    assert left["left"] == 64
+    (watch,) = read_status(runtime.reader, runtime.workspace).mutation_probations
+    assert watch["left"] == 64
     earn(runtime, "pass", 64)
     event = ended(runtime)
     assert (event.verdict, event.watched[0].count) == ("kept", 64)
     assert b"b - a" in contents(runtime.workspace.root)["heuristics.py"][1]
-    assert read_status(runtime.reader, runtime.workspace).probation is None
+    assert not read_status(runtime.reader, runtime.workspace).mutation_probations
     assert not list(runtime.reader.read(types=[RollbackStarted]))
 
 
@@ -155,7 +154,7 @@ def test_own_rollback_ends_it_and_is_not_undone(runtime: Runtime) -> None:
     mutate(runtime)
     applied = last(runtime, MutationApplied)
     roll_back(runtime, applied.seq - 2)
-    assert runtime.state.probation is None
+    assert not runtime.state.mutation_probations
     earn(runtime, "fail", 8)
     assert not list(runtime.reader.read(types=[ProbationEnded]))
 

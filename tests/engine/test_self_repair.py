@@ -96,7 +96,7 @@ def test_worker_mends_what_its_agent_broke(tmp_path: Path) -> None:
     (accepted,) = runtime.reader.tail(1, [MutationAccepted])
     assert isinstance(accepted.event, MutationAccepted)
     assert accepted.event.mutator
-    assert runtime.state.probation is not None
+    assert runtime.state.mutation_probations
     assert replay(runtime.reader, level=Level.DECISIONS).state.head == runtime.reader.head()
     runtime.close()
 

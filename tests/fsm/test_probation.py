@@ -15,7 +15,7 @@ from instar.fsm import events as e
 from instar.fsm.errors import IllegalTransition
 from instar.fsm.evolve import evolve
 from instar.fsm.policy import GatePolicy, MutationPolicy, RewardPolicy
-from instar.fsm.probation import SIDE_BY_SIDE_MAX, begun, concluded, fallen, stake_of, subject_of, watched_on
+from instar.fsm.probation import SIDE_BY_SIDE_MAX, applied_on, concluded, fallen, stake_of, subject_of, watched_on
 from instar.fsm.react import EffectName, react
 from instar.fsm.rewards import Standing, Standings
 from instar.fsm.state import AgentState, Probation, Watch, decode_state, encode_state
@@ -49,7 +49,9 @@ def standings(*every: Standing) -> Standings:
 
 
 def watching(*every: Standing, outcomes: int = 64) -> Probation:
-    return begun(Seq(10), Seq(9), digest_of(b"t"), outcomes, standings(*every), RewardPolicy())
+    event = e.MutationApplied(task=Seq(8), tree=digest_of(b"t"), probation=outcomes, beside=True)
+    (watch,) = applied_on((), event, Seq(10), Seq(9), standings(*every), RewardPolicy())
+    return watch
 
 
 def after(probation: Probation, *scores: float, name: str = "find", policy: MutationPolicy = POLICY) -> Probation:
@@ -133,15 +135,24 @@ def test_stakes_are_never_negative_and_a_decided_probation_stays(
 
 def applied(outcomes: int = 1, **policy: object) -> AgentState:
     """A state in Idle, in which a mutation was just applied."""
-    state = fresh(**policy)
-    state = replace(state, standings=standings(standing("find", 0.9)))
-    state = fold(state, e.TaskQueued(task="mutate", source="t", patch=D))
+    return mutated(replace(fresh(**policy), standings=standings(standing("find", 0.9))), outcomes)
+
+
+def mutated(state: AgentState, outcomes: int = 64, *, beside: bool = True) -> AgentState:
+    """A state in Idle, in which a mutation was just applied, maybe after others."""
+    state = fold(settled(state) if state.waiting else state, e.TaskQueued(task="mutate", source="t", patch=D))
     state = fold(state, start(state))
     accepted = e.MutationAccepted(
         task=Seq(2), patch=D, gate=(), log=None, sandbox="s", plan=D, tree_before=TREE, tree_after=NEW
     )
-    state = fold(state, accepted, e.MutationApplied(task=Seq(2), tree=NEW, probation=outcomes))
-    return fold(state, rewarded("kept", subject="mutation"), e.PlanChosen(steps=(), planner="b"))
+    state = fold(state, accepted, e.MutationApplied(task=Seq(2), tree=NEW, probation=outcomes, beside=beside))
+    return settled(fold(state, rewarded("kept", subject="mutation"), e.PlanChosen(steps=(), planner="b")))
+
+
+def mutation_of(state: AgentState) -> Probation:
+    """The only mutation that is watched."""
+    (watch,) = state.mutation_probations
+    return watch
 
 
 def one_outcome(state: AgentState, score: float) -> AgentState:
@@ -153,8 +164,7 @@ def one_outcome(state: AgentState, score: float) -> AgentState:
 
 
 def ended(state: AgentState, verdict: str = "kept", watch: Watch | None = None) -> e.ProbationEnded:
-    watch = watch or state.due or state.probation
-    assert watch is not None
+    watch = watch or state.due or mutation_of(state)
     return e.ProbationEnded(
         applied=watch.applied,
         verdict=verdict,  # type: ignore[arg-type]
@@ -166,14 +176,13 @@ def ended(state: AgentState, verdict: str = "kept", watch: Watch | None = None) 
 
 def test_probation_ends_before_anything_else_is_taken_up() -> None:
     state = applied()
-    assert state.probation is not None
-    assert react(state) is not None
+    assert mutation_of(state).due is None
     state = fold(one_outcome(state, 1.0), FEEDBACK)
     effect = react(state)
     assert effect is not None
     assert effect.name is EffectName.END_PROBATION
     state = fold(state, ended(state))
-    assert state.probation is None
+    assert not state.mutation_probations
     assert state.machine is State.IDLE
     effect = react(state)
     assert effect is not None
@@ -193,13 +202,74 @@ def test_end_that_is_not_due_or_not_what_the_rewards_say_is_refused() -> None:
 
 
 def test_nothing_is_watched_where_the_event_says_so_and_a_rollback_of_code_ends_it() -> None:
-    assert applied(0).probation is None
-    state = applied(5)
+    assert not applied(0).mutation_probations
+    assert not to_code(applied(5), Seq(1)).mutation_probations
+
+
+def test_mutations_that_follow_each_other_are_watched_side_by_side() -> None:
+    state = one_outcome(one_outcome(applied(64), 0.0), 0.0)
+    state = mutated(state)
+    first, second = state.mutation_probations
+    assert (first.watched[0].before, first.watched[0].count) == (0.9, 2)
+    assert second.watched[0].before < 0.9
+    assert second.watched[0].count == 0
+    while state.due is None:
+        state = one_outcome(state, 0.0)
+    assert state.due.applied == first.applied  # a little less after each mutation is a lot less than at first
+    assert len(mutated(state, 0).mutation_probations) == 2  # one that is not watched ends no watch
+    for _ in range(10):
+        state = mutated(state, 1000)
+    assert len(state.mutation_probations) == SIDE_BY_SIDE_MAX
+
+
+def test_mutation_of_an_older_version_is_watched_alone() -> None:
+    state = mutated(applied(64), beside=False)
+    assert mutation_of(state).watched[0].count == 0
+    assert not mutated(state, 0, beside=False).mutation_probations
+    both = mutated(state)
+    assert [watch.beside for watch in both.mutation_probations] == [False, True]
+    second = both.mutation_probations[1]
+    back = to_code(both, second.applied)
+    assert back.mutation_probations == (replace(second, anew=back.head),)
+
+
+def test_rollback_of_code_watches_anew_what_stands_in_what_it_leads_to() -> None:
+    state = applied(64)
+    for _ in range(3):
+        state = one_outcome(state, 0.0)
+    state = one_outcome(mutated(state), 1.0)
+    first, second = state.mutation_probations
+    assert len(to_code(state, second.accepted).mutation_probations) == 2
+    after_it = to_code(state, Seq(second.accepted - 1))
+    anew = mutation_of(after_it)
+    assert (anew.applied, anew.anew, anew.left) == (first.applied, after_it.head, POLICY.probation)
+    assert (anew.watched[0].before, anew.watched[0].count, stake_of(anew.watched[0])) == (0.9, 0, 1.0)
+    assert not to_code(state, Seq(first.accepted - 1)).mutation_probations
+
+
+def test_one_of_several_ends_alone() -> None:
+    state = mutated(applied(2))
+    second = state.mutation_probations[1]
+    state = one_outcome(one_outcome(state, 1.0), 1.0)
+    state = fold(state, ended(state))
+    assert [watch.applied for watch in state.mutation_probations] == [second.applied]
+    assert mutation_of(state).watched[0].count == 2
+
+
+def to_code(state: AgentState, target: Seq) -> AgentState:
     assert state.tree is not None
     back = e.RollbackStarted(
-        target=Seq(1), plan=D, tree=TREE, checkpoint=state.checkpoint, memory=(), reason="r", parts=("code",)
+        target=target,
+        plan=D,
+        tree=TREE,
+        checkpoint=state.checkpoint,
+        memory=state.memory,
+        reason="r",
+        parts=("code",),
+        trained=state.trained,
+        trained_rows=state.trained_rows,
     )
-    assert fold(state, back).probation is None
+    return fold(state, back)
 
 
 # ---- a checkpoint --------------------------------------------------------------------------------------------------
@@ -287,18 +357,18 @@ def test_its_end_is_judged_by_the_limits_of_the_gate() -> None:
 
 def test_of_two_that_are_due_the_later_goes_first_and_its_undo_begins_the_other_anew() -> None:
     state = both()
-    while state.due is None or state.probation is None or state.probation.due is None:
+    while state.due is None or mutation_of(state).due is None:
         state = one_outcome(state, 0.0)
     assert (state.due,) == state.checkpoint_probations
     with pytest.raises(IllegalTransition, match="no probation"):
-        fold(state, ended(state, "undone", state.probation))
+        fold(state, ended(state, "undone", mutation_of(state)))
     after_it = fold(state, ended(state, "undone"))
-    assert after_it.probation is not None
-    assert (after_it.probation.due, after_it.probation.left) == (None, state.policy.mutation.probation)
-    assert [(one.count, stake_of(one)) for one in after_it.probation.watched] == [(0, 1.0)]
-    assert after_it.probation.watched[0].before == state.probation.watched[0].before
+    anew = mutation_of(after_it)
+    assert (anew.due, anew.left) == (None, state.policy.mutation.probation)
+    assert [(one.count, stake_of(one)) for one in anew.watched] == [(0, 1.0)]
+    assert anew.watched[0].before == mutation_of(state).watched[0].before
     left = fold(state, ended(state, "left"))  # what stays may go on to be the cause
-    assert left.due == left.probation == state.probation
+    assert left.due == mutation_of(left) == mutation_of(state)
 
 
 def test_rollback_leaves_watched_what_stays_and_anew_what_stays_beside_what_goes() -> None:
@@ -309,13 +379,13 @@ def test_rollback_leaves_watched_what_stays_and_anew_what_stays_beside_what_goes
     assert first.watched[0].count == 3
     memory = rolled_back(state, "memory", checkpoint=other)
     assert memory.checkpoint_probations == state.checkpoint_probations
-    assert memory.probation == state.probation
+    assert memory.mutation_probations == state.mutation_probations
     (anew,) = rolled_back(state, "checkpoint", checkpoint=NEW).checkpoint_probations
     assert (anew.applied, anew.watched[0].before, anew.watched[0].count) == (first.applied, 0.9, 0)
     gone = rolled_back(state, "checkpoint", checkpoint=BASE)
-    assert (gone.checkpoint_probations, gone.probation) == ((), state.probation)
+    assert (gone.checkpoint_probations, gone.mutation_probations) == ((), state.mutation_probations)
     code = rolled_back(state, "code", checkpoint=other)
-    assert code.probation is None
+    assert not code.mutation_probations
     assert [one.watched[0].count for one in code.checkpoint_probations] == [0, 0]
 
 
@@ -346,5 +416,5 @@ def test_stakes_of_any_number_of_failures_at_once_can_be_recorded() -> None:
     probation = watched_on(watching(standing("find", 1.0)), rewards, policy, Seq(9000))
     assert math.isfinite(stake_of(probation.watched[0]))
     assert concluded(probation, policy)[0] == "fallen"
-    state = replace(AgentState(), probation=probation)
+    state = replace(AgentState(), mutation_probations=(probation,))
     assert decode_state(encode_state(state)) == state

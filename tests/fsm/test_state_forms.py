@@ -49,6 +49,9 @@ def test_form_1_leaves_out_what_came_later() -> None:
     assert form_of(state_digest(state, 1)) == 1
 
 
+FORM_5_OF_NINE = "5:572a2dec5b1dad26ae387fc8d5d773222ed3dd046753c26744ee4c532a0d06e9"
+
+
 def test_calibrations_are_digested_alike_in_any_order() -> None:
     one = AgentState(calibrations=Map({"a": 0.05, "b": 0.04}))
     other = AgentState(calibrations=Map[str, float]().set("b", 0.04).set("a", 0.05))
@@ -67,10 +70,22 @@ def test_form_4_leaves_out_the_probation_of_checkpoints() -> None:
 
 def test_form_4_leaves_out_where_a_watch_began_anew_and_earlier_forms_the_watch() -> None:
     watch = Probation(applied=Seq(3), left=9, watched=(), accepted=Seq(2), tree=Digest("t"))
-    state = AgentState(head=Seq(9), probation=msgspec.structs.replace(watch, anew=Seq(8)))
-    plain = msgspec.structs.replace(state, probation=watch)
+    state = AgentState(head=Seq(9), mutation_probations=(msgspec.structs.replace(watch, anew=Seq(8)),))
+    plain = msgspec.structs.replace(state, mutation_probations=(watch,))
     assert state_digest(state, 4) == state_digest(plain, 4)
     assert state_digest(state, 5) != state_digest(plain, 5)
     for form in (1, 2, 3):
         assert state_digest(state, form) == state_digest(AgentState(head=Seq(9)), form)
+    assert decode_state(encode_state(state)) == state
+
+
+def test_form_5_names_the_one_mutation_that_was_watched_and_form_6_all() -> None:
+    watch = Probation(applied=Seq(3), left=9, watched=(), accepted=Seq(2), tree=Digest("t"))
+    plain = AgentState(head=Seq(9))
+    state = msgspec.structs.replace(plain, mutation_probations=(watch,))
+    beside = msgspec.structs.replace(watch, beside=True)
+    assert state_digest(state, 5) != state_digest(plain, 5)
+    assert state_digest(state) != state_digest(msgspec.structs.replace(state, mutation_probations=(beside,)))
+    # As it was written by the version that watched one: the digest of that form is part of logs, for ever.
+    assert state_digest(plain, 5) == FORM_5_OF_NINE
     assert decode_state(encode_state(state)) == state

@@ -32,6 +32,14 @@ def start(log: EventLog) -> None:
     append(log, e.CycleStarted(entry=run.entry, span=e.Span(run.first, run.last), count=run.count))
 
 
+def remember(log: EventLog) -> None:
+    """Takes up all that waits."""
+    while log.state.waiting:
+        start(log)
+        append(log, e.DiffComputed(items=()))
+        append(log, e.SignalEmbedded(space=NEW, items=(), vectors=None, dim=8))
+
+
 def finish(log: EventLog, verdict: str) -> None:
     """Ends a cycle that stands in Rewarding."""
     reward = e.OutcomeRewarded(subject="mutation", rewards=(), verdict=verdict, reason="r", model="b")  # type: ignore[arg-type]
@@ -83,15 +91,17 @@ def collect_one(log: EventLog) -> None:
 
 
 def watch_one(log: EventLog) -> None:
-    """Applies a mutation, and lets its probation end with the outcome that follows."""
-    task = append(log, e.TaskQueued(task="mutate", source="golden", patch=D, gate=("true",)))
-    start(log)
-    tree = log.state.tree
-    assert tree is not None
-    facts = {"task": task, "patch": D, "gate": ("true",), "log": None, "sandbox": "rlimits", "plan": D, "runs": 3}
-    append(log, e.MutationAccepted(**facts, tree_before=tree, tree_after=digest_of(b"t6")))  # type: ignore[arg-type]
-    append(log, e.MutationApplied(task=task, tree=digest_of(b"t6"), probation=1))
-    finish(log, "kept")
+    """Applies two mutations, and lets the probation of the later end with the outcome that follows."""
+    for name, outcomes in ((b"t6", 100_000), (b"t7", 1)):
+        remember(log)
+        task = append(log, e.TaskQueued(task="mutate", source="golden", patch=D, gate=("true",)))
+        start(log)
+        tree, after = log.state.tree, digest_of(name)
+        assert tree is not None
+        facts = {"task": task, "patch": D, "gate": ("true",), "log": None, "sandbox": "rlimits", "plan": D, "runs": 3}
+        append(log, e.MutationAccepted(**facts, tree_before=tree, tree_after=after))  # type: ignore[arg-type]
+        append(log, e.MutationApplied(task=task, tree=after, probation=outcomes, beside=True))
+        finish(log, "kept")
     end_watch(log, 3)
 
 
@@ -117,10 +127,7 @@ def judge_one(log: EventLog, *, promoted: bool = False) -> None:
     """Has weights judged that were trained elsewhere; what is promoted is watched over one outcome."""
     brought = digest_of(b"trained better elsewhere" if promoted else b"trained elsewhere")
     gain = e.Interval(0.1, 0.05, 0.15) if promoted else e.Interval(0.0, -0.05, 0.05)
-    while log.state.waiting:
-        start(log)
-        append(log, e.DiffComputed(items=()))
-        append(log, e.SignalEmbedded(space=NEW, items=(), vectors=None, dim=8))
+    remember(log)
     task = append(log, e.TaskQueued(task="self_train", source="golden", checkpoint=brought))
     start(log)
     assert log.state.cycle is not None

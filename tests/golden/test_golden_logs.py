@@ -61,13 +61,17 @@ ENDS = {
         "29bc86a798875742a146eee1af77e15541f1cca568c573934855337ffd80f958",
         "5:1015ea7fb59b8db3e8655839f7756a6f145eedbd42e6c31052b52c876620ffc8",
     ),
+    "schema_0004_6.db": (
+        "6bdf4fa3d4865c75e9c6d5c1c5d94a2565560719a5c1f907eee53fe1c6f708fa",
+        "6:35811b4825fffeafe67a861af21834d6654f98ee8892d0f875dbd3daac7fbcff",
+    ),
 }
 _SINCE_4_5 = {"TrainingProgressed"}
 _SINCE_4_4 = {"ModelAdopted", *_SINCE_4_5}
 _SINCE_4_2 = {"ProbationEnded", *_SINCE_4_4}
 _SINCE_3 = {"BlobsCollected", "TreeCaptured", *_SINCE_4_2}
 LATER = {
-    **dict.fromkeys(set(ENDS) - {"schema_0004_5.db"}, _SINCE_4_2),
+    **dict.fromkeys(set(ENDS) - {"schema_0004_5.db", "schema_0004_6.db"}, _SINCE_4_2),
     **dict.fromkeys(("schema_0004_2.db", "schema_0004_3.db"), _SINCE_4_4),
     "schema_0004_4.db": _SINCE_4_5,
     "schema_0001.db": {"PayloadErased", *_SINCE_3},
