@@ -94,7 +94,15 @@ class LogForeign(LogError):
 
 
 class LogUnavailable(LogError):
-    """The log cannot be written or read now: disk full, read-only, locked. Nothing was recorded."""
+    """The log cannot be written or read now: disk full, read-only, locked. Nothing was recorded.
+
+    Attributes:
+        in_doubt: a commit was asked for and not answered, so that it may be recorded all the same.
+    """
+
+    def __init__(self, message: str = "", *, in_doubt: bool = False) -> None:
+        super().__init__(message)
+        self.in_doubt = in_doubt
 
 
 class LogCorrupt(LogError):

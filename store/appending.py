@@ -131,12 +131,13 @@ class Appender:
             self._journal.let_go()  # an exception of a signal's handler may have cut off what gives it back
             if not isinstance(error, InstarError) and not is_of_the_system(error):
                 raise  # a signal's handler did, maybe after the commit: tried again, it might be recorded twice
-            if self._took or len(group) > 1:
+            in_doubt = isinstance(error, LogUnavailable) and error.in_doubt  # tried again, it might be recorded twice
+            if not in_doubt and (self._took or len(group) > 1):
                 for request in group:  # one may be too large for the disk; the others need not fail with it
                     self._serve([request], others=False)
                 return
             for request in group:
-                request.error = error
+                request.error = error if len(group) == 1 else LogUnavailable(str(error), in_doubt=True)
 
     def _append_alone(self, request: _Append) -> bool:
         """Records a single event in one step, if there is nothing else to do with it and nobody else appended.
@@ -217,12 +218,41 @@ class Appender:
             if failed and draft.staged:
                 raise failed[id(group[0])]  # so that nothing of it stays
             asking = self._took_in(draft) if others else None
-            if draft.rows or draft.staged:
-                self.write(draft)
-            if asking is not None:
+            in_doubt = self._written(draft) if draft.rows or draft.staged else None
+            if in_doubt is None and asking is not None:
                 asking.served()
+        if in_doubt is not None:
+            self._settle(in_doubt, draft)
         for request in group:
             request.error = failed.get(id(request))
+
+    def _written(self, draft: Draft) -> LogUnavailable | None:
+        """Makes a draft durable; gives the error that leaves it open whether it is."""
+        try:
+            self.write(draft)
+        except LogUnavailable as error:
+            if not error.in_doubt:
+                raise
+            return error
+        return None
+
+    def _settle(self, in_doubt: LogUnavailable, draft: Draft) -> None:
+        """Looks whether a commit that was not answered was made. Whoever holds the log can tell: none is pending.
+
+        Raises:
+            LogUnavailable: it was not; or that cannot be found out now, and it stays in doubt.
+        """
+        last = draft.state.head
+        try:
+            with self.held():
+                there = last <= self._head.state.head and self._reader.get(last).hash == draft.digest
+        except InstarError:
+            raise in_doubt from None
+        if not there:
+            raise LogUnavailable(
+                f"the connection to {self._reader.place.name} broke in an append, of which nothing was recorded: "
+                "append again."
+            ) from in_doubt
 
     def _took_in(self, draft: Draft) -> Asking | None:
         """Drafts what other processes ask for; None if that is nothing."""

@@ -133,7 +133,8 @@ class PostgresJournal:
                     connection.execute("ROLLBACK")
 
     def _begin(self, connection: Any, head: Seq) -> Sequence[Row]:
-        connection.execute("BEGIN")
+        # Under a stricter default, what others recorded while this waited for its turn would not be seen.
+        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
         # 8 bytes of the stream's name: two streams that share them would only wait for each other.
         connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (self._place.stream,))
         rows: Sequence[Row] = connection.execute(_SELECT_NEW, (head,)).fetchall()
@@ -214,7 +215,8 @@ class PostgresJournal:
         if self._connection.closed or self._connection.broken:
             return LogUnavailable(
                 f"the connection to {self._place.name} broke in an append ({text}): whether it was recorded is not "
-                "known. Read the log, or append again under the same key."
+                "known. Read the log, or append again under the same key.",
+                in_doubt=True,
             )
         return LogUnavailable(f"{self._place.name} cannot be written: {text}. Nothing was recorded.")
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -23,6 +24,7 @@ from instar.store.log import EventLog, Pending, create_log
 from instar.store.place import Place
 from instar.store.postgres_source import _SILENCE, connect, patience
 from instar.store.reader import SCHEMA_HEAD, LogReader
+from tests.store.between import Between
 from tests.store.logs import feedback, fresh_log, fresh_stream
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'instar[postgresql]'")
@@ -185,15 +187,108 @@ def test_connection_that_died_while_idle_is_opened_again(log: EventLog) -> None:
     assert log.append(feedback(4)).seq == 5
 
 
-def test_connection_that_dies_in_an_append_leaves_it_open_whether_it_was_recorded(log: EventLog) -> None:
+def test_connection_that_dies_in_an_append_is_told_of(log: EventLog) -> None:
     def decide(_state: AgentState) -> list[Pending]:
         _cut_off(log)
         return [Pending(feedback(3))]
 
-    with pytest.raises(LogUnavailable, match="broke in an append"):
+    with pytest.raises(LogUnavailable, match="broke in an append, of which nothing was recorded") as told:
         log.transact(decide)
+    assert not told.value.in_doubt
     assert log.reader.head() == 3
     assert log.append(feedback(4)).seq == 4
+
+
+@pytest.fixture
+def between(log: EventLog) -> Iterator[tuple[Between, Callable[[], EventLog]]]:
+    """Stands between the server and logs that are opened by it."""
+    assert log.place.url is not None
+    proxy, opened = Between(log.place.url), list[EventLog]()
+
+    def opens() -> EventLog:
+        opened.append(EventLog(Place(log.place.path, proxy.url, log.place.stream)))
+        return opened[-1]
+
+    yield proxy, opens
+    for one in opened:
+        one.close()
+    proxy.close()
+
+
+def _append_together(log: EventLog, first: int, count: int) -> list[Exception | None]:
+    """Appends from as many threads, which wait until all can go in one commit."""
+    told: list[Exception | None] = [None] * count
+    gathered = threading.Event()
+
+    def append(number: int) -> None:
+        try:
+            log.append(feedback(first + number))
+        except LogUnavailable as error:
+            told[number] = error
+
+    def hold(_state: AgentState) -> list[Pending]:
+        gathered.wait(30)
+        return []
+
+    threads = [threading.Thread(target=log.transact, args=(hold,))]
+    threads += [threading.Thread(target=append, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    while len(log._appender.waiting._waiting) < count:
+        time.sleep(0.01)
+    gathered.set()
+    for thread in threads:
+        thread.join()
+    return told
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_commit_whose_answer_was_lost_is_found_and_not_made_twice(
+    between: tuple[Between, Callable[[], EventLog]], count: int
+) -> None:
+    proxy, opens = between
+    log = opens()
+    before = log.reader.head()
+    proxy.lose(b"COMMIT\0")
+    assert _append_together(log, 10, count) == [None] * count
+    assert proxy.lost == 1
+    inputs = [record.event.input for record in log.reader.read(before + 1)]  # type: ignore[union-attr]
+    assert sorted(inputs) == sorted(f"request {number}" for number in range(10, 10 + count))
+
+
+def test_commit_whose_answer_was_lost_stays_in_doubt_while_the_server_is_away(
+    between: tuple[Between, Callable[[], EventLog]],
+) -> None:
+    proxy, opens = between
+    log = opens()
+    before = log.reader.head()
+    proxy.lose(b"COMMIT\0", and_shut=True)
+    told = _append_together(log, 10, 4)
+    assert all(isinstance(error, LogUnavailable) and error.in_doubt for error in told)
+    assert len(set(map(id, told))) == 4  # each has an error of its own
+    proxy.open()
+    assert log.reader.head() == before + 4
+    assert log.append(feedback(20)).seq == before + 5
+
+
+@pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
+def test_server_with_a_stricter_isolation_lets_processes_append_in_turns(log: EventLog, isolation: str) -> None:
+    option = "-c default_transaction_isolation=" + isolation.replace(" ", "\\ ")
+    strict = EventLog(Place(log.place.path, f"{log.place.url}?options={quote(option)}", log.place.stream))
+    begun = threading.Event()
+
+    def decide(_state: AgentState) -> list[Pending]:
+        begun.set()
+        time.sleep(0.3)
+        return [Pending(feedback(3))]
+
+    thread = threading.Thread(target=log.transact, args=(decide,))
+    thread.start()
+    begun.wait(30)
+    waited = strict.append(feedback(4))  # its transaction begins while the other one has the turn
+    thread.join()
+    strict.close()
+    assert waited.seq == 5
 
 
 def test_stream_without_a_version_is_no_log_of_ours(log: EventLog) -> None:
