@@ -19,6 +19,7 @@ from pathlib import Path
 from instar.fsm.errors import InstarError, LogUnavailable, WorkerBusy
 from instar.fsm.events import PolicyChanged
 from instar.fsm.react import react
+from instar.fsm.words import Seq
 from instar.store.failpoints import failpoint
 from instar.store.follow import PATIENCE_S, RETRY_S
 from instar.store.lock import FileLock
@@ -40,8 +41,10 @@ logger = logging.getLogger("instar.engine")
 _POLL_S = 0.1
 _ENDING_S = 1.0
 """For so long a server may take to find that a worker which was killed is gone."""
-_FAILED_MAX = 3
-"""Rounds in a row that may fail although the log can be read again: it is something else then."""
+_PAUSE_S_MAX = 10.0
+"""Between two tries at a server that can be read but not written: each may do an effect anew."""
+_QUIET_S = 60.0
+"""So long without a fault is the end of it, though nothing was recorded."""
 
 
 class Worker:
@@ -151,16 +154,16 @@ class Worker:
             self._prepare()
             service.start()
             self._watcher.start()
-            token, failed = -1, 0
+            token = -1
+            away = _Away()
             while self._wanted():
                 try:
                     token = self._round(token)
-                    failed = 0
+                    away.went_well(self._runtime.log.known_head)
                 except LogUnavailable as error:
-                    failed += 1
-                    if self._runtime.log.place.url is None or failed > _FAILED_MAX:
+                    if self._runtime.log.place.url is None:
                         raise
-                    self._await_log(error)
+                    self._await_log(away, error)
                     token = -1
         finally:
             self._watcher.stop()
@@ -191,25 +194,22 @@ class Worker:
             self._told_of_clock = True
             logger.warning("%s.", told(ahead, now_us))
 
-    def _await_log(self, error: LogUnavailable) -> None:
+    def _await_log(self, away: _Away, error: LogUnavailable) -> None:
         """Waits until a server's log can be read again, and finishes what was cut off; what is owed stays owed.
 
         Raises:
-            LogUnavailable: it cannot be read for too long.
+            LogUnavailable: it cannot be read, or not be written, for too long.
         """
-        deadline = time.monotonic() + PATIENCE_S
-        logger.warning("%s Trying again for up to %d s.", error, PATIENCE_S)
+        pause_s = away.pause_s(error, self._runtime.log.known_head)
         while self._wanted():
+            self._stopping.wait(pause_s)
             try:
                 self._runtime.reader.head()
                 self._prepare()
-            except LogUnavailable:
-                if time.monotonic() > deadline:
-                    raise
-                self._stopping.wait(RETRY_S)
-            else:
-                logger.warning("the event log can be read again; the work goes on")
                 return
+            except LogUnavailable as still:
+                away.require_patience(still)
+            pause_s = RETRY_S
 
     def _wanted(self) -> bool:
         return not self._stopping.is_set()
@@ -240,6 +240,49 @@ class Worker:
             failpoint("trigger.taken")
             remove_trigger(self._runtime, foreign)
             self._wake.set()
+
+
+class _Away:
+    """For how long a server's log could not be used: it is away, read-only, or its disk is full.
+
+    That is over once something was recorded, or no round failed for a while: a round may have nothing to record.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        """Rounds that failed."""
+        self._head = Seq(0)
+        self._since = self._last = 0.0
+
+    def pause_s(self, error: LogUnavailable, head: Seq) -> float:
+        """Says how long to wait before the next try, after a round that failed.
+
+        Raises:
+            LogUnavailable: it was waited for long enough.
+        """
+        now = time.monotonic()
+        if not self._count:
+            self._since, self._head = now, head
+            logger.warning("%s Trying again for up to %d s.", error, PATIENCE_S)
+        self._last = now
+        self.require_patience(error)
+        self._count += 1
+        return float(min(RETRY_S * 2 ** min(self._count - 1, 10), _PAUSE_S_MAX))
+
+    def require_patience(self, error: LogUnavailable) -> None:
+        """Makes sure that it was not waited for too long.
+
+        Raises:
+            LogUnavailable: it was.
+        """
+        if time.monotonic() - self._since > PATIENCE_S:
+            raise error
+
+    def went_well(self, head: Seq) -> None:
+        """Notes that a round went well."""
+        if self._count and (head != self._head or time.monotonic() - self._last > _QUIET_S):
+            self._count = 0
+            logger.warning("the event log can be used again; the work goes on")
 
 
 def _signature(path: Path) -> tuple[int, ...] | None:

@@ -104,6 +104,11 @@ class EventLog:
         return self._clock.now_us()
 
     @property
+    def known_head(self) -> Seq:
+        """The position of the last event that this process has taken in."""
+        return self._head.state.head
+
+    @property
     def last_us(self) -> int:
         """The time of the last event that this process has taken in; 0 for an empty log."""
         return self._head.last_us

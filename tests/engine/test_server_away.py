@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from instar.engine import worker as engine_worker
 from instar.engine.initialize import initialize
 from instar.engine.runtime import Runtime
 from instar.engine.settings import Settings
@@ -39,10 +40,13 @@ class Database:
 
     def shut(self) -> None:
         self.run(f"ALTER DATABASE {self.name} ALLOW_CONNECTIONS false")
-        self.run(f"SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = '{self.name}'")
+        self.end_sessions()
 
     def open(self) -> None:
         self.run(f"ALTER DATABASE {self.name} ALLOW_CONNECTIONS true")
+
+    def end_sessions(self) -> None:
+        self.run(f"SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = '{self.name}'")
 
 
 @pytest.fixture
@@ -91,12 +95,56 @@ def test_worker_waits_for_its_server_and_goes_on(
         database.open()
         other.log.append(feedback(3))
         until(lambda: "CycleStarted" in told)
-        assert "can be read again; the work goes on" in caplog.text
+        until(lambda: "can be used again; the work goes on" in caplog.text)
     worker.stop()
     thread.join(60)
     assert not thread.is_alive()
     for opened in (runtime, other):
         opened.close()
+
+
+def test_worker_waits_for_its_server_to_take_writes_and_goes_on(
+    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_worker, "RETRY_S", 0.02)
+    opens = set_up(tmp_path / "agent", database)
+    other = opens()
+    other.log.append(feedback(1))
+    database.run(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
+    other.close()
+    runtime = opens()  # whose session can read alone
+    told: list[str] = []
+    worker = Worker(runtime, lambda record: told.append(type(record.event).__name__))
+    monkeypatch.setattr(worker, "_prepare", lambda: None)  # what it would record first
+    thread = threading.Thread(target=worker.run_forever)
+    with caplog.at_level(logging.WARNING, logger="instar.engine"):
+        thread.start()
+        until(lambda: "read-only transaction" in caplog.text)
+        time.sleep(1)
+        assert thread.is_alive()
+        assert caplog.text.count("Trying again for up to") == 1
+        database.run(f"ALTER DATABASE {database.name} RESET default_transaction_read_only")
+        database.end_sessions()
+        until(lambda: "CycleStarted" in told)
+        until(lambda: "can be used again; the work goes on" in caplog.text)
+    worker.stop()
+    thread.join(60)
+    assert not thread.is_alive()
+    runtime.close()
+
+
+def test_worker_that_waited_in_vain_for_writes_says_so(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_worker, "RETRY_S", 0.02)
+    monkeypatch.setattr(engine_worker, "PATIENCE_S", 0.3)
+    opens = set_up(tmp_path / "agent", database)
+    database.run(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
+    runtime = opens()
+    (tmp_path / "agent" / "new.py").write_text("x = 1\n")
+    with pytest.raises(LogUnavailable, match="read-only transaction"):
+        Worker(runtime).run_forever()
+    runtime.close()
 
 
 def test_follower_waits_for_its_server_and_misses_nothing(
