@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, Protocol
 
 from instar.fsm.errors import ConfigError
 from instar.fsm.events import EmbeddedItem, FeedbackReceived, PlanStep
 from instar.fsm.policy import Policy
 from instar.fsm.rewards import Standing
+
+from .extension_calls import error_text, name_of
 
 BUILTIN: Final = "builtin"
 REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
@@ -66,12 +68,33 @@ def load_extension(group: str, name: str, builtin: Callable[[], Any] | None = No
         return builtin()
     found = _by_path(group, name) if ":" in name else _by_entry_point(group, name)
     made = _made(group, name, found)
-    absent = [attribute for attribute in REQUIRED[group] if not hasattr(made, attribute)]
+    absent = [attribute for attribute in REQUIRED[group] if not _has(made, attribute)]
     if absent:
         raise ConfigError(
             f"{group}: {name} cannot serve, it has no {' and no '.join(absent)}; see Ports in ARCHITECTURE.md"
         )
+    name_of(group, name, made)
     return made
+
+
+def _has(made: Any, attribute: str) -> bool:
+    try:
+        return hasattr(made, attribute)
+    except (Exception, SystemExit):  # a property that raises is there, and told of when it is asked
+        return True
+
+
+def claims_of(group: str, name: str) -> dict[str, EntryPoint]:
+    """Gives the entry points of a name, by what they lead to; two packages may claim one name."""
+    return {point.value: point for point in entry_points(group=group) if point.name == name}
+
+
+def package_of(group: str, name: str) -> str:
+    """Says which installed package offers an entry point, in which version; empty where none is known."""
+    for point in claims_of(group, name).values():
+        if point.dist is not None:
+            return f"{point.dist.name} {point.dist.version}"
+    return ""
 
 
 def _by_path(group: str, name: str) -> Any:
@@ -82,16 +105,15 @@ def _by_path(group: str, name: str) -> Any:
             found = getattr(found, attribute)
     except (Exception, SystemExit) as error:  # A foreign module may raise anything while it is imported.
         raise ConfigError(
-            f"{group}: {name} cannot be loaded: {type(error).__name__}: {error}. Is it importable from here?"
+            f"{group}: {name} cannot be loaded: {error_text(error)}. Is it importable from here?"
         ) from error
     return found
 
 
 def _by_entry_point(group: str, name: str) -> Any:
-    known = entry_points(group=group)
-    claims = {point.value: point for point in known if point.name == name}
+    claims = claims_of(group, name)
     if not claims:
-        names = ", ".join(sorted({BUILTIN, *(point.name for point in known)}))
+        names = ", ".join(sorted({BUILTIN, *(point.name for point in entry_points(group=group))}))
         raise ConfigError(f"{group}: nothing is called {name!r}; known are {names}, or give module:attribute")
     if len(claims) > 1:
         raise ConfigError(
@@ -100,19 +122,15 @@ def _by_entry_point(group: str, name: str) -> Any:
     try:
         return next(iter(claims.values())).load()
     except (Exception, SystemExit) as error:  # A foreign package may raise anything while it is imported.
-        raise ConfigError(
-            f"{group}: the entry point {name!r} cannot be loaded: {type(error).__name__}: {error}"
-        ) from error
+        raise ConfigError(f"{group}: the entry point {name!r} cannot be loaded: {error_text(error)}") from error
 
 
 def _made(group: str, name: str, found: Any) -> Any:
     # An instance may be callable too: what already has all that the port needs is not called.
-    ready = not isinstance(found, type) and REQUIRED[group] and all(hasattr(found, part) for part in REQUIRED[group])
+    ready = not isinstance(found, type) and REQUIRED[group] and all(_has(found, part) for part in REQUIRED[group])
     if ready or not callable(found):
         return found
     try:
         return found()
     except (Exception, SystemExit) as error:  # The same holds for its constructor.
-        raise ConfigError(
-            f"{group}: {name} cannot be made without arguments: {type(error).__name__}: {error}"
-        ) from error
+        raise ConfigError(f"{group}: {name} cannot be made without arguments: {error_text(error)}") from error

@@ -20,6 +20,7 @@ from instar.fsm.errors import (
     EffectCancelled,
     EffectFailedError,
     EffectSuspended,
+    ExtensionFailed,
     IllegalTransition,
     InstarError,
     LogCorrupt,
@@ -37,6 +38,7 @@ from instar.store.log import Pending
 
 from .audit import write_audit
 from .beginnings import Beginning
+from .extension_calls import error_text, recordable
 from .runtime import Runtime
 from .shell_executor import Terminated
 
@@ -144,7 +146,7 @@ class Loop:
                 f"a plugin or a library called sys.exit({error.code!r}) in {effect.name}: have it raise an error that "
                 "says why, or set [plugins] to builtin."
             )
-            return [_failure(effect, told)]
+            return [Pending(_failure(effect, told), cause=effect.answers)]
         except Exception as error:
             if _is_full(error):  # to do it again is of no use before there is room, and no fault of the effect
                 raise LogUnavailable(
@@ -153,8 +155,9 @@ class Loop:
                 ) from error
             if effect.name is EffectName.START_CYCLE:
                 raise
-            logger.warning("effect %s failed: %s", effect.name, error)
-            return [_failure(effect, error)]
+            failure = _failure(effect, error)
+            logger.warning("effect %s failed: %s", effect.name, failure.reason)
+            return [Pending(failure, cause=effect.answers)]
 
     def _record(self, effect: Effect, pending: Sequence[Pending]) -> None:
         def decide(state: AgentState) -> Sequence[Pending]:
@@ -218,12 +221,17 @@ def _is_full(error: BaseException) -> bool:
     return False
 
 
-def _failure(effect: Effect, error: Exception) -> Pending:
-    detail = "" if isinstance(error, InstarError) else "".join(traceback.format_exception(error))[-4000:]
-    reason = str(error) if isinstance(error, InstarError) else f"{type(error).__name__}: {error}"
-    cancelled = isinstance(error, EffectCancelled)
-    event = EffectFailed(effect=effect.name, reason=reason[:2000], detail=detail, cancelled=cancelled)
-    return Pending(event, cause=effect.answers)
+def _failure(effect: Effect, error: Exception) -> EffectFailed:
+    """Tells of a failure in words that can be recorded, whatever text the error holds."""
+    behind = (
+        error.__cause__ if isinstance(error, ExtensionFailed) else None if isinstance(error, InstarError) else error
+    )
+    return EffectFailed(
+        effect=effect.name,
+        reason=recordable(str(error)[:2000]) if isinstance(error, InstarError) else error_text(error),
+        detail=recordable("".join(traceback.format_exception(behind))[-4000:]) if behind else "",
+        cancelled=isinstance(error, EffectCancelled),
+    )
 
 
 def _final(one: Pending, state: AgentState) -> Pending:

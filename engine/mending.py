@@ -18,6 +18,7 @@ from instar.fsm.state import AgentState
 from instar.fsm.words import Digest
 from instar.store.trees import Tree
 
+from .extension_calls import recordable
 from .mutators.port import Mutator, Proposal, RepairRequest
 from .repair import as_patch, chosen_mutators, material, past_edits, search
 from .runtime import Runtime
@@ -25,6 +26,8 @@ from .shell_executor import Captured
 
 OUTPUT_CHARS = 20_000
 """How much of what the gate said the mutators are given: its end."""
+DESCRIPTION_CHARS = 200
+"""How much of the words of a proposal is shown while it is tried."""
 
 Run = Callable[[Proposal | None], Captured]
 """Runs the gate in a fresh copy of the tree, with a proposal in it."""
@@ -103,7 +106,7 @@ def mend(
     def passes(name: str, proposal: Proposal) -> bool:
         nonlocal count
         count += 1
-        told = f"{name}: {proposal.description}".encode("utf-8", "backslashreplace").decode()
+        told = recordable(f"{name}: {proposal.description[:DESCRIPTION_CHARS]}")
         runtime.progress.report(EffectName.MUTATE, count, repair.tries, told)
         return run(proposal).passed
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from instar.fsm.errors import BlobCorrupt, BlobMissing, ConfigError, EffectFailedError, EffectSuspended, InputRefused
+from instar.fsm.errors import BlobCorrupt, BlobMissing, ConfigError, EffectFailedError, InputRefused
 from instar.fsm.events import ChangeObserved
 from instar.fsm.state import AgentState
 from instar.fsm.words import digest_of
@@ -25,6 +25,7 @@ from instar.store.trees import Change, Entry, Tree
 from .changes import is_monitored
 from .diff_engine import PYTHON_SUFFIXES
 from .differences.unified import unified
+from .extension_calls import NAME_CHARS_MAX, asked
 from .extensions import load_extension
 from .mutators.llm import language_model
 from .mutators.operators import Operators
@@ -37,7 +38,6 @@ from .settings import MutatorSettings
 GROUP: Final = "instar.mutators"
 EDITS_MAX = 200
 """How many of the latest changes of files are looked at."""
-NAME_CHARS_MAX = 200
 REASON_CHARS = 500
 _log = logging.getLogger("instar.repair")
 
@@ -179,7 +179,7 @@ def search(
                 proposal = _next(name, each, files)
             except EffectFailedError as error:
                 _log.warning("%s proposes nothing more: %s", name, error)
-                why = str(error)
+                why = str(error)[:REASON_CHARS]
                 break
             if proposal is None:
                 break
@@ -204,12 +204,7 @@ def _next(name: str, each: Iterator[Proposal], files: Mapping[str, bytes]) -> Pr
         EffectFailedError: it failed, or what it gave is no proposal of a file that may be changed.
         EffectSuspended: it was told to end.
     """
-    try:
-        found: object = next(each, None)
-    except (EffectFailedError, EffectSuspended):
-        raise
-    except (Exception, SystemExit) as error:  # a mutator of others may raise anything
-        raise EffectFailedError(f"{name} failed: {type(error).__name__}: {error}"[:REASON_CHARS]) from error
+    found: object = asked(name, lambda: next(each, None))
     if found is None:
         return None
     if not (

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from textwrap import shorten
 from typing import TYPE_CHECKING, Final
 
-from instar.fsm.errors import EffectFailedError
+import msgspec
+
+from instar.fsm.errors import ExtensionFailed
 from instar.fsm.events import (
     AnyEvent,
     CheckpointTrained,
@@ -16,17 +18,24 @@ from instar.fsm.events import (
     MutationApplied,
     Outcome,
     OutcomeRewarded,
+    PlanStep,
     Reward,
 )
 from instar.fsm.policies import Promotion, promotion
+from instar.fsm.policy import Policy
+from instar.fsm.rewards import Standing
 from instar.fsm.state import AgentState, Candidate
 from instar.fsm.words import Seq
 
+from .extension_calls import asked, error_text
 from .reward_model import score_checkpoint, score_mutation
 
 if TYPE_CHECKING:
-    from .extensions import RewardModel
+    from .extensions import Planner, RewardModel
 
+PLAN_BYTES_MAX: Final = 1 << 20
+STEP_BYTES_MAX: Final = 1 << 10
+"""How much a plan may hold, and for each task type besides: it is part of every state from then on."""
 
 OUTCOMES: Final[dict[Promotion, Outcome]] = {"promoted": "pass", "rejected": "fail", "undecided": "skip"}
 """What a verdict on a checkpoint counts as, as the outcome of a retrain."""
@@ -43,7 +52,7 @@ def outcome_rewards(
         rows: the rows of memory that the cycle brought.
 
     Raises:
-        EffectFailedError: a score is no number.
+        ExtensionFailed: the reward model raised an error, or a score is no number in 0..1.
     """
     by_seq: Mapping[Seq, EmbeddedItem] = {item.seq: item for item in rows}
     return tuple(
@@ -54,13 +63,39 @@ def outcome_rewards(
 
 
 def _scored(model: RewardModel, seq: Seq, outcome: FeedbackReceived, item: EmbeddedItem | None) -> float:
-    score: object = model.score(outcome, item)
-    if not isinstance(score, Real):
-        raise EffectFailedError(
-            f"the reward model {model.name} gave {shorten(repr(score), 80)} for event {seq}; a score is a number in "
+    who = f"the reward model {model.name}"
+    score: object = asked(who, lambda: model.score(outcome, item))
+    number = asked(who, lambda: float(score)) if isinstance(score, Real) else None
+    if number is None or not 0.0 <= number <= 1.0:  # also what is no number
+        raise ExtensionFailed(
+            f"{who} gave {asked(who, lambda: shorten(repr(score), 80))} for event {seq}; a score is a number in "
             "0 … 1. Mend it, or set plugins.reward_model to builtin."
         )
-    return float(score)
+    return number
+
+
+def plan_steps(planner: Planner, standings: Mapping[str, Standing], policy: Policy) -> tuple[PlanStep, ...]:
+    """Asks a planner what the agent should work on next.
+
+    Raises:
+        ExtensionFailed: it raised an error, or gave what is no plan.
+    """
+    who = f"the planner {planner.name}"
+    steps: Sequence[object] = asked(who, lambda: tuple(planner.plan(standings, policy)))
+    try:
+        written = msgspec.json.encode(steps)
+        plan = msgspec.json.decode(written, type=tuple[PlanStep, ...])
+    except Exception as error:  # as what it gave raises, and as the encoder does
+        raise ExtensionFailed(
+            f"{who} gave what is no plan: {error_text(error)}; it gives a PlanStep for each task type. "
+            "Mend it, or set plugins.planner to builtin."
+        ) from error
+    if len(written) > PLAN_BYTES_MAX + STEP_BYTES_MAX * len(standings):
+        raise ExtensionFailed(
+            f"{who} gave a plan of {len(written)} bytes for {len(standings)} task types; a plan holds up to "
+            f"{PLAN_BYTES_MAX} and {STEP_BYTES_MAX} a task type. Mend it, or set plugins.planner to builtin."
+        )
+    return plan
 
 
 def verdict(

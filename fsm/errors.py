@@ -27,12 +27,16 @@
     ├── FolderCopied           the folder is a copy of another one that records into the same stream
     ├── EffectSuspended        a worker that was told to end put its effect off; the next one goes on
     └── EffectFailedError      an effect could not be done (also recorded as the event EffectFailed)
-        └── EffectCancelled    somebody had it ended
+        ├── EffectCancelled    somebody had it ended
+        └── ExtensionFailed    what another package offers raised an error, or gave what is no answer
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+
+_SHOWN_CHARS: Final = 300
+"""How much of a value a message quotes; its details hold it whole."""
 
 
 class InstarError(Exception):
@@ -176,21 +180,28 @@ class ReplayDiverged(InstarError):
         field: what differs there.
         expected: what the fold gives.
         actual: what the log holds.
+        by: whose answer that rests on, where it is code of another package, and what else would explain it.
     """
 
     exit_code = 4
 
-    def __init__(self, seq: int, field: str, expected: Any, actual: Any) -> None:
+    def __init__(self, seq: int, field: str, expected: Any, actual: Any, by: str = "") -> None:
         super().__init__(
-            f"replay diverged at event {seq}: {field} should be {expected!r}, the log holds {actual!r}. "
-            f"Look at it with `instar show {seq}`; nothing was changed."
+            f"replay diverged at event {seq}: {field} should be {_shown(expected)}, the log holds {_shown(actual)}. "
+            f"{by}Look at it with `instar show {seq}`; nothing was changed."
         )
-        self.seq, self.field, self.expected, self.actual = seq, field, expected, actual
+        self.seq, self.field, self.expected, self.actual, self.by = seq, field, expected, actual, by
 
     @property
     def details(self) -> dict[str, Any]:
-        """Which event, which field, and what it should hold."""
-        return {"seq": self.seq, "field": self.field, "expected": self.expected, "actual": self.actual}
+        """Which event, which field, and what it should hold; ``by`` where that is an answer of another package."""
+        found = {"seq": self.seq, "field": self.field, "expected": self.expected, "actual": self.actual}
+        return {**found, "by": self.by} if self.by else found
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
 
 
 class Diverged(InstarError):
@@ -258,3 +269,7 @@ class EffectSuspended(InstarError):
 
 class EffectCancelled(EffectFailedError):
     """Somebody had an effect ended; the loop records that, and nothing tries it again by itself."""
+
+
+class ExtensionFailed(EffectFailedError):
+    """What another package offers (``ARCHITECTURE.md``, Ports) raised an error, or gave what is no answer."""

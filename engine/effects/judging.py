@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from instar.engine.runtime import Runtime
-from instar.engine.verdicts import outcome_rewards, verdict
-from instar.fsm.errors import EffectFailedError
+from instar.engine.verdicts import outcome_rewards, plan_steps, verdict
 from instar.fsm.events import PlanChosen, Reward, SignalEmbedded
 from instar.fsm.react import Effect
 from instar.fsm.state import AgentState, Cycle
@@ -36,17 +35,10 @@ def _outcome_rewards(runtime: Runtime, cycle: Cycle) -> tuple[Reward, ...]:
     embedded = runtime.reader.get(cycle.embedded).event
     assert isinstance(embedded, SignalEmbedded)
     signals = [(record.seq, record.event) for record in signals_of(runtime.reader, cycle)]
-    rewards = outcome_rewards(runtime.reward_model, signals, embedded.items)
-    for one in rewards:
-        if not 0.0 <= one.score <= 1.0:  # also what is no number
-            raise EffectFailedError(
-                f"the reward model {runtime.reward_model.name} gave {one.score} for event {one.seq}; "
-                "a score is a number in 0 … 1. Mend it, or set plugins.reward_model to builtin."
-            )
-    return rewards
+    return outcome_rewards(runtime.reward_model, signals, embedded.items)
 
 
 def plan(runtime: Runtime, state: AgentState, effect: Effect) -> list[Pending]:
     """Chooses what the agent should work on next."""
-    steps = runtime.planner.plan(state.standings, state.policy)
+    steps = plan_steps(runtime.planner, state.standings, state.policy)
     return [Pending(PlanChosen(steps=steps, planner=runtime.planner.name), cause=effect.answers)]

@@ -49,6 +49,7 @@ class Failure(Struct, frozen=True, kw_only=True):
     field: str = ""
     expected: Any = None
     actual: Any = None
+    by: str = ""
 
     @classmethod
     def of(cls, error: InstarError) -> Failure:
@@ -58,7 +59,7 @@ class Failure(Struct, frozen=True, kw_only=True):
     def error(self) -> InstarError:
         """Makes the error again."""
         if self.kind == "ReplayDiverged" and self.seq is not None:
-            return ReplayDiverged(self.seq, self.field, self.expected, self.actual)
+            return ReplayDiverged(self.seq, self.field, self.expected, self.actual, self.by)
         if self.kind == "LogCorrupt":
             place = {"seq": self.seq, "field": self.field, "expected": self.expected, "actual": self.actual}
             return LogCorrupt(self.message, **place)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
-from typing import Any
+from textwrap import shorten
+from typing import Any, Final
 
-from instar.engine.extensions import BUILTIN, Planner, RewardModel, load_extension
+from instar.engine.extensions import BUILTIN, Planner, RewardModel, claims_of, load_extension, package_of
 from instar.engine.planner_agent import BuiltinPlanner
 from instar.engine.reward_model import BuiltinRewardModel
-from instar.fsm.errors import ConfigError
+from instar.fsm.errors import ConfigError, EffectFailedError
+
+REWARD_MODELS: Final = "instar.reward_models"
+PLANNERS: Final = "instar.planners"
+_KINDS: Final = {REWARD_MODELS: "reward model", PLANNERS: "planner"}
+_REASON_CHARS: Final = 200
 
 
 class Judges:
@@ -20,32 +25,57 @@ class Judges:
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, str], Any] = {}
+        self._reasons: dict[tuple[str, str], str] = {}
 
     def reward_model(self, name: str) -> RewardModel | None:
-        """Gives the reward model of a name; None if it is not installed here."""
+        """Gives the reward model of a name; None if it cannot be asked here, as ``reason`` says."""
         if name == BUILTIN:
             return BuiltinRewardModel()
-        found: RewardModel | None = self._installed("instar.reward_models", name)
+        found: RewardModel | None = self._installed(REWARD_MODELS, name)
         return found
 
     def planner(self, name: str) -> Planner | None:
-        """Gives the planner of a name; None if it is not installed here."""
+        """Gives the planner of a name; None if it cannot be asked here, as ``reason`` says."""
         if name == BUILTIN:
             return BuiltinPlanner()
-        found: Planner | None = self._installed("instar.planners", name)
+        found: Planner | None = self._installed(PLANNERS, name)
         return found
+
+    def reason(self, group: str, name: str) -> str:
+        """Says why one of a name decides nothing here."""
+        who = f"{_KINDS[group]} {shorten(repr(name), 80)}"
+        return f"{who} {self._reasons.get((group, name), 'is not installed here')}"
+
+    def failed(self, group: str, name: str, error: EffectFailedError) -> str:
+        """Notes that one of a name failed when it was asked; says so in the words of its first failure."""
+        self._reasons.setdefault((group, name), f"fails here, first by this: {shorten(str(error), _REASON_CHARS)}")
+        return self.reason(group, name)
+
+    @staticmethod
+    def explained(group: str, name: str) -> str:
+        """Says what else than a forger explains an answer that differs from the recorded one; empty for ours."""
+        if name == BUILTIN:
+            return ""
+        package = package_of(group, name) or "a package"
+        return (
+            f"That is what the {_KINDS[group]} {name!r} of {package}, installed here, says now: so would another "
+            "version of it, or one that does not always say the same. "
+        )
 
     def _installed(self, group: str, name: str) -> Any:
         if (group, name) not in self._found:
             self._found[group, name] = self._load(group, name)
         return self._found[group, name]
 
-    @staticmethod
-    def _load(group: str, name: str) -> Any:
-        if not any(point.name == name for point in entry_points(group=group)):
+    def _load(self, group: str, name: str) -> Any:
+        if not claims_of(group, name):
             return None
         try:
             made = load_extension(group, name)
-        except ConfigError:
+        except ConfigError as error:
+            self._reasons[group, name] = f"cannot be asked here: {shorten(str(error), _REASON_CHARS)}"
             return None
-        return made if made.name == name else None
+        if made.name != name:
+            self._reasons[group, name] = f"is installed here, and calls itself {made.name!r}"
+            return None
+        return made

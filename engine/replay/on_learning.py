@@ -6,19 +6,20 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from instar.engine.verdicts import outcome_rewards, verdict
+from instar.engine.verdicts import outcome_rewards, plan_steps, verdict
 from instar.fsm import events as e
 from instar.fsm.decisions import lineage_of, progress_due, progress_key, seed_of, trigger_content
 from instar.fsm.erasure import ERASED
-from instar.fsm.errors import ReplayDiverged
+from instar.fsm.errors import EffectFailedError, ReplayDiverged
 from instar.fsm.policies import promotion
 from instar.fsm.state import AgentState
 from instar.fsm.values import Reward
 from instar.fsm.words import Seq, digest_of
 from instar.store.clock import iso
 
-from .compare import compare
+from .compare import compare, difference
 from .facts import Fact
+from .judges import PLANNERS, REWARD_MODELS
 from .on_cycle import unkeyed
 
 if TYPE_CHECKING:
@@ -122,7 +123,13 @@ def _rewarded(decider: Decider, before: AgentState, fact: Fact, event: e.Outcome
     would = verdict(before, rewards, event.model, judged)
     if event.probation is None:  # such a version watched no checkpoint
         would = replace(would, probation=None)
-    compare(fact.seq, would, event)
+    try:
+        compare(fact.seq, would, event)
+    except ReplayDiverged as error:
+        if not error.field.startswith("rewards"):
+            raise
+        by = decider.judges.explained(REWARD_MODELS, event.model)
+        raise ReplayDiverged(error.seq, error.field, error.expected, error.actual, by) from None
     decider.taken["verdicts"] += 1
 
 
@@ -137,12 +144,16 @@ def _rewards(decider: Decider, before: AgentState, fact: Fact, event: e.OutcomeR
     outcomes = [(one, one.event) for one in decider.signals(before) if isinstance(one.event, e.FeedbackReceived)]
     scored: dict[Seq, Reward] = {}
     if model is None:
-        decider.untaken[f"rewards: reward model {event.model!r} is not installed here"] += len(outcomes)
+        decider.untaken[f"rewards: {decider.judges.reason(REWARD_MODELS, event.model)}"] += len(outcomes)
     else:
         known = [(one.seq, outcome) for one, outcome in outcomes if not one.erased]
-        scored = {reward.seq: reward for reward in outcome_rewards(model, known, embedded.items)}
         decider.untaken["rewards: the outcome was erased"] += len(outcomes) - len(known)
-        decider.taken["rewards"] += len(known)
+        try:
+            scored = {reward.seq: reward for reward in outcome_rewards(model, known, embedded.items)}
+            decider.taken["rewards"] += len(known)
+        except EffectFailedError as error:
+            why = decider.judges.failed(REWARD_MODELS, event.model, error)
+            decider.untaken[f"rewards: {why}"] += len(known)
     recorded = {reward.seq: reward.score for reward in event.rewards}
     return tuple(
         scored.get(one.seq) or Reward(one.seq, outcome.task_type, recorded.get(one.seq, 0.0), outcome.outcome)
@@ -155,9 +166,16 @@ def _planned(decider: Decider, before: AgentState, fact: Fact, event: e.PlanChos
     unkeyed(fact)
     planner = decider.judges.planner(event.planner)
     if planner is None:
-        decider.untaken[f"plans: planner {event.planner!r} is not installed here"] += 1
+        decider.untaken[f"plans: {decider.judges.reason(PLANNERS, event.planner)}"] += 1
         return
-    compare(fact.seq, planner.plan(before.standings, before.policy), event.steps, "steps")
+    try:
+        would = plan_steps(planner, before.standings, before.policy)
+    except EffectFailedError as error:
+        decider.untaken[f"plans: {decider.judges.failed(PLANNERS, event.planner, error)}"] += 1
+        return
+    found = difference(would, event.steps, "steps")
+    if found is not None:
+        raise ReplayDiverged(fact.seq, *found, by=decider.judges.explained(PLANNERS, event.planner))
     decider.taken["plans"] += 1
 
 

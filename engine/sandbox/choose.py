@@ -10,6 +10,7 @@ from instar.engine.settings import MutationSettings
 from instar.fsm.errors import ConfigError
 
 from .bubblewrap import Bubblewrap
+from .foreign import Foreign
 from .landlock import Landlock
 from .port import Sandbox
 from .rlimits import RLIMITS, Rlimits
@@ -82,7 +83,7 @@ def _candidates(name: str) -> Iterator[Sandbox]:
         yield from ours
         return
     try:
-        yield load_extension("instar.sandboxes", name)
+        yield Foreign(load_extension("instar.sandboxes", name))
     except ConfigError as error:
         known = ", ".join(dict.fromkeys((AUTO, *(sandbox.name for sandbox in STRONGEST_FIRST))))
         raise ConfigError(f"mutation.sandbox is {name!r}, which is none of {known}; and {error}") from error

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from instar.engine.shell_executor import Limits, run_captured
-from instar.fsm.errors import ConfigError
+from instar.fsm.errors import ConfigError, ExtensionFailed
 
 from .places import needed
 from .port import Cell, Sandbox
@@ -77,7 +77,7 @@ def _tried(sandbox: Sandbox, network: bool) -> str | None:
             return None
         how = "it did not end" if captured.timed_out else captured.tail(300) or f"it ended with {captured.exit_code}"
         return f"tried here, it does not work: {how}"
-    except (OSError, ConfigError) as error:
+    except (OSError, ConfigError, ExtensionFailed) as error:
         return f"it cannot be tried here: {error}"
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

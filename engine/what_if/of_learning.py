@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from instar.engine.verdicts import OUTCOMES
+from instar.engine.replay.judges import PLANNERS
+from instar.engine.verdicts import OUTCOMES, plan_steps
 from instar.fsm import events as e
+from instar.fsm.errors import EffectFailedError
 from instar.fsm.machine import next_state
 from instar.fsm.policies import Promotion, may_retrain, promotion, recent, worth_training
 from instar.fsm.rewards import credit
@@ -129,11 +131,17 @@ def _planned(deciding: Deciding, before: AgentState, fact: Fact, event: e.PlanCh
     shadow.failures = 0
     planner = deciding.judges.planner(event.planner)
     if planner is None:
-        deciding.to_run[f"planner {event.planner!r}, which is not installed here, would have to be asked"] += 1
+        why = deciding.judges.reason(PLANNERS, event.planner)
+        deciding.to_run[f"the planner would have to be asked: {why}"] += 1
+        return
+    state = deciding.other.state(before, shadow)
+    try:
+        would = plan_steps(planner, state.standings, state.policy)
+    except EffectFailedError as error:
+        why = deciding.judges.failed(PLANNERS, event.planner, error)
+        deciding.to_run[f"the planner would have to be asked: {why}"] += 1
         return
     deciding.decisions["plan"] += 1
-    state = deciding.other.state(before, shadow)
-    would = planner.plan(state.standings, state.policy)
     if _order(would) != _order(event.steps):
         moved = [step for step in would if _order([step])[0] not in _order(event.steps)] or list(would)
         facts = "; ".join(f"{step.task_type}: {step.reason}" for step in moved[:_SHOWN_MAX])

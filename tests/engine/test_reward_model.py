@@ -200,8 +200,8 @@ def test_entry_point_is_loaded_by_its_name(here: str, monkeypatch: pytest.Monkey
         ("reward_model", math.inf, "the reward model wild gave inf for event"),
         ("reward_model", 1.5, "the reward model wild gave 1.5 for event"),
         ("reward_model", "good", "a score is a number"),
-        ("planner", ("rest",), "PlanChosen cannot hold this"),
-        ("planner", 5, "PlanChosen cannot hold this"),
+        ("planner", ("rest",), "the planner wild gave what is no plan"),
+        ("planner", 5, "the planner wild failed: TypeError"),
     ],
 )
 def test_answer_that_no_log_can_hold_is_a_failed_effect(
