@@ -23,6 +23,8 @@ from instar.store.reader import LogReader
 
 from .audit import faults as audit_faults
 from .clock_ahead import told
+from .extension_calls import name_of
+from .extensions import BUILTIN, load_extension, package_of
 from .initialize import model_of
 from .keeping.gc import CollectionPlan, plan_of
 from .keeping.kinds import Kinds, stored_bytes
@@ -31,6 +33,8 @@ from .keeping.shares import shares
 from .last_settings import load_to_read
 from .one_folder import original_of, worker_elsewhere
 from .references import resolve
+from .repair import GROUP as MUTATORS
+from .replay.judges import PLANNERS, REWARD_MODELS
 from .sandbox.cgroup import available
 from .sandbox.choose import chosen, stronger
 from .sandbox.rlimits import RLIMITS
@@ -92,6 +96,7 @@ def _workspace(workspace: Workspace) -> Iterator[Finding]:
         yield Finding("bad", "workspace", str(error))
         return
     yield _sandbox(settings)
+    yield from _extensions(settings)
     status = read_status(reader, workspace)
     size = f"{size_below(workspace.home) / 1e6:.1f} MB in {workspace.home}"
     yield Finding("ok", "log", f"{status.head} events in {reader.place.name}, {size}")
@@ -138,6 +143,30 @@ def _sandbox(settings: Settings) -> Finding:
     counted = "" if available() else "; no control group can be made here"
     level: Literal["ok", "note"] = "note" if sandbox.name == RLIMITS else "ok"
     return Finding(level, "sandbox", f"{sandbox.name} would hold a mutation's gate{reasons}{counted}")
+
+
+def _extensions(settings: Settings) -> Iterator[Finding]:
+    """Says whether what the settings name of other packages can be loaded here, and what an audit will make of it.
+
+    What is named as ``module:attribute`` is the agent's own code: it is loaded by what runs, and not by who looks.
+    """
+    plugins, builtin = settings.plugins, ("templates", "operators", "llm")
+    named = [(REWARD_MODELS, plugins.reward_model), (PLANNERS, plugins.planner)]
+    named += [(MUTATORS, name) for name in settings.mutators.enabled if name not in builtin]
+    for group, name in named:
+        if name == BUILTIN or ":" in name:
+            continue
+        try:
+            called = name_of(group, name, load_extension(group, name))
+        except InstarError as error:
+            yield Finding("bad", "extension", str(error))
+            continue
+        package = package_of(group, name) or "a package"
+        if called != name and group != MUTATORS:
+            told = f"the log knows it as {called!r}, and an audit asks an entry point of that name: call both the same"
+            yield Finding("note", "extension", f"{group}: {name} of {package} is loaded; {told}")
+        else:
+            yield Finding("ok", "extension", f"{group}: {name} of {package}")
 
 
 def _room(workspace: Workspace, reader: LogReader, settings: Settings) -> Iterator[Finding]:

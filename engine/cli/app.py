@@ -46,12 +46,11 @@ from . import (
     why,
 )
 from .failures import failure_of
-from .output import Given, fail
+from .output import Given, fail, say
 
 app = typer.Typer(
     name="instar",
     help="An event-sourced state machine engine for agents that change themselves.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -107,7 +106,8 @@ def _version(
         typer.echo(f"instar {VERSION}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        say(*context.get_help().split("\n"))
+        raise typer.Exit(2)
 
 
 _command = cache(lambda: get_command(app))

@@ -41,12 +41,22 @@ def failure_of(error: Exception, root: Path | None) -> Failure:
             by_lines = isinstance(error, GateFailed | LogCorrupt)
             return Failure(type(error).__name__, str(error), error.exit_code, error.details, by_lines)
         case CommandLineError():
-            message = getattr(error, "format_message", error.__str__)()
-            return Failure("UsageError", f"{message} See `instar -h`.", 2)
+            return Failure("UsageError", _usage(error), 2)
         case OSError():  # a disk or a right of this machine: no bug, and nothing that a log can mend
             told = f"{error}. What was recorded stays recorded: mend this, then go on."
             return Failure(type(error).__name__, told, 1)
     return Failure(type(error).__name__, f"{error}{_keep_traceback(error, root)}", 1)
+
+
+def _usage(error: Exception) -> str:
+    """Tells what was wrong on the command line, and which help to read."""
+    message = str(getattr(error, "format_message", error.__str__)()).rstrip()
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "instar"
+    stop = "" if message.endswith((".", "?", "!")) else "."
+    option = getattr(error, "option_name", None)
+    behind = f" Options stand behind the verb: `instar VERB {option}`." if option and " " not in command else ""
+    return f"{message}{stop}{behind} See `{command} -h`."
 
 
 def _keep_traceback(error: Exception, root: Path | None) -> str:

@@ -15,7 +15,10 @@ from .output import Json, Root, emit, runtime_at, say
 def command(
     jsonl: Annotated[
         str | None,
-        typer.Option(help="Rows {task_type,input,output,reference,outcome,confidence}, one a line; - reads stdin."),
+        typer.Option(
+            help="Rows {task_type,input,output,reference,outcome,confidence,reward,group,source}, one a line; the "
+            "first two must be there. - reads stdin."
+        ),
     ] = None,
     task_type: Annotated[str | None, typer.Option(help="What kind of task it was.")] = None,
     input: Annotated[str | None, typer.Option(help="What was asked.")] = None,
@@ -35,6 +38,8 @@ def command(
     row: dict[str, Any] = {"task_type": task_type, "input": input, "output": output, "reference": reference}
     row |= {"outcome": outcome, "confidence": confidence, "reward": reward, "group": group}
     given = {name: value for name, value in row.items() if value is not None}
+    if jsonl is None and (task_type is None or input is None):
+        raise InputRefused("give --task-type and --input, what was asked; or rows by --jsonl FILE")
     if jsonl is None:
         event = check_feedback({**given, "source": actor()})
         runtime = runtime_at(workspace)

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .output import Json, Root, emit
+from .output import Json, emit, note, say
 
 if TYPE_CHECKING:
     from instar.engine.settings import Settings
     from instar.engine.workspace import Workspace
+    from instar.fsm.words import Digest
 
 
 def command(
-    workspace: Root = None,
+    workspace: Annotated[
+        Path | None,
+        typer.Option("-C", "--workspace", help="The folder of the agent; by default this one.", callback=note),
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="Weights: an installed package of weights, a folder, or a hub name.")
     ] = None,
@@ -52,6 +56,7 @@ def command(
         return
     event = record.event
     assert isinstance(event, WorkspaceInitialized)
+    here = _any_monitored(Workspace(root, settings.paths, settings.log_url), event.tree, event.policy.monitored)
     content = {
         "root": str(root),
         "created": True,
@@ -65,9 +70,35 @@ def command(
         f"  tree        {event.tree[:12]}",
         f"  checkpoint  {checkpoint}  {event.model}",
         f"  monitored   {', '.join(event.policy.monitored)}",
+        *([] if here else ["              none of these is here: name yours in instar.toml, [policy] monitored"]),
         "Next: edit a file, then `instar run --once` and `instar log`.",
     ]
+    if not json and (above := _above(root)):
+        say(f"{above}, above it, has a log of its own, and records what changes here too.")
     emit("init", content, as_json=json, lines=lines)
+
+
+def _above(root: Path) -> Path | None:
+    """Gives the workspace that a folder lies in, beside its own."""
+    from instar.engine.workspace import find_workspace
+    from instar.fsm.errors import InstarError
+
+    try:
+        return find_workspace(root.parent) if root.parent != root else None
+    except InstarError:
+        return None
+
+
+def _any_monitored(workspace: Workspace, tree: Digest, patterns: tuple[str, ...]) -> bool:
+    """Says whether a change of any file that stands here would be one of monitored logic."""
+    from instar.engine.changes import is_monitored
+    from instar.store.blobs import BlobStore
+    from instar.store.reader import LogReader
+    from instar.store.trees import read_tree
+
+    with closing(LogReader(workspace.place)) as reader:
+        blobs = BlobStore(reader.path.with_name("blobs"), reader)
+        return any(is_monitored(path, patterns) for path in read_tree(blobs, tree).files)
 
 
 def _had(workspace: Workspace) -> str:

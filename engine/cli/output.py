@@ -35,7 +35,8 @@ class Given:
     workspace: Path | None = None
 
 
-def _note(context: typer.Context, folder: Path | None) -> Path | None:
+def note(context: typer.Context, folder: Path | None) -> Path | None:
+    """Keeps the folder that a command was given, for when it ends by a bug."""
     if isinstance(context.obj, Given):
         context.obj.workspace = folder
     return folder
@@ -47,7 +48,7 @@ Root = Annotated[
         "-C",
         "--workspace",
         help="The folder of the agent; by default the nearest one that has a log.",
-        callback=_note,
+        callback=note,
     ),
 ]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do it without asking.")]

@@ -136,6 +136,45 @@ def test_bad_input_gets_a_sentence_and_its_exit_code(
     assert error["error"]["exit_code"] == exit_code
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("-C", ".", "status"),
+            "No such option: -C. Options stand behind the verb: `instar VERB -C`. See `instar -h`.\n",
+        ),
+        (("show",), "Missing argument 'reference'. See `instar show -h`.\n"),
+        (("status", "--jsn"), "See `instar status -h`.\n"),
+        (("snapsho",), "Did you mean 'snapshot'? See `instar -h`.\n"),
+        (("feedback",), "give --task-type and --input"),
+    ],
+)
+def test_usage_error_names_the_help_of_its_verb(agent: Path, arguments: tuple[str, ...], said: str) -> None:
+    done = instar(*arguments, cwd=agent)
+    assert done.returncode == 2
+    assert said in done.stderr.decode()
+
+
+def test_no_verb_prints_the_help_line_by_line(agent: Path) -> None:
+    done = instar(cwd=agent)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == instar("-h", cwd=agent).stdout
+
+
+def test_init_says_where_no_file_is_monitored_and_what_lies_above(tmp_path: Path) -> None:
+    root = tmp_path / "agent"
+    (root / "part").mkdir(parents=True)
+    (root / "fsm.py").write_text("x = 1\n")
+    (root / "part" / "other.py").write_text("x = 1\n")
+    hint = b"none of these is here: name yours in instar.toml, [policy] monitored"
+    done = instar("init", "--no-model", cwd=root)
+    assert hint not in done.stdout
+    assert done.stderr == b""
+    done = instar("init", "--no-model", cwd=root / "part")
+    assert hint in done.stdout
+    assert done.stderr == f"{root}, above it, has a log of its own, and records what changes here too.\n".encode()
+
+
 def test_outside_a_workspace_says_what_to_do(tmp_path: Path) -> None:
     done = instar("status", cwd=tmp_path)
     assert done.returncode == 1

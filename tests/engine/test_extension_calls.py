@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from instar import Engine
+from instar.engine.doctor import examine
 from instar.engine.extension_calls import ERROR_CHARS_MAX, asked, error_text
 from instar.engine.extensions import load_extension
 from instar.engine.initialize import initialize
@@ -20,6 +21,7 @@ from instar.engine.sandbox.choose import chosen
 from instar.engine.settings import MutationSettings
 from instar.engine.what_if import what_if
 from instar.engine.worker import Worker
+from instar.engine.workspace import open_workspace
 from instar.fsm.errors import ConfigError, ExtensionFailed, ReplayDiverged
 from instar.fsm.events import EffectFailed, PlanChosen, PlanStep
 from tests.engine.agents import agent_folder
@@ -254,3 +256,23 @@ def test_sandbox_that_fails_cannot_be_used_here(
     with pytest.raises(ConfigError, match="this machine cannot run") as told:
         chosen(MutationSettings(sandbox="acme_box:Box"))
     assert said in str(told.value)
+
+
+# ---- whoever looks before it runs ----------------------------------------------------------------------------------
+
+
+def test_doctor_tells_what_is_named_and_cannot_serve(acme: Any, tmp_path: Path) -> None:
+    root = agent_folder(tmp_path / "agent")
+    initialize(root, with_model=False)
+
+    def found(plugins: str) -> list[tuple[str, str]]:
+        (root / "instar.toml").write_text(plugins)
+        return [(one.level, one.text) for one in examine(open_workspace(root, {})) if one.subject == "extension"]
+
+    assert found('[plugins]\nplanner = "nobody"\n')[0][0] == "bad"
+    assert found('[plugins]\nplanner = "acme"\n') == [("ok", "instar.planners: acme of acme 3.1")]
+    acme.Rewards.name = "another"
+    [(level, text)] = found('[plugins]\nreward_model = "acme"\n')
+    assert level == "note"
+    assert "the log knows it as 'another'" in text
+    assert found('[plugins]\nplanner = "acme_of_test:Plans"\n') == []
