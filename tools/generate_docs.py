@@ -1,4 +1,4 @@
-"""Writes the pages that are generated from the code: the state machine and the event catalogue.
+"""Writes the pages that are generated from the code: the state machine, the events, the verbs, the face of a program.
 
 ``python tools/generate_docs.py`` writes them; a test compares them with what the code gives now.
 """
@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from pathlib import Path
+from typing import Any
 
+import instar
+from instar.engine.cli.app import app_command
 from instar.fsm import events, policy, values
 from instar.fsm.codec import TYPES
 from instar.fsm.machine import compile_table
@@ -138,7 +142,85 @@ def _section(name: str, about: str, documented: Documented) -> str:
     return f"{head}\n| field | type | default | meaning |\n|---|---|---|---|\n{rows}\n"
 
 
-PAGES = {"state-machine.md": state_machine, "events.md": event_catalogue}
+def verbs() -> str:
+    """Lists every verb of the command line, with its arguments and options."""
+    parts = [
+        f"{NOTE}\n# Verbs\n\nWhat `instar VERB -h` says, of every verb. "
+        "Each takes `-C`, `--workspace` (the folder of the agent; by "
+        "default the nearest one at or above\nthis folder that has a log, and for `init` this folder) and `-h`; each "
+        "but `mcp` takes `--json`: one JSON object in place of text, with\n`schema_version`, `ok`, and `verb` with "
+        "`data`, or `error` with `kind`, `message` and `exit_code`.\n"
+    ]
+    for name, verb in app_command().commands.items():
+        rows = [_option(one) for one in verb.params if not {"--workspace", "--json"} & set(one.opts)]
+        shown = " ".join(_argument(one) for one in verb.params if one.param_type_name == "argument")
+        head = f"## {name}\n\n`instar {name}{f' {shown}' if shown else ''}`\n\n{inspect.cleandoc(verb.help)}\n"
+        table = "\n".join(["| | | default |", "|---|---|---|", *rows])
+        parts.append(f"{head}\n{table}\n" if rows else head)
+    return "\n".join(parts)
+
+
+def _argument(argument: Any) -> str:
+    name = argument.metavar or f"{argument.name}{' …' if argument.nargs == -1 else ''}"
+    return name if argument.required or name.startswith("[") else f"[{name}]"
+
+
+def _option(option: Any) -> str:
+    argument = option.param_type_name == "argument"
+    named = [_argument(option)] if argument else [*option.opts, *option.secondary_opts]
+    given = option.default if isinstance(option.default, str | int | float) and option.default is not False else ""
+    default = "needed" if option.required else f"`{getattr(given, 'value', given)}`" if given != "" else ""
+    repeated = " May be repeated." if option.multiple and "repeat" not in option.help else ""
+    names = ", ".join(f"`{name}`" for name in named)
+    return f"| {names} | {option.help}{repeated} | {default} |"
+
+
+def face() -> str:
+    """Lists the public names and what ``Engine`` offers, by their signatures and docstrings."""
+    parts = [
+        f"{NOTE}\n# In a program\n\n`import instar` costs next to nothing; a name is imported when it is first used. "
+        "All that is not named here may change.\nErrors are `instar.InstarError`s: the message says what to do, "
+        "`exit_code` and `details` are for programs, and\n`fsm/errors.py` draws their tree.\n\n"
+        "| name | what it is |\n|---|---|"
+    ]
+    for name in sorted(instar.__all__):
+        first = inspect.cleandoc(getattr(instar, name).__doc__ or "").split("\n\n")[0]
+        parts.append(f"| `instar.{name}` | {' '.join(first.split()).replace('``', '`')} |")
+    parts.append(f"\n## Engine\n\n`Engine{_signature(instar.Engine.__init__)}`\n\n{_prose(instar.Engine)}")
+    for name, member in inspect.getmembers(instar.Engine):
+        if name.startswith("_"):
+            continue
+        of = member.fget if isinstance(member, property) else member
+        shown = _signature(of).partition(" -> ")[2] if isinstance(member, property) else _signature(of)
+        parts.append(f"### {name}\n\n`{name}{': ' if isinstance(member, property) else ''}{shown}`\n\n{_prose(of)}")
+    return "\n".join(parts)
+
+
+def _signature(function: Any) -> str:
+    text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(function)))
+    return re.sub(r"^\(self(, )?", "(", text)
+
+
+def _prose(documented: Any) -> str:
+    """Turns a docstring of ours into Markdown: its sections become lists, its examples blocks of code."""
+    lines: list[str] = []
+    in_code = False
+    for line in inspect.cleandoc(documented.__doc__ or "").replace("``", "`").split("\n"):
+        if line in ("Args:", "Returns:", "Raises:"):
+            lines += [f"*{line[:-1]}*", ""]
+        elif line.startswith("::") or line.endswith("::"):
+            lines += [line[:-2].rstrip() + ":", "", "```python"] if line != "::" else ["```python"]
+            in_code = True
+        elif in_code:
+            lines += [line.removeprefix("    ")] if line or lines[-1] != "```python" else []
+        elif line.startswith("    ") and not line.startswith("     "):
+            lines.append(f"- {line.strip()}")
+        else:
+            lines.append(f"  {line.strip()}" if line.startswith("     ") else line)
+    return "\n".join([*lines, *(["```"] if in_code else [])]).rstrip() + "\n"
+
+
+PAGES = {"state-machine.md": state_machine, "events.md": event_catalogue, "verbs.md": verbs, "engine.md": face}
 
 
 def main() -> None:

@@ -110,7 +110,7 @@ def _version(
         raise typer.Exit(2)
 
 
-_command = cache(lambda: get_command(app))
+app_command = cache(lambda: get_command(app))
 """The command line, compiled once in a process: that takes longer than most verbs do."""
 
 
@@ -121,7 +121,7 @@ def invoke(arguments: list[str]) -> int:
     try:
         if logging.lastResort is not None:  # our modules warn on standard error, and name files of the agent
             logging.lastResort.setFormatter(VisibleFormatter())
-        code = _command().main(args=arguments, prog_name="instar", standalone_mode=False, obj=given)
+        code = app_command().main(args=arguments, prog_name="instar", standalone_mode=False, obj=given)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         return fail("Interrupted", "interrupted; what was recorded stays recorded", INTERRUPTED, as_json=as_json)
