@@ -314,7 +314,7 @@ def _rollback_started(state: AgentState, event: e.RollbackStarted, at: Moment) -
         "trained": event.trained,
         "trained_rows": event.trained_rows,
         "mutation_probations": watching.mutations_after(
-            state.mutation_probations, event, state.policy.mutation, at.seq
+            state.mutation_probations, state.checkpoint, event, state.policy.mutation, at.seq
         ),
         "checkpoint_probations": watching.watched_after(
             state.checkpoint_probations, state.checkpoint, event, state.policy.gate, at.seq

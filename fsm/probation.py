@@ -189,20 +189,24 @@ def _bet(one: Watched, score: float, fall_max: float) -> Watched:
 
 
 def mutations_after(
-    watches: tuple[Probation, ...], event: RollbackStarted, limits: Limits, at: Seq
+    watches: tuple[Probation, ...], active: Digest | None, event: RollbackStarted, limits: Limits, at: Seq
 ) -> tuple[Probation, ...]:
-    """Watches on what a rollback leaves: where code goes, mutations that stand in what it leads to, anew.
+    """Watches on what a rollback leaves: mutations that stand in what it leads to.
+
+    They are watched anew where code or checkpoint go, which may be to blame for what was earned.
 
     Args:
         watches: before it.
+        active: the checkpoint before it.
         event: the rollback.
         limits: under which they are watched.
         at: its position.
     """
-    if "code" not in event.parts:
+    if "code" in event.parts:
+        watches = tuple(watch for watch in watches if watch.beside and watch.accepted <= event.target)
+    elif event.checkpoint == active:
         return watches
-    left = (watch for watch in watches if watch.beside and watch.accepted <= event.target)
-    return tuple(begun_anew(watch, limits, at) for watch in left)
+    return tuple(begun_anew(watch, limits, at) if watch.beside else watch for watch in watches)
 
 
 def watched_after(

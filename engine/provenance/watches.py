@@ -68,12 +68,12 @@ class Watches:
             active: the checkpoint before it.
             after_probation: whether the end of a probation asked for it.
         """
-        code = "code" in event.parts
+        code, other = "code" in event.parts, event.checkpoint != active
         if code:
             self._mutations = [one for one in self._mutations if one.beside and one.accepted <= event.target]
-        if code or after_probation:
-            self._mutations = [one.anew(seq) for one in self._mutations]
+        if code or other or after_probation:
+            self._mutations = [one.anew(seq) if one.beside or after_probation else one for one in self._mutations]
         while self._checkpoints and self._checkpoints[-1].checkpoint != event.checkpoint:
             self._checkpoints.pop()
-        if code or event.checkpoint != active:
+        if code or other:
             self._checkpoints = [watch.anew(seq) for watch in self._checkpoints]

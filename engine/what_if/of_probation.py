@@ -59,7 +59,9 @@ def watch_promoted(
 def watch_after(deciding: Deciding, before: AgentState, fact: Fact, event: e.RollbackStarted) -> None:
     """Ends or begins anew what the recorded rollback does."""
     shadow, policy = deciding.shadow, deciding.other.policy(before.policy)
-    shadow.mutation_probations = mutations_after(shadow.mutation_probations, event, policy.mutation, fact.seq)
+    shadow.mutation_probations = mutations_after(
+        shadow.mutation_probations, before.checkpoint, event, policy.mutation, fact.seq
+    )
     shadow.checkpoint_probations = watched_after(
         shadow.checkpoint_probations, before.checkpoint, event, policy.gate, fact.seq
     )

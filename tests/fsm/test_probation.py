@@ -383,7 +383,12 @@ def test_rollback_leaves_watched_what_stays_and_anew_what_stays_beside_what_goes
     (anew,) = rolled_back(state, "checkpoint", checkpoint=NEW).checkpoint_probations
     assert (anew.applied, anew.watched[0].before, anew.watched[0].count) == (first.applied, 0.9, 0)
     gone = rolled_back(state, "checkpoint", checkpoint=BASE)
-    assert (gone.checkpoint_probations, gone.mutation_probations) == ((), state.mutation_probations)
+    assert gone.checkpoint_probations == ()
+    watch = mutation_of(gone)
+    assert (watch.applied, watch.anew, watch.watched[0].count) == (mutation_of(state).applied, gone.head, 0)
+    alone = replace(mutation_of(state), beside=False)  # an older version went on
+    older = rolled_back(replace(state, mutation_probations=(alone,)), "checkpoint", checkpoint=BASE)
+    assert older.mutation_probations == (alone,)
     code = rolled_back(state, "code", checkpoint=other)
     assert not code.mutation_probations
     assert [one.watched[0].count for one in code.checkpoint_probations] == [0, 0]
