@@ -14,6 +14,8 @@ from instar.store.reader import LogReader
 DIGITS_MAX = 18
 """No log has events whose positions have more."""
 _TOO_LONG = f"a number of over {DIGITS_MAX} digits is no position of this log"
+_LATEST = 100
+"""So many events are looked at at once, from the head back."""
 FORMS = "a seq, latest, latest~N, snapshot:NAME, checkpoint:PREFIX, last-good or an ISO time"
 
 
@@ -95,7 +97,8 @@ def _snapshot(reader: LogReader, name: str) -> int:
 
 def _checkpoint(reader: LogReader, prefix: str) -> int:
     found: dict[str, int] = {}
-    for record in reader.read(types=[WorkspaceInitialized, ModelAdopted, OutcomeRewarded]):
+    named = f'"checkpoint":"{prefix}' if re.fullmatch(r"[0-9a-f]+", prefix) else ""
+    for record in reader.read(types=[WorkspaceInitialized, ModelAdopted, OutcomeRewarded], holding=named):
         checkpoint = getattr(record.event, "checkpoint", None)
         if checkpoint and prefix and checkpoint.startswith(prefix):
             found.setdefault(checkpoint, record.seq)
@@ -106,10 +109,12 @@ def _checkpoint(reader: LogReader, prefix: str) -> int:
 
 
 def _last_good(reader: LogReader) -> int:
-    good = 1
-    for record in reader.read(types=[SnapshotTaken, OutcomeRewarded]):
-        event = record.event
-        named = isinstance(event, SnapshotTaken) and not event.name.startswith(SAFETY)
-        if named or (isinstance(event, OutcomeRewarded) and event.verdict == "promoted"):
-            good = record.seq
-    return good
+    before: Seq | None = None
+    while records := reader.tail(_LATEST, [SnapshotTaken, OutcomeRewarded], before=before):
+        for record in reversed(records):
+            event = record.event
+            named = isinstance(event, SnapshotTaken) and not event.name.startswith(SAFETY)
+            if named or (isinstance(event, OutcomeRewarded) and event.verdict == "promoted"):
+                return record.seq
+        before = records[0].seq
+    return 1

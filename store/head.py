@@ -9,6 +9,7 @@ from typing import Any
 from instar.fsm.chain import GENESIS
 from instar.fsm.codec import decode_event
 from instar.fsm.events import BlobsCollected
+from instar.fsm.record import Recorded
 from instar.fsm.runs import RUN_TYPES, evolve_run
 from instar.fsm.state import AgentState
 from instar.fsm.words import ORIGIN, Digest
@@ -33,12 +34,14 @@ class Head:
         self._lock = threading.Lock()
         self.state, self.hash, self.last_us = AgentState(), GENESIS, 0
 
-    def find(self) -> None:
-        """Begins with the last event of the log, its state folded from the nearest saved one."""
+    def find(self) -> Recorded | None:
+        """Begins with the last event of the log, its state folded from the nearest saved one; gives that event."""
         self.state = self._reader.state_at()
-        if self.state.head:
-            last = self._reader.get(self.state.head)
-            self.hash, self.last_us = last.hash, last.recorded_at_us
+        if not self.state.head:
+            return None
+        last = self._reader.get(self.state.head)
+        self.hash, self.last_us = last.hash, last.recorded_at_us
+        return last
 
     def take_in(self, rows: Sequence[Row]) -> None:
         """Folds what was recorded since; by whom does not matter."""

@@ -76,9 +76,11 @@ class EventLog:
         )
         self.blobs.on_full = self._appender.store_waiting
         try:
-            self._head.find()
-            self._finish_erasures()
-            self._finish_collection()
+            last = self._head.find()
+            if last is not None and isinstance(last.event, PayloadErased):
+                self._finish_erasures()
+            if last is not None and isinstance(last.event, BlobsCollected):
+                self._finish_collection(last.seq)
         except BaseException:
             self.close()
             raise
@@ -91,13 +93,10 @@ class EventLog:
             self._journal.checkpoint()
             self.blobs.forget(left)
 
-    def _finish_collection(self) -> None:
+    def _finish_collection(self, last: Seq) -> None:
         """Removes the files that a process which died in a collection has left; nobody has needed them since."""
-        head = self._head.state.head
-        record = self.reader.get(head) if head else None
-        if record is not None and isinstance(record.event, BlobsCollected):
-            gone = (digest for digest, seq in self.blobs.collected().items() if seq == head)
-            self.blobs.forget(digest for digest in gone if self.blobs.is_file(digest))
+        gone = (digest for digest, seq in self.blobs.collected().items() if seq == last)
+        self.blobs.forget(digest for digest in gone if self.blobs.is_file(digest))
 
     def now_us(self) -> int:
         """Tells the time by the clock of this log: microseconds since 1970 UTC."""

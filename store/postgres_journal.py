@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 from sqlalchemy import insert
@@ -34,7 +34,10 @@ _INSERT_SNAPSHOT = _statement(state_snapshots, " ON CONFLICT DO NOTHING")
 _DOOM = b"INSERT INTO doomed (digest, seq) VALUES (%s, %s)"
 _REWRITE = b"UPDATE blobs SET content = %s WHERE digest = %s"
 _THIN = b"DELETE FROM state_snapshots WHERE seq = %s"
-_SELECT_NEW = str(newer.compile(dialect=_DIALECT)).encode()
+_SELECT_NEW = str(newer.compile(dialect=_DIALECT)).replace("%s", "%d")
+_TAKE_ROLE = (
+    "SELECT set_config('role', rolname, false) FROM pg_roles WHERE rolname = %s"  # as SET ROLE, if there is one
+)
 _SET_CURSOR = _statement(cursors, " ON CONFLICT (name) DO UPDATE SET seq = excluded.seq, hash = excluded.hash")
 
 
@@ -57,6 +60,12 @@ class PostgresJournal:
         self._holder = 0
         """The thread that has begun the transaction, if there is one."""
         self._hold = Hold(place)
+        # One journey to the server. Under a stricter isolation by default, what others recorded while this waited for
+        # its turn would not be seen. Of the stream's name 8 bytes: two that share them would only wait for each other.
+        self._beginning = (
+            "BEGIN ISOLATION LEVEL READ COMMITTED; "
+            f"SELECT pg_advisory_xact_lock(hashtextextended('{place.stream}', 0)); {_SELECT_NEW}"
+        ).encode()
         with suppress(LogUnavailable):
             self._open()
 
@@ -64,7 +73,7 @@ class PostgresJournal:
         refuse_forked(self._process, self._place)
         if self._connection is None or self._connection.closed:
             try:
-                connection = connect(self._place)
+                connection = connect(self._place, "SET synchronous_commit = on")
                 try:
                     self._begin_session(connection)
                 except BaseException:
@@ -76,13 +85,10 @@ class PostgresJournal:
         return self._connection
 
     def _begin_session(self, connection: Any) -> None:
-        connection.execute("SET synchronous_commit = on")
         name_session(connection)
         if self._hold.wanted:  # before the role is taken, which may not end a session of ours
             self._hold.take(connection)
-        role = f"{self._place.stream}{WRITER_SUFFIX}"
-        if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone():
-            connection.execute(f"SET ROLE {role}".encode())
+        connection.execute(_TAKE_ROLE, (f"{self._place.stream}{WRITER_SUFFIX}",))
 
     def hold(self) -> None:
         """Takes the lock of the stream's one worker; each later connection takes it again before it is used."""
@@ -133,11 +139,10 @@ class PostgresJournal:
                     connection.execute("ROLLBACK")
 
     def _begin(self, connection: Any, head: Seq) -> Sequence[Row]:
-        # Under a stricter default, what others recorded while this waited for its turn would not be seen.
-        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-        # 8 bytes of the stream's name: two streams that share them would only wait for each other.
-        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (self._place.stream,))
-        rows: Sequence[Row] = connection.execute(_SELECT_NEW, (head,)).fetchall()
+        cursor = connection.execute(self._beginning % head)
+        while cursor.nextset():
+            pass
+        rows: Sequence[Row] = cursor.fetchall()
         return rows
 
     def _in_transaction(self) -> bool:
@@ -163,7 +168,7 @@ class PostgresJournal:
     def write(self, batch: Batch) -> None:
         """Commits a batch; the server's ``fsync`` and ``synchronous_commit`` make it durable."""
         try:
-            with self._connection.cursor() as cursor:
+            with self._at_once(), self._connection.cursor() as cursor:
                 if batch.rewritten:
                     cursor.executemany(_REWRITE, batch.rewritten)
                 if batch.blobs:
@@ -180,6 +185,10 @@ class PostgresJournal:
                 cursor.execute("COMMIT")
         except self._errors as error:
             raise self._wrapped(error) from error
+
+    def _at_once(self) -> AbstractContextManager[object]:
+        """Sends statements without waiting for the answer to each, where the client's library can."""
+        return self._connection.pipeline() if driver().Pipeline.is_supported() else nullcontext()
 
     def set_cursor(self, name: str, seq: Seq, digest: Digest) -> None:
         """Commits how far a follower has come."""

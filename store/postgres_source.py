@@ -54,14 +54,15 @@ class PostgresSource:
 
     def _look_up_schema(self) -> str:
         name = self._place.name
-        usable = self.all(
-            "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = ?", (self._place.stream,)
+        looked_up = self.all(
+            "SELECT has_schema_privilege(oid, 'USAGE'), (SELECT has_table_privilege(oid, 'SELECT') FROM pg_class "
+            "WHERE oid = to_regclass('alembic_version')) FROM pg_namespace WHERE nspname = ?",
+            (self._place.stream,),
         )
-        if not usable:
+        if not looked_up:
             raise absent(self._place)
-        tables = "SELECT has_table_privilege(oid, 'SELECT') FROM pg_class WHERE oid = to_regclass('alembic_version')"
-        readable = self.all(tables) if usable[0][0] else [(False,)]
-        if readable == [(False,)]:
+        usable, readable = looked_up[0]  # the second is NULL where there is no such table
+        if not usable or readable is False:
             raise LogUnavailable(
                 f"the user of {name} may not read it: connect as its owner, or have that one give the right to read "
                 f"(GRANT USAGE ON SCHEMA {self._place.stream}, GRANT SELECT ON its tables)"
@@ -97,8 +98,7 @@ class PostgresSource:
 
     def _open(self) -> psycopg.Connection[Row]:
         if self._connection is None or self._connection.closed:
-            self._connection = connect(self._place)
-            self._connection.execute("SET default_transaction_read_only = on")
+            self._connection = connect(self._place, "SET default_transaction_read_only = on")
         return self._connection
 
     def changed_token(self) -> int:
@@ -146,10 +146,14 @@ def patience(place: Place) -> dict[str, int]:
     return {name: limit for name, limit in _SILENCE.items() if name not in said}
 
 
-def connect(place: Place) -> psycopg.Connection[Row]:
-    """Connects to a stream, each statement a transaction of its own."""
+def connect(place: Place, *settings: str) -> psycopg.Connection[Row]:
+    """Connects to a stream, each statement a transaction of its own; what is set for the session is set at once."""
     connection: psycopg.Connection[Row] = driver().connect(_conninfo(place), autocommit=True, **patience(place))
-    connection.execute(f"SET search_path TO {place.stream}".encode())
+    try:
+        connection.execute("; ".join((f"SET search_path TO {place.stream}", *settings)).encode())
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

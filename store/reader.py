@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,22 +111,39 @@ class LogReader:
         return self._all(sql, parameters)
 
     def rows(
-        self, first: int = 1, last: int | None = None, types: Sequence[str] = (), *, chunk_max: int = CHUNK
+        self,
+        first: int = 1,
+        last: int | None = None,
+        types: Sequence[str] = (),
+        *,
+        holding: str = "",
+        chunk_max: int = CHUNK,
     ) -> Iterator[Row]:
         """Yields raw rows in order of position, in chunks, so that no read transaction stays open."""
-        for chunk in self.chunks(first, last, types, chunk_max=chunk_max):
+        for chunk in self.chunks(first, last, types, holding=holding, chunk_max=chunk_max):
             yield from chunk
 
     def chunks(
-        self, first: int = 1, last: int | None = None, types: Sequence[str] = (), *, chunk_max: int = CHUNK
+        self,
+        first: int = 1,
+        last: int | None = None,
+        types: Sequence[str] = (),
+        *,
+        holding: str = "",
+        chunk_max: int = CHUNK,
     ) -> Iterator[list[Row]]:
         """Yields raw rows as ``rows`` does, ``chunk_max`` at a time; the last chunk may hold fewer, none is empty."""
         where = f" AND type IN ({', '.join('?' * len(types))})" if types else ""
+        sought: tuple[str, ...] = ()
+        if holding:
+            where += " AND (payload IS NULL OR payload LIKE ? ESCAPE '!')"
+            literal = re.sub("[!%_]", r"!\g<0>", holding)
+            sought = (f"%{literal}%",)
         upper = last if last is not None else 2**62
         while True:
             chunk = self._all(
                 f"SELECT {COLUMNS} FROM events WHERE seq >= ? AND seq <= ?{where} ORDER BY seq LIMIT {chunk_max}",
-                (first, upper, *types),
+                (first, upper, *types, *sought),
             )
             if chunk:
                 yield chunk
@@ -134,7 +152,13 @@ class LogReader:
             first = chunk[-1][0] + 1
 
     def read(
-        self, first: int = 1, last: int | None = None, types: Sequence[type] = (), *, chunk_max: int = CHUNK
+        self,
+        first: int = 1,
+        last: int | None = None,
+        types: Sequence[type] = (),
+        *,
+        holding: str = "",
+        chunk_max: int = CHUNK,
     ) -> Iterator[Recorded]:
         """Yields decoded events from ``first`` to ``last``, both included, of all types or of the given ones.
 
@@ -142,9 +166,12 @@ class LogReader:
             first: the position to begin with.
             last: the position to end with; the head by default.
             types: the types; none means all.
+            holding: leaves out, unread, most of those whose canonical JSON does not hold this text; whoever asks looks
+                at what comes all the same.
             chunk_max: how many are read at once; few where few are wanted.
         """
-        for row in self.rows(first, last, [kind.__name__ for kind in types], chunk_max=chunk_max):
+        names = [kind.__name__ for kind in types]
+        for row in self.rows(first, last, names, holding=holding, chunk_max=chunk_max):
             yield self.decode(row)
 
     def decode(self, row: Row) -> Recorded:
@@ -254,10 +281,16 @@ class LogReader:
             known.update(row[0] for row in rows)
         return known
 
-    def snapshot_before(self, seq: int) -> AgentState:
-        """Gives the nearest saved state of the present form that matches its digest; else the empty state."""
+    def snapshot_before(self, seq: int | None) -> AgentState:
+        """Gives the nearest saved state of the present form that matches its digest; else the empty state.
+
+        Args:
+            seq: the position that it may not be behind; the head for None.
+        """
+        end = "?" if seq is not None else "(SELECT coalesce(max(seq), 0) FROM events)"
         for _, digest, content in self._all(
-            "SELECT seq, digest, state FROM state_snapshots WHERE seq <= ? ORDER BY seq DESC LIMIT 4", (seq,)
+            f"SELECT seq, digest, state FROM state_snapshots WHERE seq <= {end} ORDER BY seq DESC LIMIT 4",
+            () if seq is None else (seq,),
         ):
             if digest == f"{FORM}:{digest_of(content.encode())}":
                 return decode_state(content.encode())
@@ -294,9 +327,8 @@ class LogReader:
 
     def state_at(self, seq: int | None = None) -> AgentState:
         """Folds the log up to a position (the head by default), from the nearest state snapshot."""
-        target = self.head() if seq is None else Seq(seq)
-        state = self.snapshot_before(target) if target > ORIGIN else AgentState()
-        for record in self.read(state.head + 1, target):
+        state = self.snapshot_before(seq) if seq is None or seq > ORIGIN else AgentState()
+        for record in self.read(state.head + 1, seq):
             state = apply(state, record)
         return state
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from msgspec import Struct
 
 from instar.fsm.errors import ConfigError
@@ -52,7 +53,8 @@ def versions(reader: LogReader, nodes: NodeReader, path: str) -> list[Version]:
         entry = find_path(nodes, first.event.tree, path).entry
         if entry is not None:
             found.append(_version(first, "initial", entry.blob, entry.size))
-    for record in reader.read(2, types=[ChangeObserved]):
+    named = f'"path":{msgspec.json.encode(path).decode()}'
+    for record in reader.read(2, types=[ChangeObserved], holding=named):
         event = record.event
         if isinstance(event, ChangeObserved) and event.path == path:
             found.append(_version(record, event.change, event.after, event.size))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from instar.engine import references
 from instar.engine.references import resolve
 from instar.engine.restoring.rollback import roll_back
 from instar.engine.snapshot import take_snapshot
@@ -34,6 +35,17 @@ def test_last_good_is_a_users_snapshot_and_never_a_rollbacks_own(tmp_path: Path)
     (runtime.workspace.root / "notes.txt").write_text("worse\n")
     roll_back(runtime, 1)
     assert resolve(runtime.reader, "last-good") == good
+
+
+def test_last_good_is_found_however_much_came_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(references, "_LATEST", 2)
+    runtime = code_only(tmp_path / "agent")
+    for points in (0, 1):
+        good = take_snapshot(runtime, f"good-{points}").seq if points else 1
+        for number in range(5):
+            (runtime.workspace.root / "notes.txt").write_text(f"worse {points} {number}\n")
+            roll_back(runtime, 1)
+        assert resolve(runtime.reader, "last-good") == good
 
 
 def test_name_as_rollbacks_give_is_refused_to_a_user(tmp_path: Path) -> None:

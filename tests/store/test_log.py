@@ -8,10 +8,11 @@ import sys
 import threading
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from instar.fsm.errors import ConfigError, IllegalTransition, PositionConflict
-from instar.fsm.events import CycleStarted, DiffComputed, Span
+from instar.fsm.events import CycleStarted, DiffComputed, FeedbackReceived, Span
 from instar.fsm.words import Seq
 from instar.store.blobs import FILE_BYTES_MIN
 from instar.store.log import EventLog, Pending
@@ -142,3 +143,13 @@ def test_key_actor_and_cause_that_a_hash_could_not_tell_are_refused(log: EventLo
         with pytest.raises(IllegalTransition, match="earlier event"):
             log.append(feedback(1), cause=Seq(cause))
     assert log.reader.head() == 1
+
+
+@pytest.mark.parametrize("name", ["100%_sure!.py", "a?b", "größe.py", 'quote".py', "back\\slash"])
+def test_events_that_do_not_hold_a_text_are_left_out(log: EventLog, name: str) -> None:
+    for each in ("100x_sure!.py", name, "100%xsure!.py"):
+        log.append(feedback(1, task_type=each))
+    sought = f'"task_type":{msgspec.json.encode(name).decode()}'
+    found = [record.event for record in log.reader.read(types=[FeedbackReceived], holding=sought)]
+    assert [event.task_type for event in found if isinstance(event, FeedbackReceived)] == [name]
+    assert len(list(log.reader.read(types=[FeedbackReceived]))) == 3

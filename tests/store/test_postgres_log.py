@@ -271,6 +271,28 @@ def test_commit_whose_answer_was_lost_stays_in_doubt_while_the_server_is_away(
     assert log.append(feedback(20)).seq == before + 5
 
 
+def test_server_far_away_is_asked_seldom(between: tuple[Between, Callable[[], EventLog]]) -> None:
+    proxy, opens = between
+
+    def turns(act: Callable[[], object]) -> int:
+        before = proxy.turns
+        act()
+        return proxy.turns - before
+
+    log = opens()
+    log.append(feedback(3))  # from the second on the driver has what it needs
+    assert turns(lambda: log.append(feedback(4))) == 2
+    assert turns(lambda: log.transact(lambda _: [Pending(feedback(5)), Pending(feedback(6))])) == 2
+    assert turns(lambda: log.state) == 1
+    reader = LogReader(log.place)
+    assert turns(reader.state_at) == 2
+    reader.close()
+    signing_in = 2
+    ending = 1  # it is counted when it comes
+    assert turns(lambda: LogReader(log.place).close()) <= signing_in + 3 + ending
+    assert turns(opens) <= 2 * signing_in + 3 + 3 + 3 + ending
+
+
 @pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
 def test_server_with_a_stricter_isolation_lets_processes_append_in_turns(log: EventLog, isolation: str) -> None:
     option = "-c default_transaction_isolation=" + isolation.replace(" ", "\\ ")
