@@ -32,6 +32,7 @@ from .keeping.leftovers import find_leftovers, size_below
 from .keeping.shares import shares
 from .last_settings import load_to_read
 from .one_folder import original_of, worker_elsewhere
+from .progress import HANGS_S, read_progress
 from .references import resolve
 from .repair import GROUP as MUTATORS
 from .replay.judges import PLANNERS, REWARD_MODELS
@@ -114,6 +115,15 @@ def _workspace(workspace: Workspace) -> Iterator[Finding]:
         yield Finding("note", "worker", f"one of another folder works on the stream: {elsewhere}")
     elif status.owed and not status.worker:
         yield Finding("note", "worker", f"none runs, and {status.owed} is owed: `instar run`")
+    progress = read_progress(workspace.progress) if status.worker else None
+    now_us = SystemClock().now_us()
+    if progress is not None and progress.silent_s(now_us) >= HANGS_S:
+        yield Finding(
+            "note",
+            "worker",
+            f"{progress.told(now_us)}: it works on something large, or hangs, as a plugin can, which nothing ends. Where "
+            f"it hangs, `kill -9 {progress.pid}`: nothing is lost, and the next worker begins this anew",
+        )
     unfinished = [seq for seq in _shell_tasks(reader) if reader.by_key(f"shell:{seq}") is None]
     if unfinished:
         yield Finding("note", "tasks", f"shell tasks without an end: events {unfinished[-5:]}")

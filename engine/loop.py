@@ -39,6 +39,7 @@ from instar.store.log import Pending
 from .audit import write_audit
 from .beginnings import Beginning
 from .extension_calls import error_text, recordable
+from .progress import IDLE
 from .runtime import Runtime
 from .shell_executor import Terminated
 
@@ -199,7 +200,7 @@ class Loop:
         except EffectSuspended as error:
             logger.info("%s", error)
         if count:
-            self._runtime.progress.report("idle")
+            self._runtime.progress.report(IDLE)
             self._write_audit()
         return count
 

@@ -14,9 +14,19 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from .clock_ahead import span
+
 logger = logging.getLogger("instar.engine")
 
 _INTERVAL_S = 0.2
+IDLE = "idle"
+"""What is reported when nothing is owed."""
+
+
+SILENT_S = 60.0
+"""Who was not heard of for so long is told of."""
+HANGS_S = 600.0
+"""And who was not heard of for so long may never be again."""
 
 
 class Progress(Struct, frozen=True):
@@ -28,6 +38,21 @@ class Progress(Struct, frozen=True):
     note: str
     at_us: int
     pid: int
+    since_us: int = 0
+    """When the effect was begun; 0 in a report of an earlier version."""
+
+    def told(self, now_us: int) -> str:
+        """Says what is done, for how long, and for how long nothing was heard of it; empty where nothing is."""
+        if self.effect == IDLE:
+            return ""
+        begun_s = (now_us - (self.since_us or self.at_us)) / 1_000_000
+        step = f", step {self.step} of {self.steps}" if self.steps else ""
+        silent = f", without a word for {span(self.silent_s(now_us))}" if self.silent_s(now_us) >= SILENT_S else ""
+        return f"{self.effect} for {span(max(0.0, begun_s))}{step}{silent}"
+
+    def silent_s(self, now_us: int) -> float:
+        """For how many seconds nothing was heard of what is done; 0 where nothing is."""
+        return 0.0 if self.effect == IDLE else max(0.0, (now_us - self.at_us) / 1_000_000)
 
 
 class ProgressFile:
@@ -36,6 +61,7 @@ class ProgressFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._last = 0.0
+        self._effect, self._since_us = "", 0
         self._listener: Callable[[str, int, int, str], None] | None = None
 
     def listen(self, listener: Callable[[str, int, int, str], None]) -> None:
@@ -50,7 +76,10 @@ class ProgressFile:
         if 0 < step < steps and now - self._last < _INTERVAL_S:
             return
         self._last = now
-        content = Progress(effect, step, steps, note, time.time_ns() // 1000, os.getpid())
+        now_us = time.time_ns() // 1000
+        if effect != self._effect or not (step or note):
+            self._effect, self._since_us = effect, now_us
+        content = Progress(effect, step, steps, note, now_us, os.getpid(), self._since_us)
         staged = self._path.with_suffix(".new")
         try:
             staged.write_bytes(msgspec.json.encode(content))

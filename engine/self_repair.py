@@ -15,6 +15,7 @@ from instar.fsm.words import Digest
 from instar.store.log import Pending
 
 from .kernel import gate_on
+from .progress import IDLE
 from .runtime import Runtime
 
 logger = logging.getLogger("instar.engine")
@@ -77,7 +78,7 @@ class SelfRepair:
             logger.warning("whether the gate passes on what stands cannot be told: %s", error)
             return False
         finally:
-            self._runtime.progress.report("idle")
+            self._runtime.progress.report(IDLE)
         return not captured.passed
 
     def _order(self, tree: Digest) -> bool:

@@ -8,6 +8,7 @@ from .output import Json, Root, emit, workspace_at
 def command(workspace: Root = None, json: Json = False) -> None:
     """Say where machine and agent stand."""
     from instar.engine.clock_ahead import told
+    from instar.engine.progress import read_progress
     from instar.engine.status import read_status
     from instar.store.clock import SystemClock
     from instar.store.reader import LogReader
@@ -16,11 +17,15 @@ def command(workspace: Root = None, json: Json = False) -> None:
     reader = LogReader(found.place)
     status = read_status(reader, found)
     reader.close()
+    now_us = SystemClock().now_us()
+    progress = read_progress(found.progress) if status.worker else None
     rewards = (
         ", ".join(f"{row['task_type']} {row['mean']:.2f} ({row['count']})" for row in status.rewards[:6]) or "none"
     )
     owed = f", owes {status.owed}" if status.owed else ""
     running = "running" if status.worker else "not running (`instar run` starts it)"
+    if progress is not None and (doing := progress.told(now_us)):
+        running = f"{running}: {doing} (process {progress.pid})"
     lines = [
         f"{status.root}",
         f"  state       {status.state} since event {status.since}{owed}",
@@ -41,5 +46,5 @@ def command(workspace: Root = None, json: Json = False) -> None:
     if status.retrains_suppressed:
         lines.append(f"  {status.retrains_suppressed} retrains were wanted while their hourly budget was used up.")
     if status.clock_ahead_s:
-        lines.append(f"  Beware: {told(status.clock_ahead_s, SystemClock().now_us())}.")
+        lines.append(f"  Beware: {told(status.clock_ahead_s, now_us)}.")
     emit("status", status, as_json=json, lines=lines)
