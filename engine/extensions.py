@@ -105,7 +105,8 @@ def _by_path(group: str, name: str) -> Any:
             found = getattr(found, attribute)
     except (Exception, SystemExit) as error:  # A foreign module may raise anything while it is imported.
         raise ConfigError(
-            f"{group}: {name} cannot be loaded: {error_text(error)}. Is it importable from here?"
+            f"{group}: {name} cannot be loaded: {error_text(error)}. Is it importable from here? Nothing that "
+            "Instar starts imports from the folder that it stands in: install it, or name its folder in PYTHONPATH."
         ) from error
     return found
 

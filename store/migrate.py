@@ -14,7 +14,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
-from instar.fsm.errors import LogForeign, LogUnavailable
+from instar.fsm.errors import ConfigError, LogForeign, LogUnavailable
 
 from .durable import make_folder, sync_folder
 from .failpoints import failpoint
@@ -37,8 +37,10 @@ def create_log(where: Path | Place) -> None:
         LogForeign: something is there that is no log of ours, or is from a newer version.
         LogLost: nothing is there, or an empty file, and traces of an earlier log lie beside it.
         LogUnavailable: it cannot be written or reached.
+        ConfigError: Instar is imported from an archive.
     """
     place = place_of(where)
+    _scripts()
     try:
         make_folder(place.path.parent)
         if place.url is not None:
@@ -204,12 +206,27 @@ def _migrate(connection: Connection, revision: str) -> None:
     from alembic import command
     from alembic.config import Config
 
-    import instar.migrations
-
     config = Config()
-    config.set_main_option("script_location", str(Path(instar.migrations.__file__).parent))
+    config.set_main_option("script_location", str(_scripts()))
     config.attributes["connection"] = connection
     command.upgrade(config, revision)
+
+
+def _scripts() -> Path:
+    """Gives the folder of the migrations.
+
+    Raises:
+        ConfigError: Instar is imported from an archive, and neither they nor its other files lie on a disk.
+    """
+    import instar.migrations
+
+    folder = Path(instar.migrations.__file__).parent
+    if not folder.is_dir():
+        raise ConfigError(
+            f"Instar cannot work out of an archive ({folder} is no folder): install it with pip, or have what packs it "
+            "(zipapp, PEX and the like) unpack it first."
+        )
+    return folder
 
 
 def _refused(name: str, error: DBAPIError) -> Exception:

@@ -30,7 +30,9 @@ class Foreign:
             found = self._asked("fault", lambda: self._sandbox.fault(network))
         except ExtensionFailed as error:
             return str(error)
-        return found if found is None or isinstance(found, str) else self._wrong("fault", "a text or None").args[0]
+        if found is None or isinstance(found, str):
+            return found
+        return f"fault of the sandbox {self.name} gave something else than a text or None"
 
     def enforced(self, cell: Cell) -> str:
         """Returns what is in force, as the log records it.

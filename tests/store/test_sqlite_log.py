@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.dialects import sqlite
 
-from instar.fsm.errors import LogForeign, LogMissing, LogUnavailable
+from instar.fsm.errors import ConfigError, LogForeign, LogMissing, LogUnavailable
 from instar.store.log import EventLog, Pending, create_log
 from instar.store.reader import SCHEMA_HEAD, LogReader
 from instar.store.schema import metadata
@@ -147,3 +147,14 @@ def test_commits_are_synchronous(log: EventLog) -> None:
     driver = driver_of(log)
     assert driver.execute("PRAGMA synchronous").fetchone() == (2,)
     assert driver.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_log_is_not_begun_out_of_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import instar.migrations
+
+    monkeypatch.setattr(
+        instar.migrations, "__file__", str(tmp_path / "app.zip" / "instar" / "migrations" / "__init__.py")
+    )
+    with pytest.raises(ConfigError, match="cannot work out of an archive"):
+        create_log(tmp_path / "log.db")
+    assert list(tmp_path.iterdir()) == []
