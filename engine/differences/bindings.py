@@ -11,7 +11,9 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 _COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _OWN_SCOPE: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
-_READS_NAMES: Final = frozenset({"locals", "vars", "eval", "exec", "dir"})
+_READS_NAMES: Final = frozenset({"locals", "eval", "exec"})
+_READS_OWN: Final = frozenset({"vars", "dir"})
+"""Builtins that read the names around them only where they are given nothing to read."""
 
 
 class Names:
@@ -103,7 +105,9 @@ class Names:
 
 def reads_names(node: ast.AST) -> bool:
     """Says whether a node reads names by text, as `locals()` does."""
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _READS_NAMES
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+        return False
+    return node.func.id in _READS_NAMES or (node.func.id in _READS_OWN and not node.args)
 
 
 def _by_name(names: Iterable[str]) -> dict[str, int | str]:

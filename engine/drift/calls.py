@@ -7,23 +7,16 @@ SIM, PERF, FURB). Names of builtins are taken to mean the builtins.
 from __future__ import annotations
 
 import ast
+from keyword import iskeyword
 from typing import Final
+
+from .aliases import ALIASES
+from .conditions import condition, truth
 
 _CONSUMERS: Final = frozenset(
     {"any", "all", "sum", "min", "max", "sorted", "set", "frozenset", "tuple", "list", "dict", "enumerate", "iter"}
 )
 """Builtins for which a list in brackets and a generator are the same argument."""
-_OS_ERRORS: Final = frozenset({"EnvironmentError", "IOError", "WindowsError", "socket.error", "select.error"})
-_TIMEOUTS: Final = frozenset({"socket.timeout", "asyncio.TimeoutError", "concurrent.futures.TimeoutError"})
-_ALIASES: Final = {
-    **dict.fromkeys(_OS_ERRORS, "OSError"),
-    **dict.fromkeys(_TIMEOUTS, "TimeoutError"),
-    **{f"typing.{name}": name.lower() for name in ("List", "Dict", "Set", "FrozenSet", "Tuple", "Type")},
-    "io.open": "open",
-    "six.text_type": "str",
-    "six.binary_type": "bytes",
-    "datetime.UTC": "datetime.timezone.utc",
-}
 _ASSERTIONS: Final = {
     "assertEquals": "assertEqual",
     "assertNotEquals": "assertNotEqual",
@@ -31,8 +24,23 @@ _ASSERTIONS: Final = {
     "assertRaisesRegexp": "assertRaisesRegex",
     "assertRegexpMatches": "assertRegex",
 }
-_DEFAULTS: Final[dict[str, tuple[int, object]]] = {"open": (1, "r"), "range": (0, 0), "print": (0, "")}
+_DEFAULTS: Final[dict[str, tuple[int, object]]] = {
+    "open": (1, "r"),
+    "range": (0, 0),
+    "print": (0, ""),
+    "enumerate": (1, 0),
+}
 """Positional arguments that say what is so without them: ``(place, value)``."""
+_KEYWORD_DEFAULTS: Final[dict[str, dict[str, object]]] = {
+    "enumerate": {"start": 0},
+    "open": {"encoding": None, "errors": None, "newline": None},
+    "print": {"sep": " ", "end": "\n", "file": None, "flush": False},
+    "sorted": {"key": None, "reverse": False},
+    "subprocess.run": {"check": False},
+    "zip": {"strict": False},
+}
+"""Keywords that say what is so without them."""
+_EMPTY: Final = {"str": str, "bytes": bytes, "int": int, "float": float, "bool": bool}
 
 
 IMPORTED: Final = ":"
@@ -65,8 +73,8 @@ def named(name: str) -> ast.expr:
 def alias(node: ast.expr) -> ast.expr:
     """Gives the name by which a builtin or a function of the standard library is told, if it has several."""
     name = dotted(node)
-    if name in _ALIASES:
-        told = _ALIASES[name]
+    if name in ALIASES:
+        told = ALIASES[name]
         return named(IMPORTED + told if "." in told else told)
     if isinstance(node, ast.Attribute) and node.attr in _ASSERTIONS:
         return ast.Attribute(node.value, _ASSERTIONS[node.attr], node.ctx)
@@ -75,6 +83,7 @@ def alias(node: ast.expr) -> ast.expr:
 
 def called(node: ast.Call) -> ast.expr:
     """Gives the form of a call whose parts are in their form already."""
+    node = _plain_keywords(node)
     match node:
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=keywords):
             if not keywords:
@@ -85,6 +94,41 @@ def called(node: ast.Call) -> ast.expr:
     return node
 
 
+def _plain_keywords(node: ast.Call) -> ast.Call:
+    """`f(**{"a": 1})` is `f(a=1)`, and a keyword that says the default says nothing."""
+    told: list[ast.keyword] = []
+    for key in node.keywords:
+        match key:
+            case ast.keyword(arg=None, value=ast.Dict(keys=names, values=values)) if all(map(_is_word, names)):
+                words = [name.value for name in names if isinstance(name, ast.Constant)]
+                told += [ast.keyword(str(word), value) for word, value in zip(words, values, strict=True)]
+            case _:
+                told.append(key)
+    usual = _KEYWORD_DEFAULTS.get(dotted(node.func) or "")
+    if usual:
+        told = [
+            key
+            for key in told
+            if not (
+                key.arg in usual
+                and isinstance(key.value, ast.Constant)
+                and type(key.value.value) is type(usual[key.arg])
+                and key.value.value == usual[key.arg]
+            )
+        ]
+    return ast.Call(node.func, node.args, told)
+
+
+def _is_word(name: ast.expr | None) -> bool:
+    return isinstance(name, ast.Constant) and is_word(name.value)
+
+
+def is_word(name: object) -> bool:
+    """Says whether a text may stand as a name in the source; names that a class makes its own do not count."""
+    own = isinstance(name, str) and name.startswith("__") and not name.endswith("__")
+    return isinstance(name, str) and name.isidentifier() and not iskeyword(name) and not own
+
+
 def _builtin(name: str, arguments: list[ast.expr], node: ast.Call) -> ast.expr:
     match name, arguments:
         case "list", []:
@@ -93,8 +137,21 @@ def _builtin(name: str, arguments: list[ast.expr], node: ast.Call) -> ast.expr:
             return ast.Tuple([], ast.Load())
         case "dict", []:
             return ast.Dict([], [])
-        case "str" | "bytes", [] | [ast.Constant()]:
+        case "str" | "bytes" | "int" | "float", [] | [ast.Constant()]:
             return _literal(name, arguments, node)
+        case "bool", [inner]:
+            return truth(condition(inner))
+        case "getattr", [holder, ast.Constant(value=attribute)] if is_word(attribute):
+            return ast.Attribute(holder, str(attribute), ast.Load())
+        case "isinstance", [value, ast.Call(func=ast.Name(id="type"), args=[ast.Constant(value=None)])]:
+            return ast.Compare(value, [ast.Is()], [ast.Constant(None)])
+        case "zip", [
+            ast.Call(func=ast.Attribute(value=a, attr="keys"), args=[]),
+            ast.Call(func=ast.Attribute(value=b, attr="values"), args=[]),
+        ] if ast.dump(a) == ast.dump(b):
+            return ast.Call(ast.Attribute(b, "items", ast.Load()), [], [])
+        case "set" | "frozenset", [ast.List(elts=[]) | ast.Tuple(elts=[])]:
+            return ast.Call(node.func, [], [])
         case "isinstance" | "issubclass", [value, ast.BinOp(op=ast.BitOr()) | ast.Tuple() as kinds]:
             return ast.Call(node.func, [value, _one_or_many(kinds)], [])
         case "map", [ast.Lambda(args=ast.arguments(args=[parameter], defaults=[]), body=body), items]:
@@ -104,6 +161,8 @@ def _builtin(name: str, arguments: list[ast.expr], node: ast.Call) -> ast.expr:
             return _generator(each, EACH, items, [])
         case "filter", [ast.Lambda(args=ast.arguments(args=[parameter], defaults=[]), body=body), items]:
             return _generator(ast.Name(parameter.arg, ast.Load()), parameter.arg, items, [body])
+        case "filter", [ast.Constant(value=None), items]:
+            return _generator(ast.Name(EACH, ast.Load()), EACH, items, [ast.Name(EACH, ast.Load())])
     if name in _CONSUMERS and len(arguments) == 1:
         return _consumer(name, arguments[0], node)
     if name in _DEFAULTS and len(arguments) > _DEFAULTS[name][0]:
@@ -116,11 +175,11 @@ def _builtin(name: str, arguments: list[ast.expr], node: ast.Call) -> ast.expr:
 
 
 def _literal(name: str, arguments: list[ast.expr], node: ast.Call) -> ast.expr:
-    wanted: type = str if name == "str" else bytes
+    wanted: type = _EMPTY[name]
     if not arguments:
         return ast.Constant(wanted())
     only = arguments[0]
-    return only if isinstance(only, ast.Constant) and isinstance(only.value, wanted) else node
+    return only if isinstance(only, ast.Constant) and type(only.value) is wanted else node
 
 
 def _one_or_many(kinds: ast.expr) -> ast.expr:
@@ -149,7 +208,7 @@ def _consumer(name: str, only: ast.expr, node: ast.Call) -> ast.expr:
     if isinstance(only, ast.ListComp):
         only = ast.GeneratorExp(only.elt, only.generators)
     if isinstance(only, ast.GeneratorExp) and name not in {"enumerate", "iter"}:
-        only = _iterable(only)
+        only = iterable(only)
     match name, only:
         case "set", ast.GeneratorExp(elt=elt, generators=generators):
             return ast.SetComp(elt, generators)
@@ -183,7 +242,7 @@ def _generator(result: ast.expr, name: str, items: ast.expr, conditions: list[as
     return ast.GeneratorExp(result, [ast.comprehension(target, items, conditions, 0)])
 
 
-def _iterable(node: ast.GeneratorExp) -> ast.expr:
+def iterable(node: ast.GeneratorExp) -> ast.expr:
     """`(x for x in y)` gives what `y` gives."""
     match node.elt, node.generators:
         case ast.Name(id=a), [ast.comprehension(target=ast.Name(id=b), ifs=[], is_async=0) as only] if a == b:
@@ -200,6 +259,13 @@ def comprehended(node: ast.ListComp | ast.SetComp | ast.DictComp) -> ast.expr:
         case ast.SetComp(elt=ast.Name(id=a), generators=[ast.comprehension(ifs=[], is_async=0) as only]):
             if isinstance(only.target, ast.Name) and only.target.id == a:
                 return _consumer("set", only.iter, _call("set", only.iter))
+        case ast.DictComp(
+            key=ast.Name(id=a),
+            value=ast.Constant() | ast.Name() as value,
+            generators=[ast.comprehension(target=ast.Name(id=b), ifs=[], is_async=0) as only],
+        ) if a == b and not (isinstance(value, ast.Name) and value.id == a):
+            given = [] if isinstance(value, ast.Constant) and value.value is None else [value]
+            return ast.Call(named("dict.fromkeys"), [only.iter, *given], [])
         case ast.DictComp(
             key=ast.Name(id=a), value=ast.Name(id=b), generators=[ast.comprehension(ifs=[], is_async=0) as only]
         ):
@@ -227,7 +293,15 @@ def _builtin_with_keywords(name: str, node: ast.Call) -> ast.expr:
 def _method(name: str, node: ast.Call) -> ast.expr:
     match name, node.args, node.keywords:
         case "encode" | "decode", [ast.Constant(value=str(codec))], [] if codec.lower() in {"utf-8", "utf8"}:
-            return ast.Call(node.func, [], [])
+            return _encoded(ast.Call(node.func, [], []))
+        case "encode", [], []:
+            return _encoded(node)
+        case "fromkeys", [keys, ast.Constant(value=None)], [] if dotted(node.func) == "dict.fromkeys":
+            return ast.Call(node.func, [keys], [])
+        case "hex", [], [] if isinstance(node.func, ast.Attribute):
+            match node.func.value:
+                case ast.Call(func=ast.Attribute(value=digest, attr="digest"), args=[], keywords=[]):
+                    return ast.Call(ast.Attribute(digest, "hexdigest", ast.Load()), [], [])
         case "get", [key, ast.Constant(value=None)], []:
             return ast.Call(node.func, [key], [])
         case "copy", [], [] if isinstance(node.func, ast.Attribute):
@@ -239,12 +313,42 @@ def _method(name: str, node: ast.Call) -> ast.expr:
         case "union" | "update" | "extend", [ast.Call(func=ast.Name(id="list" | "tuple"), args=[inner])], []:
             return ast.Call(node.func, [inner], [])
     full = dotted(node.func)
+    if full == "collections.deque" and len(node.args) == 1 and _is_empty(node.args[0]):
+        return ast.Call(node.func, [], node.keywords)
+    if full in {"operator.itemgetter", "operator.attrgetter"} and len(node.args) == 1:
+        return _getter(full, node.args[0], node)
     if full == "typing.cast" and len(node.args) == 2:
         return node.args[1]
     if full == "functools.lru_cache" and _is_unbounded(node):
         return named(f"{IMPORTED}functools.cache")
     if full is not None and full.startswith("subprocess."):
         return ast.Call(node.func, node.args, _subprocess(node.keywords))
+    return node
+
+
+def _getter(full: str, asked: ast.expr, node: ast.Call) -> ast.expr:
+    """`itemgetter(0)` is `lambda x: x[0]`, and `attrgetter("a")` is `lambda x: x.a`."""
+    given = ast.Name(EACH, ast.Load())
+    match full, asked:
+        case "operator.itemgetter", ast.Constant():
+            body: ast.expr = ast.Subscript(given, asked, ast.Load())
+        case "operator.attrgetter", ast.Constant(value=name) if is_word(name):
+            body = ast.Attribute(given, str(name), ast.Load())
+        case _:
+            return node
+    only = ast.arguments([], [ast.arg(EACH)], None, [], [], None, [])
+    return ast.Lambda(only, body)
+
+
+def _is_empty(node: ast.expr) -> bool:
+    return isinstance(node, (ast.List, ast.Tuple)) and not node.elts
+
+
+def _encoded(node: ast.Call) -> ast.expr:
+    """`"a".encode()` is `b"a"`."""
+    match node.func:
+        case ast.Attribute(value=ast.Constant(value=str(text)), attr="encode") if text.isascii():
+            return ast.Constant(text.encode())
     return node
 
 

@@ -15,10 +15,12 @@ from typing import Final
 from instar.engine.differences.syntax import DEFINITIONS, Definition
 
 from .calls import dotted
+from .conditions import order_sides
 from .expressions import rewrite
 from .flow import flow, function_tail
 from .inline import mark_uses, merge_copies
-from .source import origins_of
+from .loops import without_unused
+from .source import STAR, origins_of
 from .unique import uniquely_named
 
 ROUNDS: Final = 2
@@ -55,10 +57,12 @@ def canonical(
     known = {name: origin for name, origin in {**origins, **within}.items() if name not in shadowed}
     if isinstance(whole, ast.Module):
         whole.body = [one for one in whole.body if not isinstance(one, (ast.Import, ast.ImportFrom))]
+    _same_imports(whole)
     _plain_super(whole, holder)
     uniquely_named(whole)
     generators = [one for one in ast.walk(whole) if isinstance(one, Function) and _yields(one)]
     for _ in range(ROUNDS):
+        without_unused(whole)
         rewrite(whole, known)
         known = {}
         for one in ast.walk(whole):
@@ -67,6 +71,7 @@ def canonical(
                 mark_uses(one)
         tail = function_tail(whole) if isinstance(whole, Function) else "none"
         whole.body = flow(whole.body, tail, isinstance(whole, ast.ClassDef))
+    order_sides(whole)
     for one in generators:
         if not _yields(one):  # what is never reached makes it a generator all the same
             one.body.append(ast.Expr(ast.Yield()))
@@ -104,6 +109,24 @@ def _taken_imports(whole: ast.Module | Definition) -> dict[str, str]:
             setattr(node, field, [one for one in body if not isinstance(one, (ast.Import, ast.ImportFrom))])
             waiting += getattr(node, field)
     return found
+
+
+def _same_imports(whole: ast.AST) -> None:
+    """Tells the imports that stay, in branches, by where their names come from, one name each."""
+    for node in ast.walk(whole):
+        for field in ("body", "orelse", "finalbody"):
+            body = getattr(node, field, None)
+            if isinstance(body, list) and any(isinstance(one, ast.ImportFrom) for one in body):
+                setattr(node, field, [told for one in body for told in _by_origin(one)])
+
+
+def _by_origin(statement: ast.stmt) -> list[ast.stmt]:
+    if not isinstance(statement, ast.ImportFrom):
+        return [statement]
+    found = sorted(origins_of([statement]))
+    if any(name.startswith(STAR) for name, _ in found) or not found:
+        return [statement]
+    return [ast.Import([ast.alias(origin, name)]) for name, origin in found]
 
 
 def _yields(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:

@@ -10,6 +10,8 @@ import ast
 from collections.abc import Callable
 from typing import Final
 
+from .unique import MARK
+
 _OPPOSITE: Final[dict[type[ast.cmpop], Callable[[], ast.cmpop]]] = {
     ast.Eq: ast.NotEq,
     ast.NotEq: ast.Eq,
@@ -29,7 +31,10 @@ _MIRROR: Final[dict[type[ast.cmpop], Callable[[], ast.cmpop]]] = {
     ast.Gt: ast.Lt,
     ast.LtE: ast.GtE,
     ast.GtE: ast.LtE,
+    ast.Is: ast.Is,
+    ast.IsNot: ast.IsNot,
 }
+_SYMMETRIC: Final = (ast.Eq, ast.NotEq, ast.Is, ast.IsNot)
 _NEGATIVE: Final = (ast.NotEq, ast.IsNot, ast.NotIn, ast.LtE, ast.GtE)
 _SIMPLE: Final = (ast.Name, ast.Constant)
 
@@ -48,6 +53,9 @@ def negated(node: ast.expr) -> ast.expr:
             return compared(ast.Compare(left, [_OPPOSITE[type(op)]()], [right]))
         case ast.Constant(value=bool(value)):
             return ast.Constant(not value)
+        case ast.Call(func=ast.Name(id="any" | "all" as name), args=[ast.GeneratorExp(elt=elt, generators=generators)]):
+            turned_name = ast.Name("all" if name == "any" else "any", ast.Load())
+            return ast.Call(turned_name, [ast.GeneratorExp(negated(condition(elt)), generators)], [])
     return ast.UnaryOp(ast.Not(), node)
 
 
@@ -58,8 +66,8 @@ def truth(node: ast.expr) -> ast.expr:
     if isinstance(node, ast.Constant):
         return ast.Constant(bool(node.value))
     match node:
-        case ast.BoolOp(values=values) if all(truth(value) is value for value in values):
-            return node
+        case ast.BoolOp(op=op, values=values):
+            return any_of(op, [truth(value) for value in values])
         case ast.Call(func=ast.Name(id="bool" | "isinstance" | "issubclass" | "callable" | "hasattr" | "any" | "all")):
             return node
         case ast.Call(func=ast.Attribute(attr="startswith" | "endswith")):
@@ -117,23 +125,69 @@ def compared(node: ast.Compare) -> ast.expr:
         ]
         return any_of(ast.And(), single)
     left, op, right = node.left, node.ops[0], node.comparators[0]
-    if isinstance(left, ast.Constant) and not isinstance(right, ast.Constant) and type(op) in _MIRROR:
+    if type(op) in _MIRROR and _constancy(left) > _constancy(right):
         left, op, right = right, _MIRROR[type(op)](), left
     if isinstance(op, (ast.Eq, ast.NotEq)) and _is_none_or_type(left, right):
         op = ast.Is() if isinstance(op, ast.Eq) else ast.IsNot()
+    match left, right:
+        case (
+            ast.Call(func=ast.Name(id="type"), args=[value]),
+            ast.Call(func=ast.Name(id="type"), args=[ast.Constant(value=None) as none]),
+        ):
+            left, right = value, none
     if isinstance(op, (ast.In, ast.NotIn)):
         right = _members(right)
     return ast.Compare(left, [op], [right])
 
 
+def order_sides(whole: ast.AST) -> None:
+    """Puts the side of the smaller shape left where it is the same either way, once all else is in its form.
+
+    Names are no part of a shape: it is the same when they are exchanged.
+    """
+    for node in ast.walk(whole):
+        if isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], _SYMMETRIC):
+            left, right = node.left, node.comparators[0]
+            if _constancy(left) != _constancy(right):
+                continue
+            shapes = _shape(left), _shape(right)
+            acts = [any(name in {"Call", "Await", "NamedExpr"} for name in shape) for shape in shapes]
+            if (len(shapes[0]), shapes[0]) > (len(shapes[1]), shapes[1]) and not all(acts):
+                node.left, node.comparators = right, [left]
+
+
+def _constancy(node: ast.expr) -> int:
+    """How much an expression is like a constant, as a linter sees it: by its kind, or by its name in capitals."""
+    match node:
+        case ast.Constant():
+            return 3
+        case ast.UnaryOp(operand=inner) if not isinstance(node.op, ast.Not):
+            return _constancy(inner)
+        case ast.Tuple(elts=items) | ast.List(elts=items) | ast.Set(elts=items):
+            return min((_constancy(item) for item in items), default=2)
+        case ast.Name(id=name) | ast.Attribute(attr=name) if name.isupper() and MARK not in name:
+            return 1
+    return 0
+
+
+def _shape(node: ast.expr) -> tuple[str, ...]:
+    return tuple(type(one).__name__ for one in ast.walk(node))
+
+
+def is_none(node: ast.expr) -> bool:
+    """Says whether an expression is `None`."""
+    return isinstance(node, ast.Constant) and node.value is None
+
+
 def _is_none_or_type(left: ast.expr, right: ast.expr) -> bool:
     """`x == None` and `type(x) == T` are what a linter turns into `is`."""
-    match left, right:
-        case _, ast.Constant(value=None):
-            return True
-        case ast.Call(func=ast.Name(id="type"), args=[_]), _:
-            return True
-    return False
+    return is_none(right) or any(
+        isinstance(side, ast.Call)
+        and isinstance(side.func, ast.Name)
+        and side.func.id == "type"
+        and len(side.args) == 1
+        for side in (left, right)
+    )
 
 
 def _members(node: ast.expr) -> ast.expr:
@@ -173,11 +227,12 @@ def _together(op: ast.boolop, left: ast.expr, right: ast.expr) -> ast.expr | Non
         case (
             ast.Compare(left=a, ops=[first], comparators=[one]),
             ast.Compare(left=b, ops=[second], comparators=[two]),
-        ) if isinstance(second, single) and ast.dump(a) == ast.dump(b):
-            if isinstance(first, single):
-                return ast.Compare(a, [many()], [_members(ast.Tuple([one, two], ast.Load()))])
-            if isinstance(first, many) and isinstance(one, ast.Tuple):
+        ) if isinstance(second, single):
+            if isinstance(first, many) and isinstance(one, ast.Tuple) and ast.dump(a) == ast.dump(b):
                 return ast.Compare(a, [many()], [_members(ast.Tuple([*one.elts, two], ast.Load()))])
+            if isinstance(first, single) and (shared := _shared((a, one), (b, two))) is not None:
+                asked, items = shared
+                return ast.Compare(asked, [many()], [_members(ast.Tuple(items, ast.Load()))])
         case (
             ast.Call(func=ast.Name(id="isinstance" | "issubclass" as name), args=[a, one], keywords=[]),
             ast.Call(func=ast.Name(id=again), args=[b, two], keywords=[]),
@@ -190,6 +245,17 @@ def _together(op: ast.boolop, left: ast.expr, right: ast.expr) -> ast.expr | Non
         ) if isinstance(op, ast.Or) and name == again and ast.dump(a) == ast.dump(b):
             texts = ast.Tuple([*_kinds(one), *_kinds(two)], ast.Load())
             return ast.Call(ast.Attribute(a, name, ast.Load()), [texts], [])
+    return None
+
+
+def _shared(
+    left: tuple[ast.expr, ast.expr], right: tuple[ast.expr, ast.expr]
+) -> tuple[ast.expr, list[ast.expr]] | None:
+    """Gives what two comparisons both ask about, and what each compares it with."""
+    for place in (0, 1):
+        for other in (0, 1):
+            if ast.dump(left[place]) == ast.dump(right[other]):
+                return left[place], [left[1 - place], right[1 - other]]
     return None
 
 

@@ -8,8 +8,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from .calls import IMPORTED, alias, called, comprehended, dotted, exceptions, named
+from .choices import chosen_by
 from .conditions import any_of, compared, condition, is_negative, negated, truth
-from .strings import joined
+from .strings import joined, unnumbered
+
+
+def _shifted(value: int, by: int) -> int:
+    return value << by if 0 <= by < 64 else FOLDED_MAX
+
 
 FOLDED_MAX: Final = 1 << 64
 """Integers that a sum of constants may reach; a power of constants is left as it is written."""
@@ -17,6 +23,10 @@ _ARITHMETIC: Final[dict[type[ast.operator], Callable[[Any, Any], Any]]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
+    ast.BitOr: operator.or_,
+    ast.BitAnd: operator.and_,
+    ast.BitXor: operator.xor,
+    ast.LShift: _shifted,
 }
 
 
@@ -41,6 +51,9 @@ class _Expressions(ast.NodeTransformer):
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         self.generic_visit(node)
+        match node:
+            case ast.Attribute(value=ast.Constant(value=str(template)), attr="format"):
+                return ast.Attribute(ast.Constant(unnumbered(template)), "format", node.ctx)
         return alias(node)
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
@@ -53,7 +66,30 @@ class _Expressions(ast.NodeTransformer):
                 return ast.Constant(result) if abs(result) < FOLDED_MAX else node
             case ast.BinOp(op=ast.Add(), left=left, right=right) if (chain := _sequence(left, right)) is not None:
                 return chain
+            case ast.BinOp(left=ast.Constant(value=int() | float()) as left, op=ast.Add() | ast.Mult(), right=right):
+                node = ast.BinOp(right, node.op, left)
         return joined(node)
+
+    def visit_Dict(self, node: ast.Dict) -> ast.expr:
+        self.generic_visit(node)
+        keys: list[ast.expr | None] = []
+        values: list[ast.expr] = []
+        for key, value in zip(node.keys, node.values, strict=True):
+            within = value if key is None and isinstance(value, ast.Dict) else ast.Dict([key], [value])
+            keys += within.keys
+            values += within.values
+        if len(keys) > 1 and not any(keys):
+            return _union(values)
+        return ast.Dict(keys, values)
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.expr:
+        self.generic_visit(node)
+        arguments = node.args
+        if not (arguments.args or arguments.kwonlyargs or arguments.vararg or arguments.kwarg):
+            match node.body:
+                case ast.List(elts=[]) | ast.Tuple(elts=[]) | ast.Dict(keys=[]):
+                    return ast.Name(type(node.body).__name__.lower(), ast.Load())
+        return node
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
         self.generic_visit(node)
@@ -81,6 +117,8 @@ class _Expressions(ast.NodeTransformer):
                 return negated(condition(inner))
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
                 return ast.Constant(-value)
+            case ast.UnaryOp(op=ast.UAdd(), operand=ast.Constant(value=int() | float())):
+                return node.operand
         return node
 
     def visit_BoolOp(self, node: ast.BoolOp) -> ast.expr:
@@ -103,12 +141,21 @@ class _Expressions(ast.NodeTransformer):
                 return negated(test)
             case body, orelse if ast.dump(body) == ast.dump(test):
                 return any_of(ast.Or(), [test, orelse])
+            case body, orelse if (chosen := chosen_by(test, body, orelse)) is not None:
+                return chosen
         return ast.IfExp(test, node.body, node.orelse)
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         self.generic_visit(node)
         text = joined(node)
         return called(node) if text is node else text
+
+    def visit_List(self, node: ast.List) -> ast.expr:
+        self.generic_visit(node)
+        match node:
+            case ast.List(elts=[ast.Starred(value=only)], ctx=ast.Load()):
+                return called(ast.Call(ast.Name("list", ast.Load()), [only], []))
+        return node
 
     def visit_ListComp(self, node: ast.ListComp) -> ast.expr:
         self.generic_visit(node)
@@ -196,7 +243,7 @@ def _is_constant_spec(spec: ast.expr) -> bool:
 def _iterated(node: ast.expr) -> ast.expr:
     """What a loop goes over: the keys of a mapping are the mapping, a list of constants is a tuple of them."""
     match node:
-        case ast.Call(func=ast.Attribute(value=inner, attr="keys"), args=[], keywords=[]):
+        case ast.Call(func=ast.Attribute(value=inner, attr="keys" | "readlines"), args=[], keywords=[]):
             return inner
         case ast.List(elts=items):
             return ast.Tuple(items, ast.Load())

@@ -13,6 +13,7 @@ from instar.engine.differences.syntax import DEFINITIONS
 from .conditions import any_of, is_negative, negated, truth
 from .inline import inlined
 from .loops import gathered
+from .returning import returning
 from .statements import taken_apart
 
 Tail = Literal["function", "value", "loop", "none"]
@@ -48,8 +49,8 @@ def flow(body: list[ast.stmt], tail: Tail, in_class: bool = False, depth: int = 
     last = len(told) - 1
     for place, statement in enumerate(told):
         _blocks(statement, tail if place == last else "none", in_class, depth)
-    told = _alternatives(gathered(told))
-    told = _unnested(told)
+    told = _unnested(_alternatives(gathered(told)))
+    told = returning(_alternatives(told))
     told = _guards(told, tail, depth)
     told = [one for statement in told for one in _branches(statement)]
     return inlined(_ended(told, tail))
@@ -109,6 +110,9 @@ def _leaves(statement: ast.stmt) -> bool:
             return True
         case ast.If(body=[*_, last], orelse=[*_, other]):
             return _leaves(last) and _leaves(other)
+        case ast.Try(body=[*_, last], handlers=handlers, orelse=orelse, finalbody=[]):
+            ends = [orelse[-1] if orelse else last, *(one.body[-1] for one in handlers if one.body)]
+            return len(ends) == len(handlers) + 1 and all(map(_leaves, ends))
     return False
 
 
@@ -151,8 +155,16 @@ def _unnested(body: list[ast.stmt]) -> list[ast.stmt]:
         if isinstance(statement, ast.If) and statement.orelse and statement.body and _leaves(statement.body[-1]):
             waiting += statement.orelse[::-1]
             statement = ast.If(statement.test, statement.body, [])
+        elif isinstance(statement, ast.Try) and statement.orelse and _is_guard(statement):
+            waiting += statement.orelse[::-1]
+            statement = ast.Try(statement.body, statement.handlers, [], [])
         told.append(statement)
     return told
+
+
+def _is_guard(statement: ast.Try) -> bool:
+    """Says whether what follows a `try` is reached only where nothing was caught."""
+    return not statement.finalbody and all(one.body and _leaves(one.body[-1]) for one in statement.handlers)
 
 
 def _guards(body: list[ast.stmt], tail: Tail, depth: int) -> list[ast.stmt]:

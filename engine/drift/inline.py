@@ -229,6 +229,7 @@ def merge_copies(function: Function) -> None:
                 and not {copy, source} & outside
                 and stores[source] == 1
                 and (stores[copy] == 1 or loads[source] == 1)
+                and not _hides(function, copy, source)
             ):
                 renamed[copy] = source
             case _:
@@ -244,15 +245,29 @@ def merge_copies(function: Function) -> None:
 
 
 def _counted(function: Function) -> tuple[Counter[str], Counter[str], set[str]]:
-    """Counts where names are bound and read in a function and all within it, and names those that live outside."""
+    """Counts where names are bound and read in a function and all within it, and names that live outside.
+
+    A parameter of an inner function is another variable than a name of this one.
+    """
     stores: Counter[str] = Counter()
     loads: Counter[str] = Counter()
     outside: set[str] = set()
-    for node in ast.walk(function):
+    waiting: list[tuple[ast.AST, frozenset[str]]] = [(function, frozenset())]
+    while waiting:
+        node, hidden = waiting.pop()
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) and node is not function:
+            inner = hidden | {one.arg for one in ast.walk(node.args) if isinstance(one, ast.arg)}
+            around: list[ast.AST | None] = [*node.args.defaults, *node.args.kw_defaults]
+            if not isinstance(node, ast.Lambda):
+                around += node.decorator_list
+            waiting += ((one, hidden) for one in around if one is not None)
+            waiting += ((one, inner) for one in (node.body if isinstance(node.body, list) else [node.body]))
+        else:
+            waiting += ((one, hidden) for one in ast.iter_child_nodes(node))
         match node:
-            case ast.Name(id=name, ctx=ast.Load()):
+            case ast.Name(id=name, ctx=ast.Load()) if name not in hidden:
                 loads[name] += 1
-            case ast.Name(id=name) | ast.arg(arg=name):
+            case ast.Name(id=name) | ast.arg(arg=name) if name not in hidden:
                 stores[name] += 1
             case ast.Global(names=names) | ast.Nonlocal(names=names):
                 outside.update(names)
@@ -263,3 +278,18 @@ def _counted(function: Function) -> tuple[Counter[str], Counter[str], set[str]]:
             case ast.alias():
                 stores[node.asname or node.name.partition(".")[0]] += 1
     return stores, loads, outside
+
+
+def _hides(function: Function, copy: str, source: str) -> bool:
+    """Says whether an inner function reads a copy where its own parameter has the name of what was copied."""
+    return any(
+        isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        and node is not function
+        and any(isinstance(one, ast.arg) and one.arg == source for one in ast.walk(node.args))
+        and _reads_any(node, copy)
+        for node in ast.walk(function)
+    )
+
+
+def _reads_any(node: ast.AST, name: str) -> bool:
+    return any(isinstance(one, ast.Name) and one.id == name for one in ast.walk(node))

@@ -48,8 +48,9 @@ def _touched(body: Sequence[ast.stmt], texts: Sequence[str], fields: bool) -> di
         if not isinstance(statement, (ast.Assign, ast.AnnAssign)):
             found[_ACTS].append(text)
             continue
-        if fields and not all(name.startswith("__") for name in names & given):
+        own = not all(name.startswith("__") for name in names & given)
+        if fields and own:
             found[_FIELDS].append(text)
-        if statement.value is not None and any(isinstance(one, ast.Call) for one in ast.walk(statement.value)):
+        if own and statement.value is not None and any(isinstance(one, ast.Call) for one in ast.walk(statement.value)):
             found[f"= {ast.dump(statement.value)}"].append(text)  # each call of `auto()` or `input()` gives another
     return dict(found)

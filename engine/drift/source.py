@@ -12,23 +12,7 @@ from typing import Final, NamedTuple
 from instar.engine.differences.syntax import DEFINITIONS, Definition
 from instar.engine.differences.units import LINE, MODULE, Kind, own_lines
 
-_MOVED: Final = {
-    "typing_extensions": "typing",
-    "mock": "unittest.mock",
-    "importlib_metadata": "importlib.metadata",
-    "importlib_resources": "importlib.resources",
-    "tomli": "tomllib",
-    "six.moves.urllib.parse": "urllib.parse",
-    "backports.zoneinfo": "zoneinfo",
-}
-"""Modules that a linter replaces by their place in the standard library."""
-_FROM_TYPING: Final = frozenset(
-    """
-    Iterable Iterator Generator Callable Mapping MutableMapping Sequence MutableSequence Set MutableSet
-    Hashable Sized Collection Container Coroutine Awaitable AsyncIterator AsyncIterable AsyncGenerator
-    Reversible KeysView ItemsView ValuesView ByteString
-    """.split()  # noqa: SIM905 (a list of words is read more easily so)
-)
+from .aliases import origin
 
 STAR: Final = "* of "
 """Stands before the module of an import of all names, among the names that imports bind."""
@@ -186,14 +170,3 @@ def origins_of(body: list[ast.stmt]) -> Iterator[tuple[str, str]]:
                     yield f"{STAR}{module}", full  # no name, and one for each module
                 else:
                     yield alias.asname or alias.name, origin(full)
-
-
-def origin(name: str) -> str:
-    """Gives the name by which something imported is known, wherever it was moved to."""
-    head, _, last = name.rpartition(".")
-    if head in {"typing", "typing_extensions", "collections"} and last in _FROM_TYPING:
-        return f"collections.abc.{last}"
-    for old, new in _MOVED.items():
-        if name == old or name.startswith(f"{old}."):
-            return new + name.removeprefix(old)
-    return name

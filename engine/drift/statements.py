@@ -6,8 +6,10 @@ import ast
 from typing import Final
 
 from .calls import dotted
-from .conditions import condition
+from .choices import set_by
+from .conditions import condition, negated
 from .matches import choice_of
+from .spelled_out import appended, is_place, spelled_out
 from .strings import is_text, joined
 from .unique import MARK
 
@@ -37,14 +39,33 @@ def taken_apart(node: ast.stmt, in_class: bool) -> list[ast.stmt]:
             return [
                 ast.While(ast.Constant(True), [assign, ast.If(_not(asked.test), [ast.Break()], []), *node.body], [])
             ]
+        case ast.If(body=[ast.Assign(targets=[target], value=value)], orelse=[]) if (
+            told := _once(node.test, target, value)
+        ) is not None:
+            return [told]
+        case ast.If(body=[ast.Expr(value=ast.Call(func=ast.Attribute(value=held, attr="remove"), args=[item]))]) if (
+            not node.orelse and _is_member(node.test, item, held)
+        ):
+            return [ast.Expr(ast.Call(ast.Attribute(held, "discard", ast.Load()), [item], []))]
+        case ast.Expr(value=ast.Call() as call) if (apart := spelled_out(call)) is not None:
+            return apart
+        case ast.Assert(test=ast.Constant(value=False), msg=message):
+            error = ast.Name("AssertionError", ast.Load())
+            return [ast.Raise(error if message is None else ast.Call(error, [message], []))]
+        case ast.AugAssign(target=target, op=ast.Add(), value=ast.List(elts=items)) if items and is_place(target):
+            return appended(_loaded(target), items)
         case ast.Match() if (chosen := choice_of(node)) is not None:
             return chosen
         case ast.AnnAssign(value=None) if not in_class:
             return []
         case ast.AnnAssign(target=target, value=ast.expr() as value) if not in_class:
             return taken_apart(ast.Assign([target], value), in_class)
+        case ast.Assign(targets=[ast.Name(id=name)], value=ast.Name(id=other)) if name == other and not in_class:
+            return []
         case ast.Assign():
             return _assigned(node)
+        case ast.Delete(targets=[ast.Subscript(value=held, slice=ast.Slice(lower=None, upper=None, step=None))]):
+            return [ast.Expr(ast.Call(ast.Attribute(held, "clear", ast.Load()), [], []))]
         case ast.AugAssign(target=target, op=ast.Add(), value=value) if is_text(value):
             return [ast.Assign([target], joined(ast.BinOp(_loaded(target), ast.Add(), value)))]
         case ast.Return(value=ast.IfExp(test=test, body=body, orelse=orelse)):
@@ -94,15 +115,24 @@ def _hoisted(node: ast.If) -> tuple[ast.stmt, ast.stmt]:
 def _assigned(node: ast.Assign) -> list[ast.stmt]:
     targets, value = node.targets, node.value
     match targets, value:
-        case [ast.Name(id="__all__") as names], ast.List(elts=items) | ast.Tuple(elts=items):
+        case [ast.Name(id="__all__" | "__slots__") as names], ast.List(elts=items) | ast.Tuple(elts=items):
             told = ast.Tuple(sorted(items, key=ast.dump), ast.Load())
             return [node] if ast.dump(told) == ast.dump(value) else [ast.Assign([names], told)]
         case [ast.Tuple(elts=names) | ast.List(elts=names)], ast.Tuple(elts=values) | ast.List(elts=values) if len(
             names
         ) == len(values) and _are_independent(names, values):
             return [ast.Assign([name], one) for name, one in zip(names, values, strict=True)]
+        case [ast.Tuple() | ast.List() as taken], ast.ListComp(elt=elt, generators=generators):
+            return [ast.Assign([taken], ast.GeneratorExp(elt, generators))]
         case [_, _, *_], ast.Constant():
             return [ast.Assign([target], value) for target in targets]
+        case [ast.Name() as target], ast.BoolOp(op=ast.Or(), values=[first, *rest]) if _same(target, first):
+            other_value = rest[0] if len(rest) == 1 else ast.BoolOp(ast.Or(), rest)
+            return [ast.If(negated(condition(first)), [ast.Assign([target], other_value)], [])]
+        case [ast.Name() | ast.Attribute() | ast.Subscript() as target], ast.List(
+            elts=[ast.Starred(value=first), *more]
+        ) | ast.Tuple(elts=[ast.Starred(value=first), *more]) if more and _same(target, first):
+            return [ast.AugAssign(target, ast.Add(), type(value)(more, ast.Load()))]
         case [target], ast.IfExp(test=test, body=body, orelse=orelse):
             return [ast.If(test, [ast.Assign([target], body)], [ast.Assign([target], orelse)])]
         case [ast.Name() | ast.Attribute() | ast.Subscript() as target], ast.BinOp(left=left, op=op, right=right) if (
@@ -113,6 +143,21 @@ def _assigned(node: ast.Assign) -> list[ast.stmt]:
             # Only of a local: a definition of a module or class is a unit of its own, and no part of this form.
             return [_defined(name, arguments, body)]
     return [node]
+
+
+def _once(test: ast.expr, target: ast.expr, value: ast.expr) -> ast.stmt | None:
+    """`if a > b: a = b` is `a = min(a, b)`."""
+    if not isinstance(target, (ast.Name, ast.Attribute, ast.Subscript)):
+        return None
+    found = set_by(test, target, value)
+    return None if found is None else ast.Assign([target], found)
+
+
+def _is_member(test: ast.expr, item: ast.expr, held: ast.expr) -> bool:
+    match test:
+        case ast.Compare(left=left, ops=[ast.In()], comparators=[right]):
+            return ast.dump(left) == ast.dump(item) and ast.dump(right) == ast.dump(held)
+    return False
 
 
 def _are_independent(names: list[ast.expr], values: list[ast.expr]) -> bool:

@@ -14,6 +14,7 @@ from typing import Final
 PLAIN: Final = -1
 _CONVERSIONS: Final = {"str": PLAIN, "repr": ord("r"), "ascii": ord("a")}
 _PERCENT: Final = re.compile(r"%(?:(%)|(?:\((\w+)\))?([-+ #0]*\d*(?:\.\d+)?)([a-zA-Z]))")
+_NUMBERED: Final = re.compile(r"\{(\d+)(?=[}!:.\[])")
 
 
 def joined(node: ast.expr) -> ast.expr:
@@ -82,7 +83,26 @@ def _part(value: ast.expr, conversion: int = PLAIN, spec: ast.expr | None = None
                 return ast.FormattedValue(inner, _CONVERSIONS[name], None)
             case ast.Call(func=ast.Name(id="format"), args=[inner, ast.Constant(value=str(text))], keywords=[]):
                 return _part(inner, PLAIN, _spec(text))
+    if spec is not None and _is_int(value):
+        spec = _without_d(spec)
     return value if is_text(value) and spec is None and conversion == PLAIN else _formatted(value, conversion, spec)
+
+
+def _is_int(value: ast.expr) -> bool:
+    match value:
+        case ast.Call(func=ast.Name(id="len" | "ord" | "hash" | "id")) | ast.Constant(value=int()):
+            return True
+        case ast.Call(func=ast.Name(id="int"), args=[_]):
+            return True
+    return False
+
+
+def _without_d(spec: ast.expr) -> ast.expr | None:
+    """`{n:d}` and `{n}` of an integer are the same text."""
+    match spec:
+        case ast.JoinedStr(values=[ast.Constant(value=str(text))]) if text.endswith("d"):
+            return _spec(text[:-1])
+    return spec
 
 
 def _formatted(value: ast.expr, conversion: int, spec: ast.expr | None) -> ast.FormattedValue:
@@ -174,6 +194,14 @@ def _format(template: str, call: ast.Call) -> list[ast.expr] | None:
             value = ast.Attribute(value, attribute, ast.Load())
         parts.append(_part(value, ord(conversion) if conversion else PLAIN, _spec(spec or "")))
     return parts
+
+
+def unnumbered(template: str) -> str:
+    """Tells `{0} {1}` as `{} {}`: fields that are numbered in their order."""
+    numbers = _NUMBERED.findall(template.replace("{{", "").replace("}}", ""))
+    if not numbers or numbers != [str(place) for place in range(len(numbers))] or template.count("{{"):
+        return template
+    return _NUMBERED.sub("{", template)
 
 
 def _call(name: str, *arguments: ast.expr) -> ast.Call:
