@@ -121,8 +121,8 @@ def _workspace(workspace: Workspace) -> Iterator[Finding]:
         yield Finding(
             "note",
             "worker",
-            f"{progress.told(now_us)}: it works on something large, or hangs, as a plugin can, which nothing ends. Where "
-            f"it hangs, `kill -9 {progress.pid}`: nothing is lost, and the next worker begins this anew",
+            f"{progress.told(now_us)}: it works on something large, or hangs, as a plugin can, which nothing ends. "
+            f"Where it hangs, `kill -9 {progress.pid}`: nothing is lost, and the next worker begins this anew",
         )
     unfinished = [seq for seq in _shell_tasks(reader) if reader.by_key(f"shell:{seq}") is None]
     if unfinished:
