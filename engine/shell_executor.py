@@ -21,11 +21,19 @@ OUTPUT_BYTES_MAX = 4 * 1024 * 1024
 TIMED_OUT = 124
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
+UNKNOWN = 255
+"""What stands for an exit code that this process could not learn: it is no pass."""
+_TAKEN = (
+    b"\n[how it ended is not known, so it counts as failed: this process ignores SIGCHLD, or waits for every child. "
+    b"Set SIGCHLD to SIG_DFL, and wait for children by their numbers.]\n"
+)
 _GAP_BYTES_MAX = 64
 
 
 class Captured(Struct, frozen=True, kw_only=True):
-    """How a command ended. ``exit_code`` is 124 after a time-out and 128 + n after signal n, as shells say it."""
+    """How a command ended. ``exit_code`` is 124 after a time-out and 128 + n after signal n, as shells say it.
+    It is 255 where the host of this process took it.
+    """
 
     command: tuple[str, ...]
     exit_code: int
@@ -80,7 +88,7 @@ def run_captured(
         raise ConfigError(f"{command[0]!r} cannot be run: there is no such program")
     started = time.monotonic()
     try:
-        process = subprocess.Popen(
+        process = _Child(
             within(command),
             cwd=cwd,
             env=dict(environ) if environ is not None else None,
@@ -102,6 +110,8 @@ def run_captured(
         code = process.wait()
         killed()
     output = chunks.finish()
+    if process.unknown and not timed_out:
+        code, output = UNKNOWN, output + _TAKEN
     exit_code = TIMED_OUT if timed_out else code if code >= 0 else 128 - code
     return Captured(
         command=tuple(command),
@@ -144,6 +154,25 @@ def raised_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+class _Child(subprocess.Popen[bytes]):
+    """A child whose end somebody else may have taken: a host that ignores SIGCHLD, or waits for every child itself.
+
+    ``subprocess`` says that it ended with 0 then.
+
+    Attributes:
+        unknown: the exit code was taken by somebody else.
+    """
+
+    unknown = False
+
+    def _try_wait(self, wait_flags: int) -> tuple[int, int]:
+        try:
+            return os.waitpid(self.pid, wait_flags)
+        except ChildProcessError:
+            self.unknown = True
+            return self.pid, 0
 
 
 class _Capture:

@@ -26,6 +26,7 @@ from instar.store.lock import FileLock
 from instar.store.log import Pending
 
 from .beginnings import forget
+from .children import wait_for_own
 from .clock_ahead import ahead_of, told
 from .feedback_loop import foreign_trigger, remove_trigger
 from .kernel import remove_copies
@@ -314,6 +315,7 @@ def main(arguments: list[str] | None = None) -> int:
     handler = logging.StreamHandler()
     handler.setFormatter(VisibleFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    wait_for_own()
     try:
         with closing(Runtime(chosen.root, actor="worker")) as runtime:
             worker = Worker(runtime)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from instar.engine.children import wait_for_own
+
 from . import INTERRUPTED
 
 
@@ -21,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     The verbs are imported here: interrupted meanwhile, when there is nothing to say yet, it says nothing.
     """
     _open_streams()
+    wait_for_own()
     try:
         from .app import invoke
     except KeyboardInterrupt:
