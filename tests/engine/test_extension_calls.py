@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
-from instar import Engine
+from instar import Engine, Settings
 from instar.engine.doctor import examine
 from instar.engine.extension_calls import ERROR_CHARS_MAX, asked, error_text
 from instar.engine.extensions import load_extension
@@ -23,8 +26,8 @@ from instar.engine.what_if import what_if
 from instar.engine.worker import Worker
 from instar.engine.workspace import open_workspace
 from instar.fsm.errors import ConfigError, ExtensionFailed, ReplayDiverged
-from instar.fsm.events import EffectFailed, PlanChosen, PlanStep
-from tests.engine.agents import agent_folder
+from instar.fsm.events import EffectFailed, MutationAccepted, PlanChosen, PlanStep
+from tests.engine.agents import PROJECT, agent_folder
 from tests.engine.decided_log import Story
 
 
@@ -276,3 +279,40 @@ def test_doctor_tells_what_is_named_and_cannot_serve(acme: Any, tmp_path: Path) 
     assert level == "note"
     assert "the log knows it as 'another'" in text
     assert found('[plugins]\nplanner = "acme_of_test:Plans"\n') == []
+
+
+def test_sample_of_the_page_serves_as_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    page = (PROJECT / "docs" / "extensions.md").read_text()
+    project, settings = (tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", page, re.S))
+    code = re.search(r"```python\n(.*?)```", page, re.S)
+    assert code is not None
+    (tmp_path / "acme_instar.py").write_text(code[1])
+    folder = tmp_path / "acme_instar-1.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-instar\nVersion: 1\n")
+    points = project["project"]["entry-points"]
+    (folder / "entry_points.txt").write_text(
+        "".join(
+            f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in one.items())
+            for group, one in points.items()
+        )
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    request.addfinalizer(lambda: sys.modules.pop("acme_instar", None))
+    root = agent_folder(tmp_path / "agent")
+    gate = ["{python}", "-c", "import heuristics; assert heuristics.score(1, 2) == 3"]
+    chosen = msgspec.convert({**settings, "mutation": {"gate": gate}}, Settings)
+    (root / "heuristics.py").write_text("def score(a, b):\n    return a - b\n")
+    initialize(root, settings=chosen, with_model=False)
+    with Engine(root, worker=False, settings=chosen) as engine:
+        engine.feedback(task_type="t", input="a task", output="x", outcome="fail")
+        engine.execute({"type": "mutate", "repair": True})
+        Worker(engine.runtime).run_once()
+        assert (root / "heuristics.py").read_text() == "def score(a, b):\n    return a + b\n"
+        accepted = [one.event for one in engine.events() if isinstance(one.event, MutationAccepted)]
+        assert [one.mutator for one in accepted] == ["acme-1"]
+        found = engine.replay()
+    assert found.untaken == {}
+    assert (found.decisions["rewards"], found.decisions["plans"] > 0) == (1, True)
