@@ -222,3 +222,25 @@ def test_what_only_looks_like_it_in_a_whole_source_is_a_change(before: str, afte
         found = compare("agent.py", old, new)
         assert found.changed, found.because
         assert found.drift >= BOUNDARY, found.because
+
+
+PROMPT = (
+    "You tidy the folder of a project. Never delete files. Ask before you push, and wait 30 seconds. "
+    + "Be brief. " * 40
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("Never delete", "Always delete"), ("Never delete", "Delete"), ("Ask before", "Do not ask before"), ("30", "3")],
+)
+def test_prompt_that_says_the_opposite_is_a_change_however_long_it_is(old: str, new: str) -> None:
+    found = compare("prompt.md", PROMPT, PROMPT.replace(old, new))
+    assert found.changed
+    assert found.drift >= BOUNDARY, found.because
+
+
+def test_prompt_that_is_reworded_is_none() -> None:
+    for old, new in (("Never delete", "Do not delete"), ("brief", "short"), ("wait 30", "then wait for 30")):
+        found = compare("prompt.txt", PROMPT, PROMPT.replace(old, new, 1))
+        assert found.drift < BOUNDARY, found.because
