@@ -20,6 +20,7 @@ from instar.store.blobs import BlobStore
 from instar.store.clock import SystemClock
 from instar.store.model_folder import altered_folders
 from instar.store.reader import LogReader
+from instar.store.sqlite_source import lacks_room
 
 from .audit import faults as audit_faults
 from .clock_ahead import told
@@ -67,6 +68,8 @@ def _machine(workspace: Workspace) -> Iterator[Finding]:
     yield Finding(
         level, "disk", f"{room / 1e9:.1f} GB free" + ("" if level == "ok" else ": make room before a retrain")
     )
+    if room > ROOM_BYTES_MIN and (lacking := lacks_room(workspace.home)):
+        yield Finding("bad", "disk", f"{lacking}: make room")
     if shutil.which("git"):
         yield Finding("ok", "git", "there; it applies patches")
     else:

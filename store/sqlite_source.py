@@ -167,15 +167,20 @@ def wrapped(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> Exception:
         return LogForeign(f"{path} is no SQLite file, so no event log of Instar; it was left as it is.")
     if isinstance(error, UnicodeDecodeError) or re.search("malformed|corrupt|decode to UTF-8", text):
         return LogCorrupt(f"{path} is damaged ({text}). Restore it from a backup, then run `instar verify`.")
-    if _is_full(path.parent):
+    if lacking := lacks_room(path.parent):
         # Whoever reads needs room for an index of the write-ahead log, where no other process has made one.
-        return LogUnavailable(f"the event log {path} cannot be read: the disk is full. Make room; nothing is lost.")
+        return LogUnavailable(f"the event log {path} cannot be read: {lacking}. Make room; nothing is lost.")
     return LogUnavailable(f"the event log {path} cannot be read: {text}. Look at its permissions and its disk.")
 
 
-def _is_full(folder: Path) -> bool:
+def lacks_room(folder: Path) -> str:
+    """Says what a file system has no room for; nothing, if it has room for a small file."""
     try:
         facts = os.statvfs(folder)
     except OSError:
-        return False
-    return facts.f_bavail * facts.f_frsize < INDEX_BYTES
+        return ""
+    if facts.f_bavail * facts.f_frsize < INDEX_BYTES:
+        return "the disk is full"
+    if facts.f_files and not facts.f_favail:  # some file systems count no files
+        return "the disk has no room for another file, however small (`df -i` counts its inodes)"
+    return ""

@@ -44,15 +44,23 @@ def test_effect_stays_owed_until_there_is_room(tmp_path: Path, monkeypatch: pyte
     runtime.close()
 
 
-def test_reader_on_a_full_disk_says_that_it_is_full(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("filled", "told"),
+    [
+        ('head -c 8m /dev/zero >"$1/small/filler" 2>/dev/null', "the disk is full"),
+        ('n=0; while touch "$1/small/$n" 2>/dev/null; do n=$((n + 1)); done', "no room for another file"),
+    ],
+    ids=["bytes", "inodes"],
+)
+def test_reader_on_a_full_disk_says_that_it_is_full(tmp_path: Path, filled: str, told: str) -> None:
     unshare = shutil.which("unshare")
     if unshare is None:
         pytest.skip("unshare is not installed")
     code_only(tmp_path / "agent").close()
     (tmp_path / "small").mkdir()
     script = (
-        'mount -t tmpfs -o size=4m none "$1/small" && cp -r "$1/agent" "$1/small/agent" || exit 77\n'
-        'rm -f "$1"/small/agent/.instar/log.db-*; head -c 8m /dev/zero >"$1/small/filler" 2>/dev/null\n'
+        'mount -t tmpfs -o size=4m,nr_inodes=100 none "$1/small" && cp -r "$1/agent" "$1/small/agent" || exit 77\n'
+        f'rm -f "$1"/small/agent/.instar/log.db-*; {filled}\n'
         '"$2" -c "import sys; from instar.engine.cli.main import main; sys.exit(main(sys.argv[1:]))" '
         'status -C "$1/small/agent"'
     )
@@ -61,4 +69,5 @@ def test_reader_on_a_full_disk_says_that_it_is_full(tmp_path: Path) -> None:
     if result.returncode == 77 or "unshare" in result.stderr:
         pytest.skip(f"no private mounts here: {result.stderr.strip()}")
     assert result.returncode == 1, result.stdout
-    assert "the disk is full. Make room" in result.stderr
+    assert told in result.stderr
+    assert "Make room" in result.stderr
