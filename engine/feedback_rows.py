@@ -44,7 +44,8 @@ def check_feedback(row: dict[str, Any] | FeedbackRow) -> FeedbackReceived:
         checked = row if isinstance(row, FeedbackRow) else msgspec.convert(row, FeedbackRow)
     except (msgspec.ValidationError, TypeError, UnicodeError) as error:
         raise InputRefused(
-            f"feedback refused: {error}. A row needs task_type and input; see `instar feedback -h`."
+            f"feedback refused: {error}. A row needs task_type and input, and an outcome is pass, fail or skip; see "
+            "`instar feedback -h`."
         ) from error
     for name in ("confidence", "reward"):
         value = getattr(checked, name)

@@ -132,7 +132,7 @@ def invoke(arguments: list[str]) -> int:
             return _unread()
         raise
     except Exception as error:
-        return fail(*failure_of(error, given.workspace), as_json=as_json)
+        return fail(*failure_of(error, given.workspace, arguments[0] if arguments else ""), as_json=as_json)
     return int(code or 0)
 
 

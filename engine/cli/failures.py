@@ -34,25 +34,32 @@ class Failure(NamedTuple):
     by_lines: bool = False
 
 
-def failure_of(error: Exception, root: Path | None) -> Failure:
-    """Tells an error; the traceback of a bug goes to a file of the workspace that was meant."""
+def failure_of(error: Exception, root: Path | None, verb: str = "") -> Failure:
+    """Tells an error; the traceback of a bug goes to a file of the workspace that was meant.
+
+    Args:
+        error: what ended the command.
+        root: the folder that the command line named.
+        verb: the first word of the command line.
+    """
     match error:
         case InstarError():
             by_lines = isinstance(error, GateFailed | LogCorrupt)
             return Failure(type(error).__name__, str(error), error.exit_code, error.details, by_lines)
         case CommandLineError():
-            return Failure("UsageError", _usage(error), 2)
+            return Failure("UsageError", _usage(error, verb), 2)
         case OSError():  # a disk or a right of this machine: no bug, and nothing that a log can mend
             told = f"{error}. What was recorded stays recorded: mend this, then go on."
             return Failure(type(error).__name__, told, 1)
     return Failure(type(error).__name__, f"{error}{_keep_traceback(error, root)}", 1)
 
 
-def _usage(error: Exception) -> str:
+def _usage(error: Exception, verb: str) -> str:
     """Tells what was wrong on the command line, and which help to read."""
     message = str(getattr(error, "format_message", error.__str__)()).rstrip()
     context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "instar"
+    told_by_verb = context is None and verb.isalpha()  # the library does not say whose option lacks a value
+    command = context.command_path if context is not None else f"instar {verb}" if told_by_verb else "instar"
     stop = "" if message.endswith((".", "?", "!")) else "."
     option = getattr(error, "option_name", None)
     behind = f" Options stand behind the verb: `instar VERB {option}`." if option and " " not in command else ""

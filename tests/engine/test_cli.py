@@ -150,7 +150,10 @@ def test_bad_input_gets_a_sentence_and_its_exit_code(
         ),
         (("show",), "Missing argument 'reference'. See `instar show -h`.\n"),
         (("status", "--jsn"), "See `instar status -h`.\n"),
+        (("replay", "--diff", "1"), "Option '--diff' requires 2 arguments. See `instar replay -h`.\n"),
+        (("status", "-C"), "requires an argument. See `instar status -h`.\n"),
         (("snapsho",), "Did you mean 'snapshot'? See `instar -h`.\n"),
+        (("feedback", "--task-type", "t", "--input", "x", "--outcome", "good"), "an outcome is pass, fail or skip"),
         (("feedback",), "give --task-type and --input"),
     ],
 )
