@@ -165,7 +165,7 @@ def _constancy(node: ast.expr) -> int:
             return _constancy(inner)
         case ast.Tuple(elts=items) | ast.List(elts=items) | ast.Set(elts=items):
             return min((_constancy(item) for item in items), default=2)
-        case ast.Name(id=name) | ast.Attribute(attr=name) if name.isupper() and MARK not in name:
+        case ast.Name(id=name) | ast.Attribute(attr=name) if name.isupper() and len(name) > 1 and MARK not in name:
             return 1
     return 0
 

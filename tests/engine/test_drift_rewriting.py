@@ -169,6 +169,10 @@ SAME_WHOLE = {
         "try:\n    import a\nexcept ImportError:\n"
         "    from typing import Never\n    from typing import Self\n\nX = Self, Never\n",
     ),
+    "receiver of one letter": (
+        "class C:\n    def f(self, o):\n        return self is o\n",
+        "class C:\n    def f(A, o):\n        return A is o\n",
+    ),
     "special names in another order": (
         "class A(B):\n    __a__ = P()\n    __b__ = P()\n",
         "class A(B):\n    __b__ = P()\n    __a__ = P()\n",
