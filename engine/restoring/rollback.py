@@ -13,7 +13,7 @@ from instar.engine.runtime import Runtime
 from instar.engine.snapshot import taken
 from instar.engine.watcher import rescan
 from instar.fsm.decisions import Return, return_to
-from instar.fsm.errors import BlobMissing, Diverged, PositionConflict
+from instar.fsm.errors import BlobMissing, Diverged, LogUnavailable, PositionConflict
 from instar.fsm.events import PARTS, Part, RollbackFinished
 from instar.fsm.record import Recorded
 from instar.fsm.retention import SAFETY
@@ -125,7 +125,14 @@ def carry_out(
                 raise error.__cause__ from error
             raise
         failpoint("rollback.started")
-        records = roll_forward_begun(runtime, fresh=fresh)
+        try:
+            records = roll_forward_begun(runtime, fresh=fresh)
+        except LogUnavailable as error:
+            raise LogUnavailable(
+                f"{error} The rollback itself is event {begun[-1].seq}: the next command that works finishes it, such "
+                "as `instar run --once`.",
+                in_doubt=error.in_doubt,
+            ) from error
     finished = records[0].event
     assert isinstance(finished, RollbackFinished)
     return RolledBack(

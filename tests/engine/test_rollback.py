@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from instar.engine.replay import replay
+from instar.engine.restoring import rollback
 from instar.engine.restoring.rollback import plan_rollback, roll_back
 from instar.engine.runtime import Runtime
 from instar.engine.snapshot import take_snapshot
 from instar.engine.tool_executor import execute
-from instar.fsm.errors import ConfigError, RollbackRefused
+from instar.fsm.errors import ConfigError, LogUnavailable, RollbackRefused
 from instar.fsm.events import RollbackFinished, RollbackStarted
 from tests.engine.agents import code_only, contents, instar
 
@@ -160,3 +161,22 @@ def test_workspace_without_a_model_runs_its_cycles(runtime: Runtime) -> None:
     assert isinstance(embedded, SignalEmbedded)
     assert {item.failure for item in embedded.items} == {"no model"}
     assert list(runtime.reader.read(types=[RetrainFlagged]))
+
+
+def test_rollback_whose_end_cannot_be_recorded_says_that_it_is_to_be_finished(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (runtime.workspace.root / "notes.txt").write_text("worse\n")
+
+    def full(*_: object, **__: object) -> object:
+        raise LogUnavailable("the log cannot be written: its disk is full. Nothing was recorded.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rollback, "roll_forward_begun", full)
+        with pytest.raises(LogUnavailable, match="finishes it") as told:
+            roll_back(runtime, 1)
+    begun = runtime.reader.tail(1, [RollbackStarted])[0]
+    assert f"event {begun.seq}:" in str(told.value)
+    rollback.finish_begun(runtime)
+    assert len(list(runtime.reader.read(types=[RollbackFinished]))) == 1
+    assert (runtime.workspace.root / "notes.txt").read_text() == "first line\n"
