@@ -40,15 +40,16 @@ from .dataset.splits import grouping, placed, questions
 if TYPE_CHECKING:
     from .dataset.mining import Embed
 
-__all__ = ["Dataset", "Row", "corpus", "generate"]
+__all__ = ["TEACHING", "Dataset", "Row", "corpus", "generate"]
 
 MEMORY_ROWS_MAX = 2_000
 """Pairs that went well: the newest stay."""
-_TEACHING: Final = (
+TEACHING: Final = (
     *(FeedbackReceived, SignalEmbedded, ChangeObserved),
     *(MutationAccepted, MutationApplied, RollbackFinished),
+    *(DatasetGenerated, CheckpointTrained),
 )
-_CHOSEN: Final = (DatasetGenerated, CheckpointTrained)
+"""Events of other types change nothing in a data set."""
 
 
 def generate(
@@ -61,14 +62,14 @@ def generate(
     """Builds the data set from the log's events and the failures of log files.
 
     Args:
-        records: the log from its first event on, in order; read once.
+        records: the log from its first event on, in order; read once. Those that are not ``TEACHING`` may be left out.
         blobs: where the versions of changed files lie.
         log_failures: what the log files told; only those with a known good output of their own can teach.
         policy: thresholds for low reward and confidence, and the shares held out.
         embed: gives vectors of inputs and answers; without it no label is suspected and no wrong answer mined.
     """
     left_out: Counter[str] = Counter()
-    kept = [record for record in records if isinstance(record.event, (*_TEACHING, *_CHOSEN))]
+    kept = [record for record in records if isinstance(record.event, TEACHING)]
     lessons = [
         *lessons_of_feedback(kept, policy, left_out),
         *corrections(kept, blobs, left_out),
