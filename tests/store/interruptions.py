@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import gc
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -15,7 +16,10 @@ _CHECKED = ("CALL", "RESUME", "JUMP_BACKWARD")
 def interrupted_at(
     nth: int, files: set[str], work: Callable[[], object], error: type[BaseException] = KeyboardInterrupt
 ) -> bool:
-    """Raises an exception at the nth place of some files at which a handler may run; says if there is one."""
+    """Raises an exception at the nth place of some files at which a handler may run; says if there is one.
+
+    Nothing is collected meanwhile: the interruption would fall into how an object of an earlier test ends.
+    """
     count = 0
 
     def trace(begun: FrameType, event: str, _: object) -> Any:
@@ -36,6 +40,8 @@ def interrupted_at(
 
         return inside
 
+    collects = gc.isenabled()
+    gc.disable()
     sys.settrace(trace)
     try:
         work()
@@ -43,4 +49,6 @@ def interrupted_at(
         return True
     finally:
         sys.settrace(None)
+        if collects:
+            gc.enable()
     return count >= nth
