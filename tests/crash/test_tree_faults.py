@@ -29,6 +29,7 @@ BORNE = (
 """Calls whose failure may be borne in silence: a cache is disposable, SQLite ends the rest when it is next opened (and
 says nothing of a folder that it could not sync), an early start of writing is a hint, an emptied folder may be left.
 What the log says afterwards answers for all of them."""
+NO_CACHE = "the stat cache was not saved"
 
 
 @dataclass
@@ -84,7 +85,9 @@ def fail_everywhere(
             assert not scene.half_way(root)
             outcome = scene.outcome(forked, root)
             assert ended.code != 0 or outcome == "new", "it was said to be done and is not"
-            assert ended.code != 0 or any(one in site.what for one in BORNE), "nobody was told"
+            # A slow run may make one call more before it, and another fails then: of a cache it is told, and goes on.
+            borne = NO_CACHE in ended.said or any(one in site.what for one in BORNE)
+            assert ended.code != 0 or borne, "nobody was told"
             if number % back == 0:
                 scene.there_and_back(forked, root, outcome)
         except Exception as problem:

@@ -128,7 +128,21 @@ def expected(before: Wanted, then: Wanted) -> Wanted:
     for path, leaf in before.items():
         if over(leaf) or (leaf is not None and over(then.get(path))):
             found[path] = leaf
+    for path in (path for path, leaf in then.items() if over(leaf)):
+        folder = next((one for one in folders_above(path) if _is_folder(before, one)), None)
+        if folder is not None and not any(at_or_below(one, folder) for one in found):
+            found[folder] = None  # the target has it, though it held nothing that was captured: it is not removed
     return found
+
+
+def folders_above(path: bytes) -> list[bytes]:
+    """Lists the folders that a path lies in, the innermost first."""
+    parts = path.split(b"/")
+    return [b"/".join(parts[:depth]) for depth in range(len(parts) - 1, 0, -1)]
+
+
+def _is_folder(copy: Wanted, path: bytes) -> bool:
+    return (path in copy and copy[path] is None) or any(one != path and at_or_below(one, path) for one in copy)
 
 
 def meet(path: bytes, other: bytes) -> bool:
