@@ -21,8 +21,6 @@ logger = logging.getLogger("instar.engine")
 _INTERVAL_S = 0.2
 IDLE = "idle"
 """What is reported when nothing is owed."""
-
-
 SILENT_S = 60.0
 """Who was not heard of for so long is told of."""
 HANGS_S = 600.0

@@ -316,7 +316,7 @@ def _rollback_started(state: AgentState, event: e.RollbackStarted, at: Moment) -
         "mutation_probations": watching.mutations_after(
             state.mutation_probations, state.checkpoint, event, state.policy.mutation, at.seq
         ),
-        "checkpoint_probations": watching.watched_after(
+        "checkpoint_probations": watching.checkpoints_after(
             state.checkpoint_probations, state.checkpoint, event, state.policy.gate, at.seq
         ),
     }

@@ -209,7 +209,7 @@ def mutations_after(
     return tuple(begun_anew(watch, limits, at) if watch.beside else watch for watch in watches)
 
 
-def watched_after(
+def checkpoints_after(
     watches: tuple[CheckpointProbation, ...], active: Digest | None, event: RollbackStarted, limits: Limits, at: Seq
 ) -> tuple[CheckpointProbation, ...]:
     """Watches on what a rollback leaves: promotions up to that of the checkpoint that is active after it.

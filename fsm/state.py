@@ -75,7 +75,7 @@ class Probation(Watch, frozen=True, gc=False, kw_only=True):
     accepted: Seq
     """In front of this event stands what an undo returns to."""
     tree: Digest
-    """The mutated tree."""
+    """The mutated tree; nothing asks for it, but the digests of earlier forms were taken with it."""
     beside: bool = False
     """It is watched beside others. One of before that was possible ends with the next, and with a rollback of code."""
 

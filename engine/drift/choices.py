@@ -19,7 +19,7 @@ def chosen_by(test: ast.expr, body: ast.expr, orelse: ast.expr) -> ast.expr | No
         case ast.Call(
             func=ast.Attribute(value=text, attr="startswith" | "endswith" as asked), args=[part], keywords=[]
         ):
-            if _same(text, orelse) and _cuts(asked, text, part, body):
+            if same(text, orelse) and _cuts(asked, text, part, body):
                 cut = "removeprefix" if asked == "startswith" else "removesuffix"
                 return ast.Call(ast.Attribute(orelse, cut, ast.Load()), [part], [])
     return None
@@ -27,9 +27,9 @@ def chosen_by(test: ast.expr, body: ast.expr, orelse: ast.expr) -> ast.expr | No
 
 def set_by(test: ast.expr, target: ast.expr, value: ast.expr) -> ast.expr | None:
     """Gives the call whose value a target has after `if test: target = value`, or None."""
-    found = chosen_by(test, value, _read(target))
+    found = chosen_by(test, value, read_of(target))
     match found:
-        case ast.Call(func=ast.Name(id="min" | "max"), args=[a, b]) if not _same(a, _read(target)):
+        case ast.Call(func=ast.Name(id="min" | "max"), args=[a, b]) if not same(a, read_of(target)):
             return ast.Call(found.func, [b, a], [])  # what is bounded first, as linters write it
     return found
 
@@ -52,7 +52,7 @@ def _extreme(
 def _got(key: ast.expr, mapping: ast.expr, body: ast.expr, orelse: ast.expr) -> ast.expr | None:
     match body, orelse:
         case ast.Subscript(value=held, slice=index), ast.Constant() | ast.Name():
-            if _same(held, mapping) and _same(index, key):
+            if same(held, mapping) and same(index, key):
                 given = [key] if is_none(orelse) else [key, orelse]
                 return ast.Call(ast.Attribute(mapping, "get", ast.Load()), given, [])
     return None
@@ -61,7 +61,7 @@ def _got(key: ast.expr, mapping: ast.expr, body: ast.expr, orelse: ast.expr) -> 
 def _cuts(asked: str, text: ast.expr, part: ast.expr, body: ast.expr) -> bool:
     """Says whether an expression is a text without the start or end that was asked for."""
     match body:
-        case ast.Subscript(value=held, slice=ast.Slice(lower=low, upper=high, step=None)) if _same(held, text):
+        case ast.Subscript(value=held, slice=ast.Slice(lower=low, upper=high, step=None)) if same(held, text):
             place, none = (low, high) if asked == "startswith" else (high, low)
             return none is None and place is not None and _is_length(place, part, negative=asked == "endswith")
     return False
@@ -77,15 +77,17 @@ def _is_length(place: ast.expr, part: ast.expr, *, negative: bool) -> bool:
                 isinstance(known, (str, bytes)) and bool(known) and count == (-len(known) if negative else len(known))
             )
         case ast.Call(func=ast.Name(id="len"), args=[inner], keywords=[]):
-            return not negative and _same(inner, part)
+            return not negative and same(inner, part)
     return False
 
 
-def _same(left: ast.expr, right: ast.expr) -> bool:
+def same(left: ast.expr, right: ast.expr) -> bool:
+    """Says whether two expressions are told alike."""
     return ast.dump(left) == ast.dump(right)
 
 
-def _read(target: ast.expr) -> ast.expr:
+def read_of(target: ast.expr) -> ast.expr:
+    """Gives what reads the place that a target writes."""
     match target:
         case ast.Name(id=name):
             return ast.Name(name, ast.Load())

@@ -6,7 +6,7 @@ import ast
 from typing import Final
 
 from .calls import dotted
-from .choices import set_by
+from .choices import read_of, same, set_by
 from .conditions import condition, negated
 from .matches import choice_of
 from .spelled_out import appended, is_place, spelled_out
@@ -53,7 +53,7 @@ def taken_apart(node: ast.stmt, in_class: bool) -> list[ast.stmt]:
             error = ast.Name("AssertionError", ast.Load())
             return [ast.Raise(error if message is None else ast.Call(error, [message], []))]
         case ast.AugAssign(target=target, op=ast.Add(), value=ast.List(elts=items)) if items and is_place(target):
-            return appended(_loaded(target), items)
+            return appended(read_of(target), items)
         case ast.Match() if (chosen := choice_of(node)) is not None:
             return chosen
         case ast.AnnAssign(value=None) if not in_class:
@@ -67,7 +67,7 @@ def taken_apart(node: ast.stmt, in_class: bool) -> list[ast.stmt]:
         case ast.Delete(targets=[ast.Subscript(value=held, slice=ast.Slice(lower=None, upper=None, step=None))]):
             return [ast.Expr(ast.Call(ast.Attribute(held, "clear", ast.Load()), [], []))]
         case ast.AugAssign(target=target, op=ast.Add(), value=value) if is_text(value):
-            return [ast.Assign([target], joined(ast.BinOp(_loaded(target), ast.Add(), value)))]
+            return [ast.Assign([target], joined(ast.BinOp(read_of(target), ast.Add(), value)))]
         case ast.Return(value=ast.IfExp(test=test, body=body, orelse=orelse)):
             return [ast.If(test, [ast.Return(body)], [ast.Return(orelse)])]
         case ast.Expr(value=ast.IfExp(test=test, body=body, orelse=orelse)):
@@ -126,17 +126,17 @@ def _assigned(node: ast.Assign) -> list[ast.stmt]:
             return [ast.Assign([taken], ast.GeneratorExp(elt, generators))]
         case [_, _, *_], ast.Constant():
             return [ast.Assign([target], value) for target in targets]
-        case [ast.Name() as target], ast.BoolOp(op=ast.Or(), values=[first, *rest]) if _same(target, first):
+        case [ast.Name() as target], ast.BoolOp(op=ast.Or(), values=[first, *rest]) if same(read_of(target), first):
             other_value = rest[0] if len(rest) == 1 else ast.BoolOp(ast.Or(), rest)
             return [ast.If(negated(condition(first)), [ast.Assign([target], other_value)], [])]
         case [ast.Name() | ast.Attribute() | ast.Subscript() as target], ast.List(
             elts=[ast.Starred(value=first), *more]
-        ) | ast.Tuple(elts=[ast.Starred(value=first), *more]) if more and _same(target, first):
+        ) | ast.Tuple(elts=[ast.Starred(value=first), *more]) if more and same(read_of(target), first):
             return [ast.AugAssign(target, ast.Add(), type(value)(more, ast.Load()))]
         case [target], ast.IfExp(test=test, body=body, orelse=orelse):
             return [ast.If(test, [ast.Assign([target], body)], [ast.Assign([target], orelse)])]
         case [ast.Name() | ast.Attribute() | ast.Subscript() as target], ast.BinOp(left=left, op=op, right=right) if (
-            _same(target, left)
+            same(read_of(target), left)
         ):
             return [ast.AugAssign(target, op, right)]
         case [ast.Name(id=name)], ast.Lambda(args=arguments, body=body) if MARK in name:
@@ -172,22 +172,6 @@ def _are_independent(names: list[ast.expr], values: list[ast.expr]) -> bool:
 
 def _defined(name: str, arguments: ast.arguments, body: ast.expr) -> Function:
     return ast.FunctionDef(name=name, args=arguments, body=[ast.Return(body)], decorator_list=[])
-
-
-def _same(target: ast.expr, value: ast.expr) -> bool:
-    """Says whether a target and a value are the same place."""
-    return ast.dump(_loaded(target)) == ast.dump(value)
-
-
-def _loaded(target: ast.expr) -> ast.expr:
-    match target:
-        case ast.Name(id=name):
-            return ast.Name(name, ast.Load())
-        case ast.Attribute(value=value, attr=attr):
-            return ast.Attribute(value, attr, ast.Load())
-        case ast.Subscript(value=value, slice=index):
-            return ast.Subscript(value, index, ast.Load())
-    return target
 
 
 def _is_suppress(item: ast.withitem) -> bool:

@@ -67,9 +67,9 @@ class Needs:
             for record in reader.read(first, types=[MutationAccepted, RollbackStarted]):
                 if isinstance(record.event, MutationAccepted):
                     self.event(record.event)
-                else:
-                    trees = (tree_at(reader.state_at(Seq(record.seq + by))) for by in (-1, 0))
-                    for tree in filter(None, trees):
+                elif isinstance(record.event, RollbackStarted):
+                    before = reader.state_at(Seq(record.seq - 1)).tree
+                    for tree in filter(None, (before, record.event.tree)):
                         self.thing("tree", tree)
         for watch in state.checkpoint_probations:
             self.state(reader.state_at(Seq(watch.applied - 1)))

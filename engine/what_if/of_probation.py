@@ -12,11 +12,11 @@ from instar.fsm.probation import (
     W,
     applied_on,
     begun_anew,
+    checkpoints_after,
     concluded,
     limits_of,
     mutations_after,
     promoted_on,
-    watched_after,
     watched_on,
 )
 from instar.fsm.state import AgentState, Watch
@@ -62,7 +62,7 @@ def watch_after(deciding: Deciding, before: AgentState, fact: Fact, event: e.Rol
     shadow.mutation_probations = mutations_after(
         shadow.mutation_probations, before.checkpoint, event, policy.mutation, fact.seq
     )
-    shadow.checkpoint_probations = watched_after(
+    shadow.checkpoint_probations = checkpoints_after(
         shadow.checkpoint_probations, before.checkpoint, event, policy.gate, fact.seq
     )
 
