@@ -36,6 +36,7 @@ from .memory.calibration import TEMPERATURE
 from .ports import Pair, Progress, TrainOutcome, TrainRequest
 from .training.contrast import Course, plan
 from .training.descent import Descent
+from .training.easy import Easy
 from .training.encoder import Encoder
 from .training.launched import Asked, launch
 from .training.layers import unfreeze
@@ -203,6 +204,8 @@ class MiniLMTrainer:
             validated = measure.texts() if recipe.patience else []
             encoder.prepare([*texts, *general, *validated])
             kept = _kept(encoder, texts, general, _under_origin(request, general, device), recipe)
+            if recipe.loss == "nca" and recipe.easy < 1.0 and recipe.easy_epochs:
+                kept = kept._replace(easy=Easy(kept.place, [row.input for row in rows], recipe, kept.vectors))
             if recipe.loss == "nca" and recipe.topic_aware:
                 vectors = kept.vectors.cpu().numpy() if recipe.structure else encoder.embed(texts)
                 near = nearest_answers(course.texts_of_answers(), {text: at for at, text in enumerate(texts)}, vectors)

@@ -37,7 +37,7 @@ class Trainings(Subject):
         event = record.event
         assert isinstance(event, CheckpointTrained)
         try:
-            recipe = Recipe.from_dict(event.recipe)
+            recipe = Recipe.recorded(event.recipe)
         except ValueError as error:
             raise ConfigError(f"the recorded recipe is not one that this Instar knows: {error}") from error
         base = active_space(state)
@@ -70,11 +70,10 @@ class Trainings(Subject):
         """Says that weights, and all that is measured of them, can be rounded otherwise."""
         return field.startswith(_MEASURED)
 
-    def excuse(self, recorded: AnyEvent, again: AnyEvent) -> str | None:
+    def excuse(self, recorded: AnyEvent, _again: AnyEvent) -> str | None:
         """Names the parts of the recipe that were not known when it was recorded."""
         assert isinstance(recorded, CheckpointTrained)
-        assert isinstance(again, CheckpointTrained)
-        new = sorted(again.recipe.keys() - recorded.recipe.keys())
+        new = Recipe.unsaid(recorded.recipe)
         return f"the recorded recipe does not say {', '.join(new)}" if new else None
 
     def explain(self, blobs: Blobs, recorded: AnyEvent, again: AnyEvent, _found: list[Mismatch]) -> Explained:

@@ -11,7 +11,7 @@ from instar.engine.training.contrast import Plan
 from instar.engine.training.recipe import Recipe
 from instar.fsm.errors import EffectFailedError, EffectSuspended
 
-from .losses import Kept, loss_of
+from .losses import Kept, Moment, loss_of
 from .saved import Best, Position, SavedState
 from .shards import Shards
 from .weights import Weights
@@ -62,14 +62,17 @@ class Descent:
         self._validate, self._keep_every_s = validate, keep_every_s
         self._shards = shards or Shards()
         self._batches = [batch for epoch in plan for batch in epoch]
+        self._epochs = [number for number in range(len(plan)) for _ in plan[number]]
         self._ends = {sum(map(len, plan[: number + 1])): number + 1 for number in range(len(plan))}
         self._optimizer = torch.optim.AdamW(
             self._parameters, lr=recipe.rate, weight_decay=recipe.weight_decay, fused=True
         )
         library: Any = transformers  # not annotated throughout
         steps = len(self._batches)
+        self._freezes_at = round(recipe.freeze_out_at * steps) if recipe.freeze_out_layers else steps
         self._schedule = library.get_linear_schedule_with_warmup(self._optimizer, round(recipe.warmup * steps), steps)
-        self._saved = SavedState(scratch, key, self._parameters, self._optimizer, self._schedule)
+        self._memory = kept.easy.tensors if kept.easy else {}
+        self._saved = SavedState(scratch, key, self._parameters, self._optimizer, self._schedule, self._memory)
 
     def run(self, progress: Progress) -> Position:
         """Descends, from the saved state on if there is one; the parameters then hold the weights to keep.
@@ -78,12 +81,16 @@ class Descent:
             EffectFailedError: the loss is no number.
         """
         position = self._saved.read() if self._shards.first else Position([], [], Best())
-        position = self._shards.same(position, self._parameters, self._optimizer, self._schedule)
+        position = self._shards.same(position, self._parameters, self._optimizer, self._schedule, self._memory)
         self._weights.give()
         if self._validate and not position.validated:
             position.validated.append(self._validate())
         saved_at = time.monotonic()
+        frozen = False
         while not self._is_over(position):
+            if not frozen and position.step >= self._freezes_at:
+                self._encoder.freeze_out(self._recipe.freeze_out_layers)
+                frozen = True
             position.losses.append(self._step(position.step))
             if position.step in self._ends:
                 self._end_epoch(position, self._ends[position.step])
@@ -109,7 +116,8 @@ class Descent:
     def _step(self, done: int) -> float:
         import torch
 
-        loss = loss_of(self._batches[done], done, self._kept, self._recipe, self._encode)
+        at = Moment(done, self._epochs[done])
+        loss = loss_of(self._batches[done], at, self._kept, self._recipe, self._encode)
         value = float(loss.detach())
         if value != value:
             raise EffectFailedError(f"the loss is no number at step {done + 1}: train with a lower rate")

@@ -1,8 +1,8 @@
 """Texts to unit vectors in a training: tokens and frozen layers are computed once, the layers that learn each time.
 
-The lowest layers do not change in a training, and the same texts come again every epoch: what those layers make of each
-text is computed before the first step and kept. All of it is computed then, in one order, so that a resumed training
-begins with the same bits; where it does not fit ``BYTES_MAX`` nothing of it is kept.
+The lowest layers do not change in a training, or from some step on, and the same texts come again every epoch: what
+those layers make of each text is computed before the first step, or at that one, and kept. All of it is computed then,
+in one order, so that a resumed training begins with the same bits; where it does not fit ``BYTES_MAX`` nothing is kept.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class Encoder:
         model.max_seq_length = min(tokens_max, model.max_seq_length or tokens_max)
         self._frozen = max(0, frozen) if frozen >= 0 else -1
         self._tokens: dict[str, dict[str, torch.Tensor]] = {}
+        self._order: list[str] = []
         self._kept: dict[str, torch.Tensor] = {}
         self._given: Any = None
         self._packs = False
@@ -63,35 +64,59 @@ class Encoder:
         """
         order = sorted(set(texts), key=lambda text: (len(text), text))
         self._tokenize(order)
-        self._prepare_frozen(order)
+        self._order = order
+        if self._frozen >= 0:
+            self._take_out(self._frozen)
         self._packs = self._can_pack()
 
-    def _prepare_frozen(self, order: list[str]) -> None:
-        """Keeps what the frozen layers make of each text, and takes those layers out."""
+    def freeze_out(self, layers: int) -> None:
+        """Ends the learning of the lowest layers: what they make of each text is computed now, for all steps to come.
+
+        Args:
+            layers: how many, those among them that never learnt; the uppermost goes on learning.
+        """
         import torch
 
-        order.sort(key=lambda text: (self._length(text), text))
-        dim = self._model.get_embedding_dimension() or 0
-        size = sum(self._length(text) for text in order) * dim * 4
-        if self._frozen < 0 or not order or size > BYTES_MAX:
+        inner, _, _, stack = anatomy(self._model)
+        taken = max(0, self._frozen) if self._given is not None else 0  # these are out of the stack already
+        new = min(layers - taken, len(stack) - 1)
+        if new <= 0:
             return
+        stack[:new].requires_grad_(False)
+        embeddings: Any = getattr(inner, "embeddings", None)
+        if isinstance(embeddings, torch.nn.Module):
+            embeddings.requires_grad_(False)
+        learning = self._model.training
+        self._model.eval()
+        self._take_out(new)
+        self._model.train(learning)
+
+    def _take_out(self, layers: int) -> None:
+        """Keeps what the lowest layers of the stack make of each prepared text, and takes those layers out."""
+        import torch
+
         inner, holder, name, stack = anatomy(self._model)
-        if not hasattr(inner, "embeddings"):
+        dim = self._model.get_embedding_dimension() or 0
+        size = sum(self._length(text) for text in self._order) * dim * 4
+        if not self._order or size > BYTES_MAX or not hasattr(inner, "embeddings"):
             return
+        order = sorted(self._order, key=lambda text: (self._length(text), text))
+        before, kept = self._given, self._kept
         with torch.no_grad():
             whole = self._through(list(_PROBES)).float()
-            setattr(holder, name, stack[: self._frozen])
+            setattr(holder, name, stack[:layers])
             lower = self._lower(inner, [*_PROBES, *order])
-        setattr(holder, name, stack[self._frozen :])
-        embeddings, self._given = inner.embeddings, _given()
-        inner.embeddings = self._given
+        setattr(holder, name, stack[layers:])
+        embeddings = inner.embeddings
+        if before is None:
+            inner.embeddings = self._given = _given()
         self._kept = lower
         with torch.no_grad():
             apart = float((self._through(list(_PROBES)).float() - whole).abs().max())
         if not apart < _AGREES:  # some other kind of model: its layers cannot be taken apart like this
             logger.warning("the frozen layers are computed at every step: taken apart they are off by %.2g", apart)
             setattr(holder, name, stack)
-            inner.embeddings, self._given, self._kept = embeddings, None, {}
+            inner.embeddings, self._given, self._kept = embeddings, before, kept
 
     def encode(self, texts: Sequence[str]) -> torch.Tensor:
         """Gives unit vectors that can be learnt from, (texts, dim), in the order of the texts."""

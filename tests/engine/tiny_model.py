@@ -10,8 +10,8 @@ from pathlib import Path
 from .warm import run_warm
 
 
-def tiny_model(folder: Path, seed: int = 1, width: int = 32) -> Path:
-    """Writes a BERT of one layer, 32 wide by default, over single characters, as sentence-transformers saves one.
+def tiny_model(folder: Path, seed: int = 1, width: int = 32, layers: int = 1) -> Path:
+    """Writes a BERT by default of one layer and 32 wide, over single characters, as sentence-transformers saves one.
 
     Its weights are random, but real: another seed is another embedding space, and a training moves them.
     """
@@ -29,7 +29,7 @@ def tiny_model(folder: Path, seed: int = 1, width: int = 32) -> Path:
     config = BertConfig(
         vocab_size=len(words),
         hidden_size=width,
-        num_hidden_layers=1,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         intermediate_size=64,
         max_position_embeddings=64,
