@@ -14,6 +14,7 @@ from instar.store.reader import LogReader
 if TYPE_CHECKING:
     from instar.store.memory import VectorMemory
 
+    from .dataset.past import PastShelf
     from .embedding.models import ModelShelf
 
 
@@ -42,6 +43,10 @@ class Bench(Protocol):
     @property
     def memory(self) -> VectorMemory:
         """The vector memory."""
+
+    @property
+    def past(self) -> PastShelf:
+        """What of the log can change a data set, as it was read last."""
 
     @property
     def models(self) -> ModelShelf:

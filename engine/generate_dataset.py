@@ -9,20 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from instar.fsm.events import (
-    ChangeObserved,
-    CheckpointTrained,
-    DatasetGenerated,
-    FeedbackReceived,
-    MutationAccepted,
-    MutationApplied,
-    RollbackFinished,
-    SignalEmbedded,
-)
+from instar.fsm.events import CheckpointTrained, DatasetGenerated
 from instar.fsm.policy import Policy
 from instar.fsm.record import Recorded
 from instar.fsm.words import Digest
@@ -30,9 +21,11 @@ from instar.store.ports import Blobs
 
 from .dataset.corrections import corrections
 from .dataset.drafts import Draft, merged
-from .dataset.lessons import Lesson, folded, lessons_of_feedback, lessons_of_logs
+from .dataset.heard import Again, folded
+from .dataset.lessons import Lesson, lessons_of_feedback, lessons_of_logs
 from .dataset.log_failures import LogFailure
 from .dataset.near_duplicates import near_duplicates
+from .dataset.past import Past
 from .dataset.poison import SUSPECT, without_contradictions, without_floods, without_injections
 from .dataset.rows import SPLITS, Dataset, Grouping, Row, corpus, dataset_of_rows
 from .dataset.splits import grouping, placed, questions
@@ -40,20 +33,15 @@ from .dataset.splits import grouping, placed, questions
 if TYPE_CHECKING:
     from .dataset.mining import Embed
 
-__all__ = ["TEACHING", "Dataset", "Row", "corpus", "generate"]
+__all__ = ["Dataset", "Row", "corpus", "generate"]
 
 MEMORY_ROWS_MAX = 2_000
 """Pairs that went well: the newest stay."""
-TEACHING: Final = (
-    *(FeedbackReceived, SignalEmbedded, ChangeObserved),
-    *(MutationAccepted, MutationApplied, RollbackFinished),
-    *(DatasetGenerated, CheckpointTrained),
-)
-"""Events of other types change nothing in a data set."""
 
 
 def generate(
-    records: Iterable[Recorded],
+    past: Past,
+    again: Again,
     blobs: Blobs,
     log_failures: Sequence[LogFailure],
     policy: Policy,
@@ -62,23 +50,23 @@ def generate(
     """Builds the data set from the log's events and the failures of log files.
 
     Args:
-        records: the log from its first event on, in order; read once. Those that are not ``TEACHING`` may be left out.
+        past: the log from its first event on.
+        again: reads some of its events again, by position.
         blobs: where the versions of changed files lie.
         log_failures: what the log files told; only those with a known good output of their own can teach.
         policy: thresholds for low reward and confidence, and the shares held out.
         embed: gives vectors of inputs and answers; without it no label is suspected and no wrong answer mined.
     """
     left_out: Counter[str] = Counter()
-    kept = [record for record in records if isinstance(record.event, TEACHING)]
     lessons = [
-        *lessons_of_feedback(kept, policy, left_out),
-        *corrections(kept, blobs, left_out),
+        *lessons_of_feedback(past.heard, again, left_out),
+        *corrections(past.kept, blobs, left_out),
         *lessons_of_logs(log_failures, left_out),
     ]
     lessons = sorted(without_injections(_spelt_alike(lessons), left_out), key=lambda lesson: lesson.known_at)
     asked = questions(lessons, near_duplicates(list(dict.fromkeys(lesson.key for lesson in lessons))))
     lessons = without_contradictions(lessons, asked, left_out)
-    by = grouping(lessons, _chosen(kept))
+    by = grouping(lessons, _chosen(past.kept))
     found = placed(lessons, asked, by, policy.retrain, left_out)
     drafts = without_floods(_remembered(merged(found, asked, left_out)), left_out)
     return dataset_of_rows(

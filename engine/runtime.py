@@ -26,6 +26,7 @@ from .workspace import Workspace
 if TYPE_CHECKING:
     from instar.store.memory import VectorMemory
 
+    from .dataset.past import PastShelf
     from .embedding.models import ModelShelf
     from .extensions import Planner, RewardModel
     from .trees.capture import Capture
@@ -107,6 +108,13 @@ class Runtime:
         from .embedding.models import ModelShelf
 
         return ModelShelf(self.workspace, self.blobs, self.settings)
+
+    @cached_property
+    def past(self) -> PastShelf:
+        """What of the log can change a data set, as it was read last."""
+        from .dataset.past import PastShelf
+
+        return PastShelf()
 
     @cached_property
     def reward_model(self) -> RewardModel:

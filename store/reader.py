@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +173,15 @@ class LogReader:
         names = [kind.__name__ for kind in types]
         for row in self.rows(first, last, names, holding=holding, chunk_max=chunk_max):
             yield self.decode(row)
+
+    def at(self, seqs: Collection[int]) -> Iterator[Recorded]:
+        """Yields the decoded events at some positions, in order; those beyond the head are left out."""
+        order = sorted(seqs)
+        for start in range(0, len(order), _ASKED_MAX):
+            part = order[start : start + _ASKED_MAX]
+            places = ", ".join("?" * len(part))
+            for row in self._all(f"SELECT {COLUMNS} FROM events WHERE seq IN ({places}) ORDER BY seq", tuple(part)):
+                yield self.decode(row)
 
     def decode(self, row: Row) -> Recorded:
         """Decodes one row; the event of an erased payload is what is left of it.

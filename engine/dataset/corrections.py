@@ -17,7 +17,8 @@ from instar.fsm.record import Recorded
 from instar.fsm.words import Digest, Seq
 from instar.store.ports import Blobs
 
-from .lessons import IDENTICAL, Lesson, clean, folded
+from .heard import clean, folded
+from .lessons import IDENTICAL, Lesson
 from .rows import Verified
 
 _log = logging.getLogger("instar.corrections")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from instar.engine.dataset.lessons import Lesson, folded
+from instar.engine.dataset.heard import folded
+from instar.engine.dataset.lessons import Lesson
 from instar.fsm.words import Seq
 
 from .rows import SOURCES, Row, Split

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from msgspec import Struct
 
-from instar.engine.redact import redact
-from instar.fsm.events import FeedbackReceived, SignalEmbedded
-from instar.fsm.policy import Policy
-from instar.fsm.record import Recorded
 from instar.fsm.words import Seq
 
+from .heard import Again, Heard, Told, clean, folded, verified
 from .log_failures import LogFailure
 from .rows import Source, Verified
-
-TEXT_CHARS_MAX = 8_000
-"""A model reads some hundred words; a longer text is cut, on either side, before rows are compared."""
 
 NO_OUTPUT = "no known good output"
 NOT_VERIFIED = "not verified"
 IDENTICAL = "input equals output"
-AGENT = "agent"
-"""The source of what an agent says of its own work."""
 
 
 class Lesson(Struct, frozen=True, kw_only=True):
@@ -67,40 +58,22 @@ class Right(NamedTuple):
     verified_by: Verified
 
 
-class _Told(Struct, frozen=True):
-    """One feedback as it may enter a row: redacted and cut."""
-
-    seq: Seq
-    key: str
-    input: str
-    output: str
-    reference: str
-    event: FeedbackReceived
-    source: Source | None
-    events: tuple[Seq, ...]
-
-
-def folded(text: str) -> str:
-    """Makes near-duplicates equal: case, white space and Unicode variants do not count."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
-def clean(text: str) -> str:
-    """Makes a text fit for a row: without secrets, and not longer than a model reads."""
-    return redact(text)[:TEXT_CHARS_MAX].strip()
-
-
-def lessons_of_feedback(records: Iterable[Recorded], policy: Policy, left_out: Counter[str]) -> list[Lesson]:
+def lessons_of_feedback(heard: Heard, again: Again, left_out: Counter[str]) -> list[Lesson]:
     """Pairs what the agent was asked with what is right, in the order of the log.
 
     A feedback teaches if the task failed or was skipped, earned too little, was answered with too little confidence,
     or could not be embedded. The reference is what is right; without one, the agreed answer of other feedback to the
     same input that passed, was rewarded well enough and given with confidence, and that somebody other than the agent
     says so: an exit code that the engine saw, or another source. An agent's own "pass" verifies nothing.
+
+    Args:
+        heard: the feedback of the whole log.
+        again: reads the passes that turn out to be needed.
+        left_out: counts what teaches nothing, by reason.
     """
-    told = _told(records, policy, left_out)
-    references: defaultdict[str, dict[str, _Told]] = defaultdict(dict)
-    passed: defaultdict[str, dict[str, list[_Told]]] = defaultdict(lambda: defaultdict(list))
+    told = heard.told(again, left_out)
+    references: defaultdict[str, dict[str, Told]] = defaultdict(dict)
+    passed: defaultdict[str, dict[str, list[Told]]] = defaultdict(lambda: defaultdict(list))
     spelling: dict[str, str] = {}
     claimed: set[str] = set()
     for one in told:
@@ -108,7 +81,7 @@ def lessons_of_feedback(records: Iterable[Recorded], policy: Policy, left_out: C
             references[one.key].setdefault(folded(one.reference), one)
             spelling.setdefault(folded(one.reference), one.reference)
         elif one.event.outcome == "pass" and one.output and one.source is None:
-            if _verified(one.event) is None:
+            if verified(one.event) is None:
                 claimed.add(one.key)
                 continue
             passed[one.key][folded(one.output)].append(one)
@@ -167,49 +140,7 @@ def lessons_of_logs(failures: Sequence[LogFailure], left_out: Counter[str]) -> l
     return lessons
 
 
-def _told(records: Iterable[Recorded], policy: Policy, left_out: Counter[str]) -> list[_Told]:
-    feedback: list[tuple[Seq, FeedbackReceived]] = []
-    poor: defaultdict[Seq, list[Seq]] = defaultdict(list)
-    for record in records:
-        match record.event:
-            case FeedbackReceived():
-                feedback.append((record.seq, record.event))
-            case SignalEmbedded(items=items):
-                for item in items:
-                    if item.failure is not None or _is_low(item.confidence, policy.drift.threshold):
-                        poor[item.seq].append(record.seq)
-    told = []
-    for seq, event in feedback:
-        source: Source | None = "task" if _teaches(event, policy) else "failed_embedding" if seq in poor else None
-        asked, output, reference = clean(event.input), clean(event.output), clean(event.reference or "")
-        if not asked:
-            left_out["empty input"] += source is not None
-            continue
-        events = (seq, *poor[seq]) if source == "failed_embedding" else (seq,)
-        told.append(_Told(seq, folded(asked), asked, output, reference, event, source, events))
-    return told
-
-
-def _teaches(event: FeedbackReceived, policy: Policy) -> bool:
-    return (
-        event.outcome != "pass"
-        or _is_low(event.reward, policy.reward.threshold)
-        or _is_low(event.confidence, policy.drift.threshold)
-    )
-
-
-def _is_low(value: float | None, threshold: float) -> bool:
-    return value is not None and value < threshold
-
-
-def _verified(event: FeedbackReceived) -> Verified | None:
-    """Says how a pass is known to be one, beside the agent's own word; None if it is not."""
-    if event.exit_code is not None:
-        return "test" if event.exit_code == 0 else None
-    return "agreement" if event.source != AGENT else None
-
-
-def _right(one: _Told, references: dict[str, _Told], passed: dict[str, list[_Told]]) -> Right | None:
+def _right(one: Told, references: dict[str, Told], passed: dict[str, list[Told]]) -> Right | None:
     """Finds what is known to be right for an input, if anything is.
 
     Its own reference first, though others may contradict it (that is found out later); else the one reference of the
@@ -222,7 +153,7 @@ def _right(one: _Told, references: dict[str, _Told], passed: dict[str, list[_Tol
         return Right(told.reference, told.seq, "correction") if told else None
     answers = next(iter(passed.values())) if len(passed) == 1 else []
     for other in answers:
-        verified = _verified(other.event)
-        if other.seq != one.seq and verified is not None:
-            return Right(other.output, other.seq, verified)
+        how = verified(other.event)
+        if other.seq != one.seq and how is not None:
+            return Right(other.output, other.seq, how)
     return None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from instar.engine.dataset.lessons import folded
+from instar.engine.dataset.heard import folded
 
 from .drafts import NEGATIVES_MAX, Draft
 from .rows import Row

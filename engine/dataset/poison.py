@@ -7,7 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Final
 
-from instar.engine.dataset.lessons import Lesson, folded
+from instar.engine.dataset.heard import folded
+from instar.engine.dataset.lessons import Lesson
 
 from .drafts import Draft
 from .splits import Questions

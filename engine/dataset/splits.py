@@ -17,7 +17,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from instar.engine.dataset.lessons import Lesson, folded
+from instar.engine.dataset.heard import folded
+from instar.engine.dataset.lessons import Lesson
 from instar.fsm.policy import RetrainPolicy
 from instar.fsm.words import digest_of, split_of
 

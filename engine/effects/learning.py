@@ -20,7 +20,7 @@ from instar.engine.dataset.rows import Row
 from instar.engine.embedding.models import active_space
 from instar.engine.environment import of_text
 from instar.engine.feedback_loop import foreign_trigger, render_trigger, write_beside
-from instar.engine.generate_dataset import TEACHING, Dataset, corpus, generate
+from instar.engine.generate_dataset import Dataset, corpus, generate
 from instar.engine.ports import Pair, TrainOutcome, TrainRequest
 from instar.engine.runtime import Runtime
 from instar.engine.training.cancelling import Cancelling
@@ -107,7 +107,8 @@ def dataset_of(
         kept.append(recorded(texts) if recorded else embed_each(space, texts, bench.progress, EffectName.GENERATE)[0])
         return kept[-1]
 
-    dataset = generate(bench.reader.read(1, to, TEACHING), bench.blobs, failures, policy, embed if space else None)
+    past = bench.past.up_to(to, bench.reader, policy)
+    dataset = generate(past, bench.reader.at, bench.blobs, failures, policy, embed if space else None)
     vectors = kept[0] if kept else None
     return DatasetGenerated(
         dataset=bench.blobs.put(dataset.to_jsonl()),

@@ -15,6 +15,7 @@ from instar.store.reader import LogReader
 from instar.store.scratch_blobs import ScratchBlobs
 
 if TYPE_CHECKING:
+    from instar.engine.dataset.past import PastShelf
     from instar.engine.embedding.models import ModelShelf
     from instar.engine.embedding.runs import Backend
     from instar.store.memory import VectorMemory
@@ -49,6 +50,13 @@ class ScratchBench:
         from instar.store.memory import VectorMemory
 
         return VectorMemory(self.folder / "memory")
+
+    @cached_property
+    def past(self) -> PastShelf:
+        """What of the log can change a data set, as it was read last."""
+        from instar.engine.dataset.past import PastShelf
+
+        return PastShelf()
 
     @property
     def models(self) -> ModelShelf:

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from instar.engine.dataset.lessons import folded
+from instar.engine.dataset.heard import folded
 from instar.engine.dataset.near_duplicates import NEIGHBOURS_MAX, near_duplicates
 from instar.engine.dataset.suspects import suspects
 from instar.engine.generate_dataset import Dataset, generate
 from instar.fsm.events import CheckpointTrained, DatasetGenerated, FeedbackReceived, Interval, Lineage, Retrieval
 from instar.fsm.policy import Policy, RetrainPolicy
 from instar.fsm.words import held_out
-from tests.engine.test_generate_dataset import NO_DIGEST, NONE_HELD_OUT, THIRDS, built, pairs, records, told
+from tests.engine.test_generate_dataset import NO_DIGEST, NONE_HELD_OUT, THIRDS, built, pairs, past_of, records, told
 from tests.store.memory_blobs import MemoryBlobs
 
 INTENTS = Path(__file__).resolve().parents[3] / "shared" / "data" / "intents"
@@ -223,7 +223,7 @@ def by_words(texts: Sequence[str]) -> NDArray[np.float32]:
 
 
 def made(events: Sequence[FeedbackReceived], policy: Policy = NONE_HELD_OUT) -> Dataset:
-    return generate(records(*events), MemoryBlobs(), [], policy, by_words)
+    return generate(*past_of(records(*events), policy), MemoryBlobs(), [], policy, by_words)
 
 
 def test_mined_negatives_are_the_nearest_answers_of_others_and_never_a_right_one() -> None:
@@ -253,7 +253,7 @@ def test_nothing_that_judges_is_embedded_or_mined() -> None:
 
     events = classified(40)
     policy = Policy(retrain=RetrainPolicy(heldout_share=0.3, validation_share=0.2))
-    dataset = generate(records(*events), MemoryBlobs(), [], policy, hear)
+    dataset = generate(*past_of(records(*events), policy), MemoryBlobs(), [], policy, hear)
     judging = {row.input for row in (*dataset.heldout, *dataset.validation)}
     assert judging
     assert judging.isdisjoint(heard)

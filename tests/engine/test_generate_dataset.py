@@ -9,9 +9,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from instar.engine.dataset.lessons import folded
+from instar.engine.dataset.heard import Again, folded
 from instar.engine.dataset.log_failures import LogFailure
 from instar.engine.dataset.near_duplicates import near_duplicates
+from instar.engine.dataset.past import Past
 from instar.engine.generate_dataset import Dataset, Row, corpus, generate
 from instar.fsm.events import (
     AnyEvent,
@@ -55,6 +56,14 @@ def records(*events: AnyEvent | tuple[AnyEvent, int]) -> list[Recorded]:
     return [record(seq, event, cause) for seq, (event, cause) in enumerate(pairs, 1)]
 
 
+def past_of(events: Sequence[Recorded], policy: Policy) -> tuple[Past, Again]:
+    """Gives what a log told, and what reads it again."""
+    past = Past(policy)
+    for one in events:
+        past.take(one)
+    return past, lambda seqs: [one for one in events if one.seq in seqs]
+
+
 def told(asked: str, **fields: Any) -> FeedbackReceived:
     return FeedbackReceived(**{"task_type": "scrape", "input": asked, **fields})
 
@@ -65,7 +74,7 @@ def built(
     logs: Sequence[LogFailure] = (),
     blobs: MemoryBlobs | None = None,
 ) -> Dataset:
-    return generate(records(*events), blobs or MemoryBlobs(), logs, policy)
+    return generate(*past_of(records(*events), policy), blobs or MemoryBlobs(), logs, policy)
 
 
 def pairs(rows: Iterable[Row]) -> list[tuple[str, str]]:

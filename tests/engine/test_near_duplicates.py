@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from instar.engine.dataset import near_duplicates as module
-from instar.engine.dataset.lessons import folded
+from instar.engine.dataset.heard import folded
 from instar.engine.dataset.near_duplicates import ALIKE_MIN, NEIGHBOURS_MAX, Pair, near_duplicates
 
 WORDS = (

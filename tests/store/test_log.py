@@ -145,6 +145,14 @@ def test_key_actor_and_cause_that_a_hash_could_not_tell_are_refused(log: EventLo
     assert log.reader.head() == 1
 
 
+def test_events_at_some_positions_come_in_order_and_those_beyond_the_head_not_at_all(log: EventLog) -> None:
+    log.transact(lambda _: [Pending(feedback(number)) for number in range(1200)])
+    head = log.reader.head()
+    wanted = {3, 2, head, head + 1, *range(10, 1100)}
+    assert [record.seq for record in log.reader.at(wanted)] == sorted(wanted - {head + 1})
+    assert list(log.reader.at([])) == []
+
+
 @pytest.mark.parametrize("name", ["100%_sure!.py", "a?b", "größe.py", 'quote".py', "back\\slash"])
 def test_events_that_do_not_hold_a_text_are_left_out(log: EventLog, name: str) -> None:
     for each in ("100x_sure!.py", name, "100%xsure!.py"):

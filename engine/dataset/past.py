@@ -1,0 +1,98 @@
+"""What of a log can change a data set; a worker reads on where its last one ended.
+
+The log is never changed, so what was read of it holds, but for a payload that was erased since.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from instar.fsm.events import (
+    AnyEvent,
+    ChangeObserved,
+    CheckpointTrained,
+    DatasetGenerated,
+    FeedbackReceived,
+    MutationAccepted,
+    MutationApplied,
+    PayloadErased,
+    RollbackFinished,
+    SignalEmbedded,
+)
+from instar.fsm.policy import Policy
+from instar.fsm.record import Recorded
+from instar.fsm.words import Digest, Seq
+from instar.store.reader import LogReader
+
+from .heard import Heard
+
+_KEPT: Final = (
+    *(ChangeObserved, MutationAccepted, MutationApplied, RollbackFinished),
+    *(DatasetGenerated, CheckpointTrained),
+)
+TEACHING: Final = (FeedbackReceived, SignalEmbedded, *_KEPT)
+"""Events of other types change nothing in a data set."""
+CHARS_MAX = 32_000_000
+"""Of what a worker keeps between two data sets; a log that told more is read anew."""
+_STRUCT_CHARS = 500
+
+
+class Past:
+    """The events of a log up to some position.
+
+    Args:
+        policy: what a low reward and a low confidence are.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.heard = Heard(policy)
+        self.kept: list[Recorded] = []
+        """All that is no feedback, in order."""
+        self.seq: Seq = Seq(0)
+        self.hash: Digest | None = None
+        """The last event of it."""
+        self.chars = 0
+        """About what it takes."""
+
+    def take(self, record: Recorded) -> None:
+        """Takes the next event."""
+        event: AnyEvent = record.event
+        self.heard.take(record)
+        if isinstance(event, _KEPT):
+            self.kept.append(record)
+            self.chars += _STRUCT_CHARS
+        self.seq, self.hash = record.seq, record.hash
+
+
+class PastShelf:
+    """Holds the past that was read last."""
+
+    def __init__(self) -> None:
+        self._past: Past | None = None
+        self._policy: Policy | None = None
+
+    def up_to(self, to: Seq, reader: LogReader, policy: Policy) -> Past:
+        """Gives the past up to a position, reading no more than what is new.
+
+        Args:
+            to: the last event of it.
+            reader: the log.
+            policy: what a low reward and a low confidence are.
+        """
+        past, self._past = self._past, None  # an error half-way leaves nothing half read
+        if past is None or self._policy != policy or past.seq > to or not _holds(past, reader):
+            past = Past(policy)
+        for record in reader.read(past.seq + 1, to, TEACHING):
+            past.take(record)
+        if past.chars + past.heard.chars <= CHARS_MAX:
+            self._past, self._policy = past, policy
+        return past
+
+
+def _holds(past: Past, reader: LogReader) -> bool:
+    """Says whether the log still has what was read, and has erased nothing since."""
+    if not past.seq:
+        return True
+    erased = next(reader.rows(past.seq + 1, None, [PayloadErased.__name__], chunk_max=1), None)
+    there = [record.hash for record in reader.at([past.seq])]
+    return erased is None and there == [past.hash]
