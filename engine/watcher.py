@@ -27,6 +27,7 @@ logger = logging.getLogger("instar.engine")
 
 _ATTEMPTS = 3
 _DEBOUNCES_MAX = 10
+_NEVER = float("-inf")
 """Under a stream of changes a capture waits for so many debounce times, and no longer."""
 _IDLE_SHARE = 10
 """Where nothing tells of changes, at least so many times as long as a rescan takes lie between two."""
@@ -100,7 +101,7 @@ class Watcher:
         """Whether everything was looked at since the watching began."""
         self._hinted_at = self._hinted_first_at = 0.0
         self._looked_at = 0.0
-        self._scanned_at = 0.0
+        self._scanned_at = _NEVER
         self._scan_took_s = 0.0
 
     def start(self) -> None:
@@ -162,7 +163,11 @@ class Watcher:
             dirty = watch.take()
             if not (proved and self._covered) or dirty.lost:
                 return self.rescan()
-            return _record(self._runtime, lambda: self._runtime.capture.look_at(dirty.paths))
+            try:
+                return _record(self._runtime, lambda: self._runtime.capture.look_at(dirty.paths))
+            except BaseException:
+                self._covered, self._scanned_at = False, _NEVER  # what was told is used up
+                raise
 
     def rescan(self) -> list[Recorded]:
         """Looks at everything now."""
@@ -173,6 +178,9 @@ class Watcher:
                 records = rescan(self._runtime)
                 self._covered = True
                 return records
+            except BaseException:
+                self._scanned_at = _NEVER  # or what a server could not take now would wait for the next period
+                raise
             finally:
                 self._scan_took_s = time.monotonic() - began
 

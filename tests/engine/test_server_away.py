@@ -142,8 +142,11 @@ def test_worker_that_waited_in_vain_for_writes_says_so(
     database.run(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
     runtime = opens()
     (tmp_path / "agent" / "new.py").write_text("x = 1\n")
+    began = time.monotonic()
     with pytest.raises(LogUnavailable, match="read-only transaction"):
         Worker(runtime).run_forever()
+    # What could not be recorded is tried again soon, and not when all files are looked at anew.
+    assert time.monotonic() - began < runtime.settings.watch.rescan_s
     runtime.close()
 
 
