@@ -132,7 +132,15 @@ def move_a_cursor(log: EventLog) -> None:
     log._set_cursor("c", log.reader.get(log.state.head))
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, Cut, TimeoutError])
+@pytest.mark.parametrize(
+    ("error", "step"),
+    [
+        (KeyboardInterrupt, 1),
+        (Cut, 4),
+        (TimeoutError, 4),
+        *(pytest.param(error, 1, marks=pytest.mark.torture) for error in (Cut, TimeoutError)),
+    ],
+)
 @pytest.mark.parametrize(
     ("before", "work", "appends"),
     [
@@ -151,10 +159,11 @@ def test_log_goes_on_wherever_an_append_is_interrupted(
     work: Callable[[EventLog], object],
     appends: int,
     error: type[BaseException],
+    step: int,
 ) -> None:
     one, two = pair
     path = one.path.with_name("log.lock")
-    for nth in range(1, _PLACES_MAX):
+    for nth in range(1, _PLACES_MAX, step):
         head = two.state.head
         before(one)
         again = interrupted_at(nth, _FILES | {_CONTEXTLIB}, lambda: work(one), error)
