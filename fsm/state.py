@@ -164,12 +164,29 @@ class AgentState(Struct, frozen=True, gc=False, kw_only=True):
         return max((one for one in watches if one.due is not None), key=lambda one: one.applied, default=None)
 
 
+_LARGE_MIN = 64
+_KEPT_MAX = 4
+_kept: tuple[tuple[Map[str, Any], msgspec.Raw], ...] = ()
+"""The last large maps that were written, and how: most states between two cycles share their standings."""
+
+
 def _encode_hook(value: Any) -> Any:
     if isinstance(value, Map):
-        return dict(value)
+        return dict(value) if len(value) < _LARGE_MIN else _encode_large(value)
     if isinstance(value, Window):
         return value.texts
     raise NotImplementedError(f"a state holds no {type(value).__name__}")
+
+
+def _encode_large(value: Map[str, Any]) -> msgspec.Raw:
+    """Writes a map once, and not for each state that holds it."""
+    global _kept
+    for known, written in _kept:
+        if known is value:
+            return written
+    written = msgspec.Raw(ENCODER.encode(dict(value)))
+    _kept = ((value, written), *_kept[: _KEPT_MAX - 1])
+    return written
 
 
 def _decode_hook(kind: Any, content: Any) -> Any:

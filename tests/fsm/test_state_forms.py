@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
+import pytest
 from immutables import Map
 
+from instar.fsm import state as state_of
 from instar.fsm.events import Ability, Interval
 from instar.fsm.policy import GatePolicy, Policy
 from instar.fsm.state import (
@@ -89,3 +93,25 @@ def test_form_5_names_the_one_mutation_that_was_watched_and_form_6_all() -> None
     # As it was written by the version that watched one: the digest of that form is part of logs, for ever.
     assert state_digest(plain, 5) == FORM_5_OF_NINE
     assert decode_state(encode_state(state)) == state
+
+
+def test_large_map_that_many_states_share_is_written_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of thousands of task types takes 10 ms to write, and a state is digested at each 64th event."""
+    large = Map({f"ticket-{n}": Seq(n) for n in range(2000)})
+    other = large.set("ticket-0", Seq(7))
+    plain = dict(sorted(large.items()))
+    written: list[int] = []
+    kept = state_of.ENCODER
+
+    class Counting:
+        def encode(self, content: Any) -> bytes:
+            written.append(len(content) if isinstance(content, dict) else 1)
+            return kept.encode(content)
+
+    monkeypatch.setattr(state_of, "ENCODER", Counting())
+    for head in range(1, 5):
+        assert msgspec.json.decode(encode_state(AgentState(head=Seq(head), snapshots=large)))["snapshots"] == plain
+    assert written.count(2000) == 1
+    for snapshots, first in ((other, 7), (large, 0)):
+        told = msgspec.json.decode(encode_state(AgentState(snapshots=snapshots)))["snapshots"]
+        assert (told["ticket-0"], len(told)) == (first, 2000)
