@@ -32,6 +32,8 @@ from .reader import LogReader
 from .slots import Answer, Asked, Fate
 
 SNAPSHOT_EVERY = 256
+SNAPSHOT_BYTES = 64 * 1024
+"""Of a larger state fewer are saved, by its size: else those of an agent with many task types outgrow its events."""
 
 Decide = Callable[[AgentState], Sequence[Pending]]
 _LARGE = frozenset({PayloadErased, BlobsCollected})
@@ -320,9 +322,7 @@ class Appender:
         """Makes a draft durable, with the blobs that wait for it, while the log is held."""
         waiting = self._blobs.waiting() if self._blobs.any_waiting() else {}
         state = draft.state
-        snapshot = None
-        if self._head.state.head // SNAPSHOT_EVERY != state.head // SNAPSHOT_EVERY:
-            snapshot = (state.head, state_digest(state), encode_state(state).decode())
+        snapshot = self._saved(state)
         blobs = [(digest, *content) for digest, content in waiting.items()]
         erased = erased_in(draft.rows)
         rewritten = freed(self._reader, self._blobs, {*erased, *doomed}) if erased or doomed else ()
@@ -331,6 +331,17 @@ class Appender:
         if waiting:
             self._blobs.settled(list(waiting))
         self._head.move(state, draft.digest, draft.last_us)
+
+    def _saved(self, state: AgentState) -> tuple[Seq, Digest, str] | None:
+        """Gives the state that is saved with a draft which leads to it; None where none is due."""
+        before = self._head.state.head
+        if before // SNAPSHOT_EVERY == state.head // SNAPSHOT_EVERY:
+            return None
+        content = encode_state(state)
+        apart = SNAPSHOT_EVERY * -(-len(content) // SNAPSHOT_BYTES)
+        if before // apart == state.head // apart:
+            return None
+        return state.head, state_digest(state), content.decode()
 
     def store_waiting(self) -> None:
         """Makes blobs durable ahead of the event that will name them: a whole tree need not be in memory at once."""

@@ -7,13 +7,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from itertools import islice
 
 import msgspec
 import pytest
 
 from instar.fsm.errors import ConfigError, IllegalTransition, PositionConflict
-from instar.fsm.events import CycleStarted, DiffComputed, FeedbackReceived, Span
-from instar.fsm.words import Seq
+from instar.fsm.events import CycleStarted, DiffComputed, FeedbackReceived, SnapshotTaken, Span
+from instar.fsm.words import Seq, digest_of
+from instar.store.appending import SNAPSHOT_BYTES, SNAPSHOT_EVERY
 from instar.store.blobs import FILE_BYTES_MIN
 from instar.store.log import EventLog, Pending
 from tests.store.logs import INIT, feedback
@@ -161,3 +163,17 @@ def test_events_that_do_not_hold_a_text_are_left_out(log: EventLog, name: str) -
     found = [record.event for record in log.reader.read(types=[FeedbackReceived], holding=sought)]
     assert [event.task_type for event in found if isinstance(event, FeedbackReceived)] == [name]
     assert len(list(log.reader.read(types=[FeedbackReceived]))) == 3
+
+
+def test_states_that_grow_are_saved_more_seldom(log: EventLog) -> None:
+    """A state that holds thousands of names, saved at each 256th event, would outgrow the events themselves."""
+    names = (f"{n:0100d}" for n in range(6000))
+    tree = digest_of(b"tree")
+    while batch := [SnapshotTaken(name=name, tree=tree, checkpoint=None, reason="x") for name in islice(names, 250)]:
+        log.transact(lambda _, batch=batch: [Pending(one) for one in batch])  # type: ignore[misc]
+    saved = [(seq, len(content)) for seq, _, content in log.reader.saved_states()]
+    assert saved[0][0] < 2 * SNAPSHOT_EVERY
+    assert saved[-1][1] > 4 * SNAPSHOT_BYTES
+    assert sum(size for _, size in saved) < 2 * log.reader.head() * SNAPSHOT_BYTES / SNAPSHOT_EVERY
+    assert log.reader.head() - saved[-1][0] <= SNAPSHOT_EVERY * (saved[-1][1] // SNAPSHOT_BYTES + 2)
+    assert log.reader.state_at() == log.state
