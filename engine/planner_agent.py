@@ -3,12 +3,15 @@
 Task types are ranked by need, 1 − mean reward, plus a bonus for few outcomes: what was seldom tried may be worse than
 it looks. The bonus is that of UCB1-tuned (Auer, Cesa-Bianchi & Fischer 2002, section 4) with its bound of 1/4 for the
 variance of a reward in 0..1: sqrt(ln N / n / 4) for n of N outcomes.
+
+A plan is recorded by every cycle, and is part of every state: of an agent that had thousands of task types, many of
+them once, it holds the neediest alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 from instar.fsm.events import PlanStep
@@ -21,17 +24,30 @@ Strategy = Literal["retrain", "explore", "keep", "review"]
 RETRAIN_TYPE: Final = "retrain"
 """The task type under which the engine's own checkpoints are rewarded; its last outcome is the last retrain."""
 _VARIANCE_MAX: Final = 0.25
+STEPS_MAX: Final = 100
+"""So many task types a plan holds; an earlier version held them all …"""
+_KNOWN_MIN: Final = 50
+"""… of them at least so many of which enough outcomes are known, since what was tried once always seems needier."""
 
 
 class BuiltinPlanner:
-    """Ranks by need and says why, in numbers."""
+    """Ranks by need and says why, in numbers.
+
+    Args:
+        steps_max: how many task types a plan holds; None for all of them, as an earlier version did.
+    """
 
     name = "builtin"
 
+    def __init__(self, steps_max: int | None = STEPS_MAX) -> None:
+        self._steps_max = steps_max
+
     def plan(self, standings: Mapping[str, Standing], policy: Policy) -> tuple[PlanStep, ...]:
-        """Returns one step for each task type, the neediest first; equal needs by name."""
+        """Returns one step for each of the neediest task types, the neediest first; equal needs by name."""
         total = sum(standing.count for standing in standings.values())
         ranked = sorted(standings.values(), key=lambda standing: (-need(standing, total), standing.task_type))
+        if self._steps_max is not None and len(ranked) > self._steps_max:
+            ranked = _neediest(ranked, self._steps_max, policy.reward.count_min)
         retrain = standings.get(RETRAIN_TYPE)
         steps = []
         for rank, standing in enumerate(ranked, 1):
@@ -41,6 +57,17 @@ class BuiltinPlanner:
                 PlanStep(rank=rank, task_type=standing.task_type, strategy=strategy, reason=f"{facts}: {reason}")
             )
         return tuple(steps)
+
+
+def _neediest(ranked: Sequence[Standing], count: int, enough: int) -> list[Standing]:
+    """Chooses of the ranked standings, in their order, those that a plan holds."""
+    known = [place for place, standing in enumerate(ranked) if standing.count >= enough][:_KNOWN_MIN]
+    chosen = set(known)
+    for place in range(len(ranked)):
+        if len(chosen) == count:
+            break
+        chosen.add(place)
+    return [ranked[place] for place in sorted(chosen)]
 
 
 def need(standing: Standing, total: int) -> float:

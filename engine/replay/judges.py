@@ -6,7 +6,7 @@ from textwrap import shorten
 from typing import Any, Final
 
 from instar.engine.extensions import BUILTIN, Planner, RewardModel, claims_of, load_extension, package_of
-from instar.engine.planner_agent import BuiltinPlanner
+from instar.engine.planner_agent import STEPS_MAX, BuiltinPlanner
 from instar.engine.reward_model import BuiltinRewardModel
 from instar.fsm.errors import ConfigError, EffectFailedError
 
@@ -34,10 +34,15 @@ class Judges:
         found: RewardModel | None = self._installed(REWARD_MODELS, name)
         return found
 
-    def planner(self, name: str) -> Planner | None:
-        """Gives the planner of a name; None if it cannot be asked here, as ``reason`` says."""
+    def planner(self, name: str, steps: int = 0) -> Planner | None:
+        """Gives the planner of a name; None if it cannot be asked here, as ``reason`` says.
+
+        Args:
+            name: as it is recorded.
+            steps: how many steps its recorded plan has, which tells an earlier version of ours from the present one.
+        """
         if name == BUILTIN:
-            return BuiltinPlanner()
+            return BuiltinPlanner() if steps <= STEPS_MAX else BuiltinPlanner(steps_max=None)
         found: Planner | None = self._installed(PLANNERS, name)
         return found
 

@@ -164,7 +164,7 @@ def _rewards(decider: Decider, before: AgentState, fact: Fact, event: e.OutcomeR
 def _planned(decider: Decider, before: AgentState, fact: Fact, event: e.PlanChosen) -> None:
     """The plan is a function of the standings and the policy."""
     unkeyed(fact)
-    planner = decider.judges.planner(event.planner)
+    planner = decider.judges.planner(event.planner, len(event.steps))
     if planner is None:
         decider.untaken[f"plans: {decider.judges.reason(PLANNERS, event.planner)}"] += 1
         return

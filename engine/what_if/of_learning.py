@@ -129,7 +129,7 @@ def _planned(deciding: Deciding, before: AgentState, fact: Fact, event: e.PlanCh
     if shadow.void == "all":
         return
     shadow.failures = 0
-    planner = deciding.judges.planner(event.planner)
+    planner = deciding.judges.planner(event.planner, len(event.steps))
     if planner is None:
         why = deciding.judges.reason(PLANNERS, event.planner)
         deciding.to_run[f"the planner would have to be asked: {why}"] += 1
@@ -143,7 +143,8 @@ def _planned(deciding: Deciding, before: AgentState, fact: Fact, event: e.PlanCh
         return
     deciding.decisions["plan"] += 1
     if _order(would) != _order(event.steps):
-        moved = [step for step in would if _order([step])[0] not in _order(event.steps)] or list(would)
+        recorded = set(_order(event.steps))
+        moved = [step for step in would if recorded.isdisjoint(_order([step]))] or list(would)
         facts = "; ".join(f"{step.task_type}: {step.reason}" for step in moved[:_SHOWN_MAX])
         deciding.differs(
             fact, "plan", _told(event.steps), _told(would), facts, facts_at=(before.since,), undone=(fact.seq,)

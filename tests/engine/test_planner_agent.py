@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instar.engine.planner_agent import BuiltinPlanner, need
+from instar.engine.planner_agent import STEPS_MAX, BuiltinPlanner, need
 from instar.fsm.events import PlanStep
 from instar.fsm.policy import Policy
 from instar.fsm.rewards import Standing
@@ -85,6 +85,22 @@ def test_nothing_known_gives_no_plan() -> None:
 def test_need_is_the_cited_bound() -> None:
     one = standing("scrape", mean=0.6, count=10)
     assert need(one, 100) == pytest.approx(0.4 + math.sqrt(math.log(100) / 10 * 0.25))
+
+
+def test_of_thousands_of_task_types_the_plan_holds_the_neediest_and_not_only_what_was_tried_once() -> None:
+    """Each cycle records a plan, and each state holds it; a type that was tried once is needier than any that fails."""
+    once = [standing(f"ticket-{n}", count=1, mean=1.0, passes=1, fails=0) for n in range(3000)]
+    failing = [standing(f"failing-{n:02d}", mean=0.1 + n / 1000, passes=2, fails=18) for n in range(60)]
+    steps = list(plan(*once, *failing).values())
+    assert len(steps) == STEPS_MAX
+    assert [step.rank for step in steps] == list(range(1, STEPS_MAX + 1))
+    kept = [step.task_type for step in steps if step.strategy == "retrain"]
+    assert kept == [f"failing-{n:02d}" for n in range(50)]
+    every = BuiltinPlanner(steps_max=None).plan({one.task_type: one for one in (*once, *failing)}, Policy())
+    names = [step.task_type for step in every]
+    assert len(names) == 3060
+    assert [step.task_type for step in steps] == sorted((step.task_type for step in steps), key=names.index)
+    assert set(names[: STEPS_MAX - 50]) <= {step.task_type for step in steps}
 
 
 standings = st.dictionaries(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from instar.engine.planner_agent import STEPS_MAX, BuiltinPlanner
 from instar.engine.replay import Level, replay
 from instar.engine.replay.compare import difference
 from instar.engine.replay.stretch import DIGEST_EVERY
@@ -485,3 +486,32 @@ def test_erased_text_is_counted_and_the_rest_still_compared(tmp_path: Path) -> N
     assert found.untaken == {"rewards: the outcome was erased": 1}
     assert found.decisions["rewards"] == 1
     assert found.decisions["erasures"] == 3
+
+
+class EarlierStory(Story):
+    """Plans as an earlier version did, whose plan held every task type."""
+
+    def plan(self, planner: str = "builtin") -> None:
+        state = self.state
+        steps = BuiltinPlanner(steps_max=None).plan(state.standings, state.policy)
+        self.answer(e.PlanChosen(steps=steps, planner=planner))
+
+
+@pytest.mark.parametrize("kind", [Story, EarlierStory])
+def test_plan_of_many_task_types_is_taken_again_as_its_version_took_it(tmp_path: Path, kind: type[Story]) -> None:
+    story = kind(tmp_path)
+    story.outside(*(replace(story.feedback(n, "pass"), task_type=f"ticket-{n}") for n in range(STEPS_MAX + 20)))
+    while story.state.waiting:
+        story.start()
+        story.settle()
+    chosen = (record.event for record in story.log.reader.read(types=[e.PlanChosen]))
+    plans = [len(event.steps) for event in chosen if isinstance(event, e.PlanChosen)]
+    assert plans[-1] == (STEPS_MAX if kind is Story else STEPS_MAX + 20)
+    assert replay(story.log.reader, level=Level.DECISIONS).decisions["plans"] == len(plans)
+
+    def turned(rows: Rows) -> None:
+        steps = rows[-1]["event"]["steps"]
+        steps[3]["task_type"], steps[4]["task_type"] = steps[4]["task_type"], steps[3]["task_type"]
+
+    with pytest.raises(ReplayDiverged, match="steps"):
+        replay(forged(story.log, tmp_path / "forged", turned), level=Level.DECISIONS)
