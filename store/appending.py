@@ -343,6 +343,12 @@ class Appender:
             return None
         return state.head, state_digest(state), content.decode()
 
+    def save_head(self) -> None:
+        """Saves the state at the head."""
+        with self.held():
+            state = self._head.state
+            self._journal.write(Batch((), (), (state.head, state_digest(state), encode_state(state).decode())))
+
     def store_waiting(self) -> None:
         """Makes blobs durable ahead of the event that will name them: a whole tree need not be in memory at once."""
         with self.held():

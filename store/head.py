@@ -27,16 +27,20 @@ class Head:
         presence: learns of what was collected.
     """
 
-    __slots__ = ("_lock", "_presence", "_reader", "hash", "last_us", "state")
+    __slots__ = ("_lock", "_presence", "_reader", "folded", "hash", "last_us", "state")
 
     def __init__(self, reader: LogReader, presence: Presence) -> None:
         self._reader, self._presence = reader, presence
         self._lock = threading.Lock()
         self.state, self.hash, self.last_us = AgentState(), GENESIS, 0
+        self.folded = 0
+        """How many events lay between the nearest saved state and the head when that was found."""
 
     def find(self) -> Recorded | None:
         """Begins with the last event of the log, its state folded from the nearest saved one; gives that event."""
-        self.state = self._reader.state_at()
+        saved = self._reader.snapshot_before(None)
+        self.state = self._reader.state_after(saved)
+        self.folded = self.state.head - saved.head
         if not self.state.head:
             return None
         last = self._reader.get(self.state.head)

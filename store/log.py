@@ -8,10 +8,10 @@ same time share one commit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from instar.fsm.errors import ConfigError
+from instar.fsm.errors import ConfigError, LogUnavailable
 from instar.fsm.events import AnyEvent, BlobsCollected, PayloadErased
 from instar.fsm.record import Recorded
 from instar.fsm.state import AgentState
@@ -32,6 +32,10 @@ from .reader import LogReader
 from .sqlite_source import SCHEMA_HEAD
 
 __all__ = ["DIGEST_EVERY", "SNAPSHOT_EVERY", "Collect", "Decide", "EventLog", "Pending", "create_log"]
+
+FOLDED_MAX = 1 << 14
+"""Where a log was opened from a saved state so far back, as from none after an upgrade that changed their form, the
+state at its head is saved."""
 
 Collect = Callable[[AgentState], tuple[BlobsCollected, Sequence[Digest]] | None]
 
@@ -77,6 +81,9 @@ class EventLog:
         self.blobs.on_full = self._appender.store_waiting
         try:
             last = self._head.find()
+            if self._head.folded > FOLDED_MAX:
+                with suppress(LogUnavailable):  # it is a copy: whoever opens the log next folds it again
+                    self._appender.save_head()
             if last is not None and isinstance(last.event, PayloadErased):
                 self._finish_erasures()
             if last is not None and isinstance(last.event, BlobsCollected):

@@ -336,7 +336,10 @@ class LogReader:
 
     def state_at(self, seq: int | None = None) -> AgentState:
         """Folds the log up to a position (the head by default), from the nearest state snapshot."""
-        state = self.snapshot_before(seq) if seq is None or seq > ORIGIN else AgentState()
+        return self.state_after(self.snapshot_before(seq) if seq is None or seq > ORIGIN else AgentState(), seq)
+
+    def state_after(self, state: AgentState, seq: int | None = None) -> AgentState:
+        """Folds what follows a state, up to a position (the head by default)."""
         for record in self.read(state.head + 1, seq):
             state = apply(state, record)
         return state

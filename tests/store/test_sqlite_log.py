@@ -32,6 +32,33 @@ def test_damaged_state_snapshot_is_not_used(log: EventLog) -> None:
     assert reopened(log).state == state
 
 
+def test_log_whose_saved_states_an_upgrade_made_useless_is_folded_whole_once(
+    log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else every command would do it, until enough is appended: seconds each time for a million events."""
+    monkeypatch.setattr("instar.store.log.FOLDED_MAX", 400)
+    log.transact(lambda _: [Pending(feedback(n)) for n in range(300)])
+    log.transact(lambda _: [Pending(feedback(n)) for n in range(300)])
+    state, saved = log.state, log.reader.saved_digests()
+    log.close()
+    with sqlite3.connect(log.path) as connection:
+        connection.execute("UPDATE state_snapshots SET digest = '0' || substr(digest, 2)")
+        connection.execute("UPDATE state_snapshots SET seq = seq - 1")
+    connection.close()
+    assert LogReader(log.path).snapshot_before(None).head == 0
+    again = reopened(log)
+    assert again.state == state
+    again.close()
+    reader = LogReader(log.path)
+    assert reader.snapshot_before(None) == state
+    assert len(reader.saved_digests()) == len(saved) + 1
+    third = reopened(log)
+    assert third.state == state
+    assert len(reader.saved_digests()) == len(saved) + 1
+    third.close()
+    reader.close()
+
+
 @pytest.mark.parametrize(
     "statement",
     [
