@@ -47,8 +47,12 @@ def write_audit(runtime: Runtime) -> str | None:
     """
     workspace = runtime.workspace
     known = _last_written(workspace.audit_log)
-    fresh = list(runtime.reader.read((known or 0) + 1, types=AUDITED))
-    lines = "".join(_line(record) for record in fresh).encode()
+    behind = _is_behind(workspace.audit, workspace.audit_log)
+    fresh: list[str] = []
+    for record in runtime.reader.read((known or 0) + 1, types=AUDITED):
+        fresh.append(_line(record))
+        behind = behind or _is_of_lineage(record.event)
+    lines = "".join(fresh).encode()
 
     def write_log() -> None:
         if known is None:
@@ -58,8 +62,10 @@ def write_audit(runtime: Runtime) -> str | None:
                 file.write(lines)
 
     def write_lineage() -> None:
-        if fresh or _is_behind(workspace.audit, workspace.audit_log):
+        if behind:
             write_beside(workspace.audit, _lineage(runtime), workspace.root)
+        elif fresh:
+            os.utime(workspace.audit)  # it says all that there is: to make it anew, the whole log is read
 
     faults = [_fault(workspace.audit_log, write_log), _fault(workspace.audit, write_lineage)]
     return "; ".join(filter(None, faults)) or None
@@ -157,6 +163,12 @@ def summary(record: Recorded) -> dict[str, Any]:
             return {"effect": effect, "reason": reason}
         case _:
             return {}
+
+
+def _is_of_lineage(event: e.AnyEvent) -> bool:
+    return isinstance(event, e.CheckpointTrained) or (
+        isinstance(event, e.OutcomeRewarded) and event.subject == "checkpoint"
+    )
 
 
 def _lineage(runtime: Runtime) -> bytes:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from instar.engine import worker
+from instar.engine import audit, worker
 from instar.engine.audit import write_audit
 from instar.engine.doctor import examine
 from instar.engine.restoring.rollback import roll_back
@@ -115,13 +115,13 @@ def test_files_that_cannot_be_written_stop_nothing(
 def test_lineage_that_could_not_be_written_is_not_left_behind(tmp_path: Path) -> None:
     sample_log(tmp_path).close()
     runtime = Runtime(tmp_path, actor="test")
-    audit = runtime.workspace.audit
+    written = runtime.workspace.audit
     assert write_audit(runtime) is None
-    whole = audit.read_bytes()
-    audit.write_text("of before")
-    os.utime(audit, (1, 1))
+    whole = written.read_bytes()
+    written.write_text("of before")
+    os.utime(written, (1, 1))
     assert write_audit(runtime) is None
-    assert audit.read_bytes() == whole
+    assert written.read_bytes() == whole
 
 
 def test_pipe_in_place_of_the_lines_is_not_waited_for(tmp_path: Path) -> None:
@@ -183,3 +183,26 @@ def test_worker_that_ends_by_an_error_says_so_and_closes(
     assert worker.main([str(tmp_path / "agent")]) == 1
     assert len(closed) == 1
     assert str(error) in caplog.text
+
+
+def test_lineage_is_made_anew_by_what_changes_it_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every cycle brings audited events; the lineage needs all outcomes of the log, as many as it is long."""
+    runtime = code_only(tmp_path / "agent")
+    made: list[int] = []
+
+    def counted(runtime: Runtime) -> bytes:
+        made.append(runtime.reader.head())
+        return lineage(runtime)
+
+    lineage = audit._lineage
+    monkeypatch.setattr(audit, "_lineage", counted)
+    assert write_audit(runtime) is None
+    for text in ("one\n", "two\n"):
+        (runtime.workspace.root / "notes.txt").write_text(text)
+        roll_back(runtime, 1)
+        assert write_audit(runtime) is None
+    assert len(made) == 1
+    assert runtime.workspace.audit_log.read_text().count("RollbackFinished") == 2
+    runtime.workspace.audit.unlink()
+    assert write_audit(runtime) is None
+    assert len(made) == 2
