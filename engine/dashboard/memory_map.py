@@ -1,26 +1,27 @@
 """The live vector memory on a plane: principal component analysis (Pearson 1901) of the active embedding space.
 
 The vectors are read from the log's own blobs, so that neither a model nor an index is needed. Beyond ``POINTS_MAX``
-rows a sample is drawn by the rows' hashed positions: the same log gives the same sample, and a row in it leaves it only
-for one that came later.
+rows a sample is drawn (``memory_sample``).
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
 from instar.fsm.errors import InstarError
-from instar.fsm.events import EmbeddedItem, MemoryReembedded, SignalEmbedded, Span
+from instar.fsm.events import Span
 from instar.fsm.state import AgentState
 from instar.fsm.words import Digest
 from instar.store.blobs import BlobStore
 from instar.store.reader import LogReader
+
+from .memory_sample import Row, Sample
 
 logger = logging.getLogger("instar.dashboard")
 
@@ -59,23 +60,14 @@ class MemoryMap(Struct, frozen=True, kw_only=True):
     points: tuple[Point, ...]
 
 
-class _Row(Struct, frozen=True):
-    """A live row, and where its vector is: a row of a blob."""
-
-    embedded: int
-    index: int
-    item: EmbeddedItem
-    blob: Digest
-    place: int
-    dim: int
-
-
 class MemoryMaps:
     """Draws the map of a state, and keeps the last one drawn."""
 
     def __init__(self, reader: LogReader, blobs: BlobStore) -> None:
-        self._reader = reader
+        self._sample = Sample(reader, POINTS_MAX)
         self._blobs = blobs
+        self._vectors: dict[int, NDArray[np.float32]] = {}
+        """By position, of the rows that were drawn last."""
         self._lock = threading.Lock()
         self._last: tuple[tuple[Digest | None, tuple[Span, ...]], MemoryMap] | None = None
 
@@ -88,69 +80,43 @@ class MemoryMaps:
             return self._last[1]
 
     def _draw(self, state: AgentState) -> MemoryMap:
-        events = list(self._live_events(state.memory, state.head))
-        space = state.checkpoint or (events[-1][1].space if events else None)
-        live = sum(item.row is not None for _, event in events for item in event.items)
-        rows = list(self._placed(events, space, state.head))
-        vectors, kept = self._vectors(_sample(rows, POINTS_MAX))
+        sample = self._sample
+        if state.checkpoint != sample.space:
+            self._vectors.clear()
+        rows = sample.draw(state.checkpoint, state.memory, state.head)
+        vectors, kept = self._vectors_of(rows)
         places, explained = project(vectors)
         return MemoryMap(
-            space=space,
+            space=sample.space,
             dim=vectors.shape[1],
-            live=live,
-            unplaced=live - len(rows) + min(len(rows), POINTS_MAX) - len(kept),
+            live=sample.live,
+            unplaced=sample.live - sample.placed + len(rows) - len(kept),
             explained=explained,
             points=tuple(_point(row, x, y) for row, (x, y) in zip(kept, places.tolist(), strict=True)),
         )
 
-    def _live_events(self, spans: Sequence[Span], head: int) -> Iterator[tuple[int, SignalEmbedded]]:
-        for span in spans:
-            for record in self._reader.read(span.first, min(span.last, head), (SignalEmbedded,)):
-                if isinstance(record.event, SignalEmbedded):
-                    yield record.seq, record.event
+    def _vectors_of(self, rows: Sequence[Row]) -> tuple[Floats, list[Row]]:
+        """Gives the vectors, (rows, dim), of the rows whose blob can be read and has the common dimension.
 
-    def _placed(self, events: Sequence[tuple[int, SignalEmbedded]], space: Digest | None, head: int) -> Iterator[_Row]:
-        """Yields the live rows that have a vector in a space, from their own event or from a re-embedding."""
-        again = {}
-        if space is not None and any(event.space != space for _, event in events):
-            again = self._reembedded(space, head)
-        for seq, event in events:
-            for index, item in enumerate(event.items):
-                if item.row is None:
-                    continue
-                if event.space == space and event.vectors is not None:
-                    yield _Row(seq, index, item, event.vectors, item.row, event.dim)
-                elif (seq, index) in again:
-                    yield _Row(seq, index, item, *again[seq, index])
-
-    def _reembedded(self, space: Digest, head: int) -> dict[tuple[int, int], tuple[Digest, int, int]]:
-        """Finds, for each row that was embedded again in a space, its blob, its row there and the dimension."""
-        found: dict[tuple[int, int], tuple[Digest, int, int]] = {}
-        for record in self._reader.read(1, head, (MemoryReembedded,)):
-            event = record.event
-            if isinstance(event, MemoryReembedded) and event.space == space:
-                for place, (seq, index) in enumerate(event.rows):
-                    found[seq, index] = (event.vectors, place, event.dim)
-        return found
-
-    def _vectors(self, rows: Sequence[_Row]) -> tuple[Floats, list[_Row]]:
-        """Reads the vectors, (rows, dim), of the rows whose blob can be read and has the common dimension."""
-        read: dict[Digest, NDArray[np.float32] | None] = {}
-        dim = rows[-1].dim if rows else 0
-        vectors: list[NDArray[np.float32]] = []
-        kept: list[_Row] = []
+        A blob holds those of a whole cycle or of all memory: what is not drawn of it is let go.
+        """
+        known = self._vectors
+        absent: dict[Digest, list[Row]] = {}
         for row in rows:
-            if row.blob not in read:
-                read[row.blob] = self._blob(row)
-            matrix = read[row.blob]
-            if matrix is not None and row.dim == dim and 0 <= row.place < len(matrix):
-                vector = matrix[row.place]
-                if np.isfinite(vector).all():
-                    vectors.append(vector)
-                    kept.append(row)
+            if row.position not in known:
+                absent.setdefault(row.blob, []).append(row)
+        for wanted in absent.values():
+            matrix = self._blob(wanted[0])
+            if matrix is not None:
+                known.update({row.position: matrix[row.place].copy() for row in wanted if 0 <= row.place < len(matrix)})
+        dim = rows[-1].dim if rows else 0
+        kept = [row for row in rows if row.position in known and row.dim == dim]
+        kept = [row for row in kept if np.isfinite(known[row.position]).all()]
+        self._vectors = {row.position: known[row.position] for row in kept}
+        vectors = [self._vectors[row.position] for row in kept]
         return (np.asarray(vectors, dtype=np.float64) if vectors else np.zeros((0, dim))), kept
 
-    def _blob(self, row: _Row) -> NDArray[np.float32] | None:
+    def _blob(self, row: Row) -> NDArray[np.float32] | None:
         try:
             content = self._blobs.get(row.blob)
         except InstarError as error:
@@ -188,24 +154,7 @@ def project(vectors: Floats) -> tuple[Floats, tuple[float, float]]:
     return centred @ two.T, (float(variances[0]) / total, float(variances[1]) / total)
 
 
-def _sample(rows: Sequence[_Row], count_max: int) -> list[_Row]:
-    """Draws the rows whose hashed positions are smallest, in log order."""
-    if len(rows) <= count_max:
-        return list(rows)
-    positions = np.array([row.embedded << 20 | row.index for row in rows], dtype=np.uint64)
-    chosen = np.argsort(_mixed(positions), kind="stable")[:count_max]
-    return [rows[place] for place in np.sort(chosen).tolist()]
-
-
-def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Mixes the bits of each value: the finaliser of SplitMix64 (Steele, Lea & Flood 2014)."""
-    mixed = values + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
-
-
-def _point(row: _Row, x: float, y: float) -> Point:
+def _point(row: Row, x: float, y: float) -> Point:
     item = row.item
     return Point(
         x=round(x, 5),

@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,14 +27,17 @@ from instar.engine import dashboard
 from instar.engine.dashboard import create_app, serve
 from instar.engine.dashboard.diagram import diagrams, transitions
 from instar.engine.dashboard.follower import Follower
-from instar.engine.dashboard.memory_map import _Row, _sample, project
+from instar.engine.dashboard.memory_map import project
+from instar.engine.dashboard.memory_sample import Row as MemoryRow
+from instar.engine.dashboard.memory_sample import Sample
 from instar.engine.dashboard.rows import GROUPS
 from instar.engine.dashboard.view import LogView
 from instar.fsm import events as e
 from instar.fsm.codec import TYPES
 from instar.fsm.errors import ConfigError, LogMissing
 from instar.fsm.words import Seq, State, digest_of
-from instar.store.log import Pending
+from instar.store.log import EventLog, Pending
+from instar.store.reader import LogReader, Row
 from tests.engine.agents import PROJECT, code_only
 from tests.engine.dashboard_log import BASE, HOSTILE, NEW, append, empty_log, feedback, sample_log, vectors
 
@@ -321,15 +325,59 @@ def test_projection_finds_the_principal_axes_with_one_sign() -> None:
     assert project(np.zeros((4, 3)))[0].tolist() == [[0.0, 0.0]] * 4
 
 
-def test_sample_is_the_same_each_time_and_keeps_its_rows_as_the_log_grows() -> None:
-    item = e.EmbeddedItem(seq=Seq(1), kind="feedback", unit="u", text="t", row=0)
-    rows = [_Row(10 + n // 50, n % 50, item, BASE, n % 50, 8) for n in range(4000)]
-    first, grown = _sample(rows[:2000], 500), _sample(rows, 500)
-    assert first == _sample(rows[:2000], 500)
-    assert len(first) == len(grown) == 500
-    early = [row for row in grown if row in rows[:2000]]
-    assert 180 < len(early) < 320
-    assert all(row in first for row in early)
+def embed_more(log: EventLog, count: int) -> None:
+    """One cycle with so many rows of memory in the active space."""
+    first = log.transact(lambda _: [Pending(feedback(number, "pass")) for number in range(count)])[0].seq
+    waits = log.state.waiting[0]
+    append(log, e.CycleStarted(entry="signals", span=e.Span(waits.first, waits.last), count=waits.count))
+    append(log, e.DiffComputed(items=()))
+    items = tuple(
+        e.EmbeddedItem(seq=Seq(first + n), kind="feedback", unit="find", text="later", row=n, outcome="pass")
+        for n in range(count)
+    )
+    space = log.state.checkpoint or BASE
+    append(log, e.SignalEmbedded(space=space, items=items, vectors=vectors(log, count, first), dim=8))
+    rewards = tuple(e.Reward(item.seq, "find", 0.9, "pass") for item in items)
+    append(log, e.OutcomeRewarded(subject="outcomes", rewards=rewards, verdict="none", reason="r", model="b"))
+    append(log, e.PlanChosen(steps=(), planner="b"))
+
+
+class CountingReader(LogReader):
+    """Counts the rows that are read."""
+
+    count = 0
+
+    def chunks(self, *arguments: Any, **named: Any) -> Iterator[list[Row]]:
+        for chunk in super().chunks(*arguments, **named):
+            self.count += len(chunk)
+            yield chunk
+
+
+def test_sample_of_memory_goes_on_as_the_log_grows_and_is_what_it_would_be_from_the_start(tmp_path: Path) -> None:
+    """A page asks for the map after every cycle: it reads what is new, and holds no more than it draws."""
+    log = sample_log(tmp_path)
+    reader = CountingReader(log.path)
+    growing = Sample(reader, 100)
+    drawn: list[MemoryRow] = []
+    for cycle in range(12):
+        embed_more(log, 60)
+        state, before = log.state, list(drawn)
+        reader.count = 0
+        drawn = growing.draw(state.checkpoint, state.memory, state.head)
+        assert reader.count <= (1 if cycle else 3)
+        fresh = Sample(log.reader, 100)
+        assert drawn == fresh.draw(state.checkpoint, state.memory, state.head)
+        assert (growing.live, growing.placed) == (fresh.live, fresh.placed) == (9 + 60 * (cycle + 1),) * 2
+        assert len(drawn) == min(100, growing.live)
+        assert len(growing._held) <= 100
+        early = [row for row in drawn if row.embedded <= state.head - 65]
+        assert not cycle or all(row in before for row in early)
+    assert 20 < len([row for row in drawn if row.embedded < log.state.head // 2]) < 80
+    then = log.reader.state_at(14)
+    back = growing.draw(then.checkpoint, then.memory, then.head)
+    assert [row.index for row in back] == list(range(9))
+    assert growing.live == growing.placed == 9
+    log.close()
 
 
 def test_log_from_a_newer_version_is_shown_as_far_as_it_is_understood(tmp_path: Path) -> None:
