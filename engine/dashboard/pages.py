@@ -21,6 +21,7 @@ from .view import LogView
 
 PAYLOAD_CHARS_MAX = 200_000
 _RUNS_SHOWN = 12
+_TASKS_SHOWN = 200
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><circle cx="16" cy="16" r="11" fill="none" '
     'stroke="#8a8f87" stroke-width="3" stroke-dasharray="5.6 3.04"/>'
@@ -123,7 +124,8 @@ class Pages:
     def _rewards(self) -> dict[str, Any]:
         state = self._view.state
         return {
-            "tasks": self._view.rewards.by_task_type(state),
+            "tasks": self._view.rewards.by_task_type(state, _TASKS_SHOWN),
+            "tasks_count": len(state.standings),
             "plan": plan_of(self._view),
             "reward_threshold": state.policy.reward.threshold,
         }

@@ -51,15 +51,18 @@ class RewardsBoard:
                 scores = self._scores.setdefault(reward.task_type, deque(maxlen=_KEPT))
                 scores.append(Scored(record.seq, record.recorded_at_us, reward.score))
 
-    def by_task_type(self, state: AgentState) -> list[TaskRewards]:
-        """Ranks the task types as the engine does, best mean first."""
+    def by_task_type(self, state: AgentState, count_max: int | None = None) -> list[TaskRewards]:
+        """Ranks the task types as the engine does, best mean first.
+
+        Args:
+            state: where they stand.
+            count_max: give so many alone: those that are low, and of the others those with the most outcomes.
+        """
+        ranked, policy = ranking(state.standings), state.policy.reward
+        if count_max is not None and len(ranked) > count_max:
+            first = sorted(ranked, key=lambda one: (not is_low(one, policy), -one.count))
+            shown = {one.task_type for one in first[:count_max]}
+            ranked = [one for one in ranked if one.task_type in shown]
         with self._lock:
-            scores = {name: tuple(kept) for name, kept in self._scores.items()}
-        return [
-            TaskRewards(
-                standing=standing,
-                low=is_low(standing, state.policy.reward),
-                scores=scores.get(standing.task_type, ()),
-            )
-            for standing in ranking(state.standings)
-        ]
+            scores = {one.task_type: tuple(self._scores.get(one.task_type, ())) for one in ranked}
+        return [TaskRewards(standing=one, low=is_low(one, policy), scores=scores[one.task_type]) for one in ranked]

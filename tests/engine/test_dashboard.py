@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -325,7 +325,23 @@ def test_projection_finds_the_principal_axes_with_one_sign() -> None:
     assert project(np.zeros((4, 3)))[0].tolist() == [[0.0, 0.0]] * 4
 
 
-def embed_more(log: EventLog, count: int) -> None:
+def test_page_shows_the_task_types_that_are_low_and_the_busiest_of_thousands(tmp_path: Path) -> None:
+    """The panel is sent to each page after each cycle: with a row for each type that there ever was, 7 MB."""
+    log = sample_log(tmp_path)
+    for half in (range(150), range(150, 300)):
+        embed_more(log, 150, [f"ticket-{n}" for n in half])
+    embed_more(log, 210, [f"busy-{n}" for n in range(105)] * 2)
+    log.close()
+    with browsing(tmp_path) as client:
+        page = client.get("/fragments/rewards").text
+        shown = re.findall(r'<td class="task">([\w-]+)', page)
+        assert len(shown) == 200
+        assert {f"busy-{n}" for n in range(105)} | {"find"} < set(shown)
+        assert "206 more task types" in page
+        assert len(client.get("/api/rewards").json()["task_types"]) == 406
+
+
+def embed_more(log: EventLog, count: int, types: Sequence[str] = ("find",)) -> None:
     """One cycle with so many rows of memory in the active space."""
     first = log.transact(lambda _: [Pending(feedback(number, "pass")) for number in range(count)])[0].seq
     waits = log.state.waiting[0]
@@ -337,7 +353,7 @@ def embed_more(log: EventLog, count: int) -> None:
     )
     space = log.state.checkpoint or BASE
     append(log, e.SignalEmbedded(space=space, items=items, vectors=vectors(log, count, first), dim=8))
-    rewards = tuple(e.Reward(item.seq, "find", 0.9, "pass") for item in items)
+    rewards = tuple(e.Reward(item.seq, types[n % len(types)], 0.9, "pass") for n, item in enumerate(items))
     append(log, e.OutcomeRewarded(subject="outcomes", rewards=rewards, verdict="none", reason="r", model="b"))
     append(log, e.PlanChosen(steps=(), planner="b"))
 
