@@ -310,6 +310,11 @@ class LogReader:
         rows = self._all("SELECT seq, digest, state FROM state_snapshots ORDER BY seq")
         return [(seq, digest, content) for seq, digest, content in rows]
 
+    def saved_state(self, seq: int) -> str:
+        """The JSON of the state that was saved at a position; nothing if none was."""
+        rows = self._all("SELECT state FROM state_snapshots WHERE seq = ?", (seq,))
+        return rows[0][0] if rows else ""
+
     def stored_blobs(self) -> list[tuple[Digest, int]]:
         """The digest and size of every blob that is kept in the database."""
         return [(digest, size) for digest, size in self._all("SELECT digest, size FROM blobs ORDER BY digest")]

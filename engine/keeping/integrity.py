@@ -67,12 +67,12 @@ def check(reader: LogReader, *, with_blobs: bool = True) -> Integrity:
 
 def _check(reader: LogReader, found: Integrity, with_blobs: bool) -> None:
     named = NamedBlobs(reader)
-    saved = {seq: (digest, content) for seq, digest, content in reader.saved_states()}
+    saved = dict(reader.saved_digests())
 
     def look(row: Row, state: AgentState) -> None:
         if state.head in saved:
             found.state_snapshots += 1
-            digest, content = saved.pop(state.head)
+            digest, content = saved.pop(state.head), reader.saved_state(state.head)
             form = form_of(digest) or FORM
             if digest != state_digest(state, form) or digest != f"{form}:{digest_of(content.encode())}":
                 found.problems.append(f"the state snapshot at event {state.head} is not what the fold gives")
