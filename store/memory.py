@@ -130,6 +130,13 @@ class VectorMemory:
         with self._lock:
             return self._fresh(space).last_of_unit(unit, RowFilter(within=within))
 
+    def latest_of_task(
+        self, space: Digest, task_type: str, count: int, within: Sequence[Span] | None = None
+    ) -> tuple[list[MemoryRow], NDArray[np.float32]]:
+        """Gives the last ``count`` rows of a task type that have an outcome, and their vectors, (rows, dim) float32."""
+        with self._lock:
+            return self._fresh(space).latest_of_task(task_type, count, within)
+
     def vectors(
         self, space: Digest, within: Sequence[Span] | None = None
     ) -> tuple[list[MemoryRow], NDArray[np.float32]]:

@@ -44,6 +44,10 @@ class _Names:
     def code(self, name: str | None) -> int:
         return self._codes.setdefault(name, len(self._codes))
 
+    def known(self, name: str) -> int | None:
+        """Gives the number of a name; None if no row ever had it."""
+        return self._codes.get(name)
+
     def admitted(self, wanted: Collection[str]) -> NDArray[np.bool_]:
         """Says of each number whether its name is wanted."""
         exact = {name for name in wanted if not name.endswith("*")}
@@ -115,6 +119,18 @@ class RowTable:
         if wanted.within is not None:
             admitted &= _inside(column["seq"], wanted.within)
         return looked_at if admitted.all() else looked_at[admitted]
+
+    def of_task(self, task_type: str, within: Sequence[Span] | None) -> NDArray[np.intp]:
+        """Gives the places of the rows of one task type, by the position that they were embedded at."""
+        code = self._names["task_type"].known(task_type)
+        if code is None:
+            return np.zeros(0, np.intp)
+        places = np.flatnonzero(self._columns["task_type"][: self.count] == code)
+        seqs = self._columns["seq"][places]
+        if within is not None:
+            admitted = _inside(seqs, within)
+            places, seqs = places[admitted], seqs[admitted]
+        return places[np.argsort(seqs, kind="stable")]
 
     def _widen(self, rows: Sequence[MemoryRow]) -> None:
         self._first = min([self._first, *(row.seq for row in rows)])

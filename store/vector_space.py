@@ -12,6 +12,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from instar.fsm.errors import ConfigError
+from instar.fsm.events import Span
 from instar.fsm.words import ORIGIN, Digest, Seq
 
 from .memory_row import ITEM_BITS, Hit, MemoryRow
@@ -121,6 +122,22 @@ class VectorSpace:
         latest = max(places.tolist(), key=lambda place: self.rows[place].key)
         vector: NDArray[np.float32] = self._index.at(np.array([latest]))[0]
         return vector
+
+    def latest_of_task(
+        self, task_type: str, count: int, within: Sequence[Span] | None = None
+    ) -> tuple[list[MemoryRow], NDArray[np.float32]]:
+        """Gives the last rows of a task type that have an outcome, in the order of the log, and their vectors."""
+        if self._index is None:
+            return [], np.zeros((0, 0), np.float32)
+        found: list[int] = []
+        for place in reversed(self._table.of_task(task_type, within).tolist()):
+            row = self.rows[place]
+            if len(found) >= count and row.seq != self.rows[found[-1]].seq:
+                break
+            if row.outcome is not None:
+                found.append(place)
+        latest = sorted(found, key=lambda place: self.rows[place].key)[-count:]
+        return [self.rows[place] for place in latest], self._index.at(np.array(latest, dtype=np.intp))
 
     def vectors(self, wanted: RowFilter = EVERYTHING) -> tuple[list[MemoryRow], NDArray[np.float32]]:
         """Gives the admitted rows in the order of the log, and their vectors, (rows, dim) float32 of length one."""

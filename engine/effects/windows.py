@@ -37,17 +37,16 @@ def windows(
     due = windows_due(state, items)
     if not due:
         return ()
-    rows, known = bench.memory.vectors(space, state.memory)
     size = state.policy.drift.window
     found = []
     for task_type in due:
-        before = [place for place, row in enumerate(rows) if row.task_type == task_type and row.outcome is not None]
+        before, known = bench.memory.latest_of_task(space, task_type, 2 * size, state.memory)
         now = [place for place, item in enumerate(items) if item.task_type == task_type and _counts(item)]
-        signals = [*(rows[place].signal for place in before), *(items[place].seq for place in now)]
+        signals = [*(row.signal for row in before), *(items[place].seq for place in now)]
         if len(signals) < 2 * size:
             continue  # some could not be embedded, or were rolled back
         # In the first cycle of all, memory has no vectors and knows no dimension.
-        sample = (np.concatenate([known[before], vectors[now]]) if before else vectors[now])[-2 * size :]
+        sample = (np.concatenate([known, vectors[now]]) if before else vectors[now])[-2 * size :]
         found.append(_tested(task_type, signals[-2 * size :], sample, size, seed_of(asked)))
     return tuple(found)
 

@@ -3,7 +3,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +28,7 @@ from instar.fsm.record import Recorded
 from instar.fsm.words import Digest, Seq, State, digest_of
 from instar.store.failpoints import arm
 from instar.store.memory import MemoryRow, VectorMemory
-from instar.store.vector_index import EXACT_ROWS_MAX
+from instar.store.vector_index import EXACT_ROWS_MAX, VectorIndex
 from tests.store.logs import feedback, fresh_log
 from tests.store.memory_blobs import MemoryBlobs
 
@@ -205,6 +207,39 @@ def test_promotion_brings_the_live_rows_into_its_space(memory: VectorMemory, log
     np.testing.assert_allclose(found_vectors[:2], moved[::-1], atol=1e-3)
     assert len(memory.vectors(A)[0]) == 4
     assert [row.seq for row in memory.vectors(B, [Span(later, later)])[0]] == [later]
+
+
+def test_latest_of_a_task_type_are_those_of_all_its_rows_and_no_other_vector_is_read(
+    memory: VectorMemory, log: ListLog, blobs: MemoryBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cycle tests the last outcomes of a type for drift: with all vectors gathered, of a million rows gigabytes."""
+    seqs: list[Seq] = []
+    for n in range(12):
+        kind: dict[str, Any] = {"task_type": ("find", "edit", "find*")[n % 3], "outcome": None if n == 9 else "pass"}
+        seqs.append(embedded(log, blobs, vectors(3, seed=n), **kind)[0])
+    moved = vectors(4, dim=6, seed=40)
+    names = ((seqs[3], 2), (seqs[3], 0), (seqs[0], 1), (seqs[6], 0))
+    log.append(MemoryReembedded(space=B, rows=names, vectors=blobs.put(moved.astype("<f4").tobytes()), dim=6))
+    embedded(log, blobs, vectors(2, dim=6, seed=41), B, task_type="find", outcome="pass")
+    memory.catch_up(log, blobs)
+    read: list[int] = []
+    at = VectorIndex.at
+
+    def counted(index: VectorIndex, places: Any) -> Any:
+        read.append(len(places))
+        return at(index, places)
+
+    spans = (None, [Span(seqs[1], seqs[7])], [Span(seqs[0], seqs[3]), Span(seqs[5], seqs[11])], [])
+    for space, within, count in product((A, B), spans, (1, 2, 4, 100)):
+        for task_type in ("find", "edit", "find*", "none"):
+            every, all_vectors = memory.vectors(space, within)
+            meant = [n for n, row in enumerate(every) if row.task_type == task_type and row.outcome is not None]
+            with monkeypatch.context() as patched:
+                patched.setattr(VectorIndex, "at", counted)
+                rows, found = memory.latest_of_task(space, task_type, count, within)
+            assert rows == [every[n] for n in meant[-count:]]
+            np.testing.assert_array_equal(found, all_vectors[meant[-count:]])
+            assert read.pop() <= count
 
 
 def test_catching_up_twice_changes_nothing(memory: VectorMemory, log: ListLog, blobs: MemoryBlobs) -> None:
@@ -601,6 +636,7 @@ def test_save_killed_anywhere_leaves_a_memory_that_answers(tmp_path: Path, place
     script = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parent.parent.parent)!r})
 from pathlib import Path
+from typing import Any
 from tests.store.test_memory import *
 log, blobs = ListLog(), MemoryBlobs()
 memory = VectorMemory(Path({str(tmp_path)!r}))
