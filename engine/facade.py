@@ -185,7 +185,8 @@ class Engine(Asking, Auditing, Points, Upkeep):
 
         Args:
             row: ``task_type`` and ``input``; optional ``output``, ``reference`` (the right answer), ``outcome``
-                (``pass``, ``fail``, ``skip``), ``confidence`` and ``reward`` in 0..1, ``group``, ``source``.
+                (``pass``, ``fail``, ``skip``), ``confidence`` and ``reward`` in 0..1, ``group``, ``source``. One whose
+                source begins with ``taught:`` is a lesson that the agent was not asked: it earns no reward.
 
         Raises:
             InputRefused: a field is missing, unknown or out of range; nothing was recorded.
@@ -236,8 +237,9 @@ class Engine(Asking, Auditing, Points, Upkeep):
             pairs: ``(input, output)``, or mappings with ``input``, ``output`` and, if need be, ``negatives`` (outputs
                 that are wrong) and ``group`` (what is held out as a whole).
             recipe: parts of the training recipe that are to be otherwise than configured.
-            task_type: what the pairs count for.
-            source: who says that they are right.
+            task_type: what the pairs are examples of, as ``answer`` filters by it. The agent was not asked, so they
+                count neither for the reward of that type nor for a probation.
+            source: who says that they are right; of each pair it is recorded as ``taught:`` and this.
             note: why, for whoever reads the log later.
             timeout_s: how long to wait for a worker; without one this process trains, and that is not cut off.
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from immutables import Map
 from msgspec import Struct
 
-from .events import Reward
+from .events import AnyEvent, FeedbackReceived, Reward
 from .policy import RewardPolicy
 from .words import Seq
+
+TAUGHT: Final = "taught:"
+"""How the source of a feedback begins that is a lesson for the agent, and no outcome of its work."""
 
 
 class Standing(Struct, frozen=True, gc=False, kw_only=True):
@@ -26,6 +30,11 @@ class Standing(Struct, frozen=True, gc=False, kw_only=True):
 
 Standings = Map[str, Standing]
 """The standing of each task type: a persistent map, so that the states of many positions share what they have alike."""
+
+
+def earns(event: AnyEvent) -> bool:
+    """Says whether a signal is an outcome of the agent's work; of what it was merely taught it earned nothing."""
+    return isinstance(event, FeedbackReceived) and not event.source.startswith(TAUGHT)
 
 
 def credit(standings: Standings, rewards: Iterable[Reward], policy: RewardPolicy) -> Standings:

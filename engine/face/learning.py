@@ -27,6 +27,7 @@ from instar.fsm.events import (
     OutcomeRewarded,
 )
 from instar.fsm.policies import enough_rows
+from instar.fsm.rewards import TAUGHT
 from instar.fsm.words import Digest, Seq
 from instar.store.log import Pending
 from instar.store.reader import LogReader
@@ -86,7 +87,8 @@ def tell(
 ) -> Told:
     """Records pairs as feedback that failed, and before them the order to train, in one durable append.
 
-    The order stands first, so that the cycle of the pairs themselves finds that they were learnt.
+    The order stands first, so that the cycle of the pairs themselves finds that they were learnt. The agent was not
+    asked, so its rewards and what is on probation have nothing of them.
 
     Raises:
         InputRefused: there is no pair, one is malformed, or the recipe cannot be used; nothing was recorded.
@@ -103,7 +105,8 @@ def tell(
     rows = [_checked(pair, number) for number, pair in enumerate(pairs)]
     if not rows:
         raise InputRefused("there is no pair to learn: give (input, output) pairs")
-    shared = {"task_type": task_type, "outcome": "fail", "source": source}
+    teacher = source if source.startswith(TAUGHT) else TAUGHT + source
+    shared = {"task_type": task_type, "outcome": "fail", "source": teacher}
     feedback = []
     for number, row in enumerate(rows):
         pair = {**shared, "input": row.input, "reference": row.output, "group": row.group}

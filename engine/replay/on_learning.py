@@ -12,6 +12,7 @@ from instar.fsm.decisions import lineage_of, progress_due, progress_key, seed_of
 from instar.fsm.erasure import ERASED
 from instar.fsm.errors import EffectFailedError, ReplayDiverged
 from instar.fsm.policies import promotion
+from instar.fsm.rewards import earns
 from instar.fsm.state import AgentState
 from instar.fsm.values import Reward
 from instar.fsm.words import Seq, digest_of
@@ -141,7 +142,11 @@ def _rewards(decider: Decider, before: AgentState, fact: Fact, event: e.OutcomeR
     embedded = decider.facts.at(cycle.embedded, fact.seq).event
     assert isinstance(embedded, e.SignalEmbedded)
     model = decider.judges.reward_model(event.model)
-    outcomes = [(one, one.event) for one in decider.signals(before) if isinstance(one.event, e.FeedbackReceived)]
+    outcomes = [
+        (one, one.event)
+        for one in decider.signals(before)
+        if isinstance(one.event, e.FeedbackReceived) and earns(one.event)
+    ]
     scored: dict[Seq, Reward] = {}
     if model is None:
         decider.untaken[f"rewards: {decider.judges.reason(REWARD_MODELS, event.model)}"] += len(outcomes)

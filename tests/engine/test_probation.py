@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from instar.engine.face.learning import tell
 from instar.engine.keeping.gc import collect
 from instar.engine.loop import Loop
 from instar.engine.provenance.graph import Graph
@@ -30,6 +31,7 @@ from tests.engine.test_kernel import GOOD
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed; it applies the patches")
 
 BAD = GOOD.replace("+    return b + a", "+    return b - a")
+LESSON = {"task_type": "lookup", "source": "user", "note": ""}
 NEW_FILE = """--- /dev/null
 +++ b/added.py
 @@ -0,0 +1 @@
@@ -101,6 +103,20 @@ def test_mutation_that_loses_reward_is_undone_and_nothing_else_is(runtime: Runti
     assert (event.applied, "watches") in list(graph.edges(verdict))
     undo(runtime)
     assert b"b - a" in contents(root)["heuristics.py"][1]
+
+
+def test_lessons_taught_meanwhile_are_no_outcomes(runtime: Runtime) -> None:
+    mutate(runtime)
+    before = runtime.state.standings["lookup"]
+    pairs = [(f"question {number}", f"answer {number}") for number in range(70)]
+    tell(runtime, [*pairs, {"input": "q", "output": "right", "negatives": ["wrong"]}], {}, **LESSON)
+    run(runtime)
+    (watch,) = read_status(runtime.reader, runtime.workspace).mutation_probations
+    assert watch["left"] == 64
+    assert runtime.state.standings["lookup"] == before
+    assert replay(runtime.reader, level=Level.DECISIONS).state.head == runtime.reader.head()
+    earn(runtime, "fail", 8)
+    assert ended(runtime).verdict == "undone"
 
 
 def test_what_an_undo_needs_outlives_every_collection(runtime: Runtime) -> None:
