@@ -20,11 +20,11 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from instar.fsm.errors import ConfigError, InstarError
+from instar.fsm.errors import ConfigError, InstarError, ServiceError
 from instar.fsm.words import Digest
 
 from .memory.answers import Answer, answer
-from .memory.search import EVERYTHING, Filter, Found, search
+from .memory.search import EVERYTHING, Filter, Found, check_asked, search
 from .runtime import Runtime
 
 logger = logging.getLogger("instar.engine")
@@ -81,19 +81,16 @@ class Answered(Struct, tag="answered"):
 
 
 class Refused(Struct, tag="refused"):
-    """Why a request could not be served."""
+    """Why a request could not be served, and whether something else is to be asked."""
 
     message: str
+    argument: bool = False
 
 
 Request = EmbedRequest | SearchRequest | AnswerRequest
 Reply = Embedded | FoundRows | Answered | Refused
 _REQUESTS: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Request)
 _REPLIES: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Reply)
-
-
-class ServiceError(InstarError):
-    """The worker does not answer, or refuses."""
 
 
 @contextmanager
@@ -192,7 +189,7 @@ class Service:
                 case other:
                     return Refused(f"unknown request {type(other).__name__}")
         except (InstarError, msgspec.MsgspecError) as error:
-            return Refused(str(error))
+            return Refused(str(error), argument=isinstance(error, ConfigError))
         except Exception as error:  # a request must never end the worker
             logger.exception("a request failed")
             return Refused(f"{type(error).__name__}: {error}")
@@ -257,7 +254,7 @@ class Client:
             raise ServiceError("the worker ended while it was asked; see .instar/worker.log")
         reply: Reply = _REPLIES.decode(content)
         if isinstance(reply, Refused):
-            raise ServiceError(reply.message)
+            raise ConfigError(reply.message) if reply.argument else ServiceError(reply.message)
         return reply
 
     def embed(self, texts: Sequence[str], space: str | None = None) -> tuple[Digest, NDArray[np.float32]]:
@@ -266,7 +263,8 @@ class Client:
         Many texts are asked for in parts, all of them in the space of the first.
 
         Raises:
-            ServiceError: the worker does not answer, or refuses; a text that cannot be sent is refused by its place.
+            ConfigError: no checkpoint is called so, or the workspace has no model.
+            ServiceError: the worker does not answer; a text that cannot be sent is refused by its place.
         """
         for number, text in enumerate(texts):
             if not isinstance(text, str):
@@ -282,13 +280,15 @@ class Client:
         return Digest(space), np.concatenate(found)
 
     def search(self, text: str, k: int, wanted: Filter = EVERYTHING) -> list[Found]:
-        """Gives the rows of memory nearest to a text."""
+        """Gives the rows of memory nearest to a text; raises what ``search`` does, and ServiceError."""
+        check_asked(text, k)
         reply = self._ask(SearchRequest(_sendable(text), k, wanted))
         assert isinstance(reply, FoundRows)
         return reply.rows
 
     def answer(self, text: str, k: int, wanted: Filter = EVERYTHING) -> Answer:
-        """Gives what the rows nearest to a text say is right."""
+        """Gives what the rows nearest to a text say is right; raises what ``answer`` does, and ServiceError."""
+        check_asked(text, k)
         reply = self._ask(AnswerRequest(_sendable(text), k, wanted))
         assert isinstance(reply, Answered)
         return reply.answer
@@ -296,6 +296,4 @@ class Client:
 
 def _sendable(text: str) -> str:
     """Makes a text valid Unicode, as whoever embeds it does: half a surrogate pair cannot be sent."""
-    if not isinstance(text, str):
-        raise ConfigError(f"{type(text).__name__} is no text")
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -10,6 +10,7 @@ from instar.fsm.errors import LogMissing
 from instar.fsm.react import react
 from instar.fsm.rewards import ranking
 from instar.fsm.state import Watch
+from instar.fsm.words import State
 from instar.store.clock import SystemClock
 from instar.store.reader import LogReader
 
@@ -23,7 +24,7 @@ class Status(Struct, frozen=True, kw_only=True):
 
     workspace: str
     root: str
-    state: str
+    state: State
     since: int
     head: int
     cycles: int

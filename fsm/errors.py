@@ -24,6 +24,7 @@
     ├── AnchorForeign          an anchor of another workspace
     ├── SignatureInvalid       a signature that was not made by the key, or not over this text
     ├── WorkerBusy             another worker holds the workspace, or its stream
+    ├── ServiceError           the worker that embeds, searches and answers is gone, or cannot
     ├── FolderCopied           the folder is a copy of another one that records into the same stream
     ├── EffectSuspended        a worker that was told to end put its effect off; the next one goes on
     └── EffectFailedError      an effect could not be done (also recorded as the event EffectFailed)
@@ -251,6 +252,10 @@ class WorkerBusy(InstarError):
     def __init__(self, message: str, *, elsewhere: bool = False) -> None:
         super().__init__(message)
         self.elsewhere = elsewhere
+
+
+class ServiceError(InstarError):
+    """The worker that embeds, searches and answers is gone, or cannot do what it was asked."""
 
 
 class FolderCopied(InstarError):

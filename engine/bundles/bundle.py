@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from hashlib import sha256
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 from msgspec import Struct
@@ -80,13 +81,16 @@ def export(
         key: signs the bundle; without one it says that it is not signed.
 
     Raises:
-        ConfigError: the bundle exists, there is no such part, or an erasure that the part needs lies beyond it.
+        ConfigError: the bundle exists, there is no such part or choice of blobs, or an erasure that the part needs
+            lies beyond it.
         LogCorrupt: the chain is broken; a broken log is not worth a signature.
         BlobMissing, BlobCorrupt: an event needs a blob that the store cannot give.
     """
     head = reader.head()
     first, last = Seq(1) if first is None else first, Seq(head) if last is None else last
     _check_place(bundle)
+    if wanted not in get_args(Wanted):
+        raise ConfigError(f"blobs is {wanted!r}; it must be one of {', '.join(get_args(Wanted))}")
     if not 1 <= first <= last <= head:
         raise ConfigError(f"there are no events {first} to {last}: the log has events 1 to {head}")
     try:

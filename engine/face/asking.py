@@ -91,7 +91,8 @@ class Asking:
             until: only rows taken into memory then or earlier.
 
         Raises:
-            ConfigError: the text is empty, ``k`` out of range or a time none.
+            ConfigError: the text is empty, ``k`` out of range or a time none, or the workspace has no model.
+            ServiceError: the worker is gone, or cannot do it.
         """
         from instar.engine.memory.search import filter_of, search
         from instar.engine.service import Client
@@ -118,7 +119,8 @@ class Asking:
             task_types: only rows of these task types.
 
         Raises:
-            ConfigError: the text is empty or ``k`` out of range.
+            ConfigError: the text is empty or ``k`` out of range, or the workspace has no model.
+            ServiceError: the worker is gone, or cannot do it.
         """
         from instar.engine.memory.answers import VOTERS, answer
         from instar.engine.memory.search import filter_of

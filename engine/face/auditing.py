@@ -125,7 +125,7 @@ class Auditing:
             key: a signing key outside the workspace; without one the bundle is not signed.
 
         Raises:
-            ConfigError: the place, a reference or the key cannot be used.
+            ConfigError: the place, a reference, ``blobs`` or the key cannot be used.
             LogCorrupt, BlobMissing, BlobCorrupt: the log is not whole.
         """
         from instar.engine.bundles.bundle import export

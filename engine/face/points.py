@@ -40,7 +40,7 @@ class Points:
 
         return take_snapshot(self.runtime, name).seq
 
-    def plan_rollback(self, reference: str | int, *, only: Collection[Part] = ()) -> RollbackPlan:
+    def plan_rollback(self, reference: str | int, *, only: Collection[Part] | tuple[Part, ...] = ()) -> RollbackPlan:
         """Says what a rollback would add, change and delete; records nothing.
 
         Args:
@@ -51,12 +51,17 @@ class Points:
             ConfigError: the reference names no position.
             Diverged, RollbackRefused, BlobMissing, BlobCorrupt: it could not be done; the message says why.
         """
+        # The tuple is named beside the collection for mypy: else one that is written in place is of any texts to it.
         from instar.engine.restoring.rollback import plan_rollback
 
         return plan_rollback(self.runtime, reference, only=only)
 
     def rollback(
-        self, wanted: str | int | RollbackPlan, *, only: Collection[Part] = (), plan: str | None = None
+        self,
+        wanted: str | int | RollbackPlan,
+        *,
+        only: Collection[Part] | tuple[Part, ...] = (),
+        plan: str | None = None,
     ) -> RolledBack:
         """Puts code, checkpoint and memory back to a reference, or carries out a plan as it was made.
 

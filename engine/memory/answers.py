@@ -19,7 +19,7 @@ from instar.fsm.events import AnyEvent, FeedbackReceived
 from instar.store.memory_row import Hit
 
 from .calibration import TEMPERATURE, confidences
-from .search import EVERYTHING, Filter, Found, found, nearest
+from .search import EVERYTHING, Filter, Found, check_asked, found, nearest
 
 KINDS: Final = ("feedback", "failure")
 """The rows that stand for outcomes of the agent's work."""
@@ -59,6 +59,7 @@ def answer(runtime: Runtime, text: str, k: int = VOTERS, wanted: Filter = EVERYT
     Raises:
         ConfigError: the text is empty or cannot be embedded, or ``k`` is out of its range.
     """
+    check_asked(text, k)
     state = runtime.state
     space = active_space(state)
     if wanted.kinds is None:

@@ -84,12 +84,23 @@ def search(runtime: Runtime, text: str, k: int = 10, wanted: Filter = EVERYTHING
     return [found(hit) for hit in nearest(runtime, text, k, wanted)]
 
 
-def nearest(runtime: Runtime, text: str, k: int, wanted: Filter) -> list[Hit]:
-    """Finds the ``k`` rows nearest to a text, as memory holds them; raises what ``search`` does."""
+def check_asked(text: object, k: object) -> None:
+    """Refuses a question that is none, before it is asked here or of a worker.
+
+    Raises:
+        ConfigError: the text is empty or none, or ``k`` is out of its range.
+    """
+    if not isinstance(text, str):
+        raise ConfigError(f"the search text is {type(text).__name__}: give a text, a str")
     if not text.strip():
         raise ConfigError("the search text is empty: say what to look for")
-    if not 1 <= k <= K_MAX:
-        raise ConfigError(f"k is {k}; it must lie in 1 … {K_MAX}")
+    if not isinstance(k, int) or not 1 <= k <= K_MAX:
+        raise ConfigError(f"k is {k!r}; it must be a whole number in 1 … {K_MAX}")
+
+
+def nearest(runtime: Runtime, text: str, k: int, wanted: Filter) -> list[Hit]:
+    """Finds the ``k`` rows nearest to a text, as memory holds them; raises what ``search`` does."""
+    check_asked(text, k)
     state = runtime.state
     space = active_space(state)
     vectors, failures = runtime.models.embed_each(space, [text])

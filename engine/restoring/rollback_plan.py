@@ -76,8 +76,10 @@ def chosen(only: Collection[Part]) -> tuple[Part, ...]:
     """Gives the parts that are brought back, in their order; all of them when none is named.
 
     Raises:
-        ConfigError: there is no such part.
+        ConfigError: there is no such part, or a text was given in place of several.
     """
+    if isinstance(only, str):
+        raise ConfigError(f"the parts are one text, {only!r}: give a list, such as [{only!r}]")
     unknown = sorted(set(only) - set(PARTS))
     if unknown:
         raise ConfigError(f"{unknown[0]!r} is nothing that can be rolled back alone. Give {', '.join(PARTS)}.")

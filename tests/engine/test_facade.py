@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,9 @@ import pytest
 import instar
 from instar.engine import service
 from instar.engine.initialize import initialize
-from instar.engine.service import Client, ServiceError
+from instar.engine.service import Client
 from instar.engine.settings import load_settings
-from instar.fsm.errors import ConfigError, EffectFailedError, InputRefused, InstarError, WorkerBusy
+from instar.fsm.errors import ConfigError, EffectFailedError, InputRefused, InstarError, ServiceError, WorkerBusy
 from instar.fsm.events import ChangeObserved, EffectFailed, RetrainFlagged, TaskQueued
 from tests.crash.lessons import rows
 from tests.engine.agents import agent_folder, contents
@@ -82,7 +82,7 @@ def test_space_is_called_as_checkpoints_are_elsewhere(engine: instar.Engine) -> 
             for wrong in ("f" * 64, engine.space[:-1] + "x", "actve", ""):
                 with pytest.raises(ConfigError, match="no checkpoint is called"):
                     asked.embed(["open a file"], space=wrong)
-    with pytest.raises(ServiceError, match="no checkpoint is called 'actve'"):
+    with pytest.raises(ConfigError, match="no checkpoint is called 'actve'"):
         Client(engine.runtime.workspace.socket).embed(["x"], "actve")
 
 
@@ -257,6 +257,38 @@ def test_agent_without_a_worker_records_and_rolls_back(tmp_path: Path) -> None:
             engine.embed(["x"])
         with pytest.raises(InputRefused):
             engine.feedback(task_type="find", input="x", confidence=3)
+
+
+def test_arguments_that_cannot_be_are_refused_alike_with_a_worker_and_without(tmp_path: Path) -> None:
+    from instar.engine.initialize import initialize
+
+    folder = agent_folder(tmp_path / "agent")
+    initialize(folder, with_model=False)
+    wrong: list[tuple[str, Callable[[instar.Engine], object]]] = [
+        ("text is empty", lambda engine: engine.search(" ")),
+        ("text is NoneType", lambda engine: engine.answer(None)),  # type: ignore[arg-type]
+        ("k is 0", lambda engine: engine.search("x", 0)),
+        ("k is '3'", lambda engine: engine.answer("x", "3")),  # type: ignore[arg-type]
+        ("no model", lambda engine: engine.search("x")),
+        ("no model", lambda engine: engine.answer("x")),
+        ("no model", lambda engine: engine.embed(["x"])),
+        (r"give a list, such as \['code'\]", lambda engine: engine.plan_rollback(1, only="code")),  # type: ignore[arg-type]
+        ("'codes' is nothing", lambda engine: engine.plan_rollback(1, only=["codes"])),  # type: ignore[list-item]
+        ("blobs is 'some'", lambda engine: engine.export(tmp_path / "b", blobs="some")),  # type: ignore[arg-type]
+    ]
+    for worker in (True, False):
+        with instar.Engine(folder, worker=worker) as engine:
+            for message, ask in wrong:
+                with pytest.raises(ConfigError, match=message):
+                    ask(engine)
+            state: instar.State = engine.status().state  # what a type checker has to take, here and below
+            assert state is instar.State.IDLE
+            for plan in (
+                engine.plan_rollback("latest", only=("code",)),
+                engine.plan_rollback("latest", only=["code"]),
+                engine.plan_rollback("latest", only={"code"}),
+            ):
+                assert plan.asked.parts == ("code",)
 
 
 def test_engine_that_was_not_started_says_so(tmp_path: Path) -> None:

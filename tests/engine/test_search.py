@@ -17,7 +17,7 @@ from instar.engine.feedback_rows import check_feedback
 from instar.engine.memory.answers import answer, right_answer
 from instar.engine.memory.search import Filter, filter_of, moment_us, search
 from instar.engine.runtime import Runtime
-from instar.engine.service import Client, Service, ServiceError
+from instar.engine.service import Client, Service
 from instar.engine.worker import Worker
 from instar.fsm.errors import ConfigError
 from instar.fsm.events import FeedbackReceived
@@ -122,7 +122,7 @@ def test_odd_texts_are_searched_here_and_by_the_service(runtime: Runtime, text: 
         np.testing.assert_array_equal(
             client.embed([text])[1], runtime.models.embed_each(active_space(runtime.state), [text])[0]
         )
-        with pytest.raises(ServiceError, match="the search text is empty"):
+        with pytest.raises(ConfigError, match="the search text is empty"):
             client.search(" \n", 3)
     finally:
         service.stop()
