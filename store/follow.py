@@ -39,7 +39,7 @@ class Follower:
     """Gives the events of a log as they are recorded; iterating waits for the next one until ``stop``.
 
     What was acknowledged is not given again after a restart; what was given and not acknowledged is (at least once).
-    A log in a server that goes away is waited for, for ``PATIENCE_S``.
+    A log in a server that goes away is waited for, up to 300 s.
 
     Args:
         reader: the log.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import re
 import subprocess
 import sys
@@ -127,6 +128,20 @@ def test_public_names_are_importable_and_typed() -> None:
     import doctest
 
     assert doctest.testmod(instar).failed == 0
+
+
+def test_what_engine_gives_is_public_and_documented() -> None:
+    import instar
+
+    page = (PROJECT / "docs" / "engine.md").read_text().split("## What is given")[1]
+    given = set[str]()
+    for name, member in inspect.getmembers(instar.Engine, inspect.isfunction):
+        if not name.startswith("_"):
+            given |= set(re.findall(r"[A-Z]\w+", member.__annotations__["return"]))
+    given -= {"None", "NDArray", "Self"}
+    assert {"Found", "RollbackPlan", "Status"} <= given <= set(instar.__all__)
+    assert all(f"### {name}\n" in page for name in given)
+    assert instar.errors.InstarError is instar.InstarError
 
 
 def test_documented_recipe_is_the_default() -> None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 import instar
 from instar.engine.cli.app import app_command
@@ -180,7 +183,8 @@ def face() -> str:
     parts = [
         f"{NOTE}\n# In a program\n\n`import instar` costs next to nothing; a name is imported when it is first used. "
         "All that is not named here may change.\nErrors are `instar.InstarError`s: the message says what to do, "
-        "`exit_code` and `details` are for programs, and\n`fsm/errors.py` draws their tree.\n\n"
+        "`exit_code` and `details` are for programs. Each is a\nname of `instar.errors` "
+        "(`except instar.errors.RollbackRefused`), whose docstring draws their tree.\n\n"
         "| name | what it is |\n|---|---|"
     ]
     for name in sorted(instar.__all__):
@@ -193,7 +197,38 @@ def face() -> str:
         of = member.fget if isinstance(member, property) else member
         shown = _signature(of).partition(" -> ")[2] if isinstance(member, property) else _signature(of)
         parts.append(f"### {name}\n\n`{name}{': ' if isinstance(member, property) else ''}{shown}`\n\n{_prose(of)}")
-    return "\n".join(parts)
+    parts.append(
+        "## What is given\n\nAll are immutable but `Follower`. The events and the values in them are told in "
+        "[events.md](events.md), settings and policy in\n[operations.md](operations.md); "
+        "`help(type(value))` shows the fields of what else lies in a field.\n"
+    )
+    for name in sorted(set(instar.__all__) - {"Settings", "Policy"}):
+        kind = getattr(instar, name)
+        if isinstance(kind, type) and issubclass(kind, Struct):
+            parts.append(_given(kind))
+    parts.append(f"### Follower\n\n{_prose(instar.Follower).partition('*Args*')[0]}")
+    for name, method in inspect.getmembers(instar.Follower, inspect.isfunction):
+        if not name.startswith("_"):
+            first = inspect.cleandoc(method.__doc__ or "").split("\n\n")[0].replace("``", "`")
+            parts.append(f"- `{name}{_signature(method)}`: {first}")
+    return "\n".join(parts) + "\n"
+
+
+def _given(kind: type) -> str:
+    """Lists the fields and properties of what a method gives, with what its docstring says of them."""
+    text, fields = _documented(inspect.getsource(kind))[kind.__name__]
+    about, _, told = text.partition("Attributes:")
+    meanings = dict(re.findall(r"^    (\w+): (.*(?:\n     .*)*)", told, re.M))
+    rows = [(name, shown, below or meanings.get(name, "")) for name, shown, _, below in fields]
+    for name, member in vars(kind).items():
+        of = member.func if isinstance(member, cached_property) else getattr(member, "fget", None)
+        if of is not None and not name.startswith("_"):
+            rows.append((name, of.__annotations__["return"], inspect.cleandoc(of.__doc__ or "").split("\n\n")[0]))
+    table = "\n".join(
+        f"| `{name}` | `{shown.replace('|', chr(92) + '|')}` | {' '.join(said.replace('``', '`').split())} |"
+        for name, shown, said in rows
+    )
+    return f"### {kind.__name__}\n\n{about.replace('``', '`').strip()}\n\n| field | type | |\n|---|---|---|\n{table}\n"
 
 
 def _signature(function: Any) -> str:
