@@ -1,27 +1,32 @@
 """Asks what others wrote: whatever it raises, and whatever it gives that is no answer, is told as its failure.
 
 An extension runs in the process of whoever asks it, a worker or an auditor. It may raise anything, also what is no
-``Exception`` (``asyncio.CancelledError``), and an error whose own text is no UTF-8 or cannot be had.
+``Exception`` (``asyncio.CancelledError``), and an error whose own text is no UTF-8 or cannot be had. It may also never
+answer: no question has a time limit, since nothing ends a thread of another's code, but who waits is told for whom.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Final, TypeVar
 
 from instar.fsm.errors import ConfigError, EffectFailedError, EffectSuspended, ExtensionFailed
+from instar.store.long_waits import told_after
 
 from .shell_executor import Terminated
 
 ERROR_CHARS_MAX: Final = 2000
 NAME_CHARS_MAX: Final = 200
+LONG_S: Final = 60.0
+"""An extension that has not answered after so many seconds is told of, once a question."""
 _BUILTIN: Final = "builtin"
 
 T = TypeVar("T")
 
 
 def asked(who: str, call: Callable[[], T]) -> T:
-    """Calls an extension.
+    """Calls an extension; a warning says so where its answer takes long.
 
     Args:
         who: what it is and how it is called, such as "the planner acme".
@@ -33,7 +38,8 @@ def asked(who: str, call: Callable[[], T]) -> T:
         EffectSuspended: it was told to end.
     """
     try:
-        return call()
+        with told_after(LONG_S, lambda: _silent(who)):
+            return call()
     except (EffectFailedError, EffectSuspended, KeyboardInterrupt, Terminated):
         raise
     except SystemExit as error:
@@ -42,6 +48,13 @@ def asked(who: str, call: Callable[[], T]) -> T:
         ) from error
     except BaseException as error:
         raise ExtensionFailed(f"{who} failed: {error_text(error)}") from error
+
+
+def _silent(who: str) -> str:
+    return (
+        f"{who} was asked {LONG_S:g} s ago, and has not answered: it works on something large, or hangs, which nothing "
+        f"ends by itself. Where it hangs, end this process ({os.getpid()}): nothing is lost, what is owed stays owed"
+    )
 
 
 def error_text(error: BaseException) -> str:

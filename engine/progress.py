@@ -58,7 +58,8 @@ class ProgressFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._last = 0.0
+        self.last = 0.0
+        """When the last report was written, by the monotonic clock."""
         self._effect, self._since_us = "", 0
         self._listener: Callable[[str, int, int, str], None] | None = None
 
@@ -71,9 +72,9 @@ class ProgressFile:
         if self._listener:
             self._listener(effect, step, steps, note)
         now = time.monotonic()
-        if 0 < step < steps and now - self._last < _INTERVAL_S:
+        if 0 < step < steps and now - self.last < _INTERVAL_S:
             return
-        self._last = now
+        self.last = now
         now_us = time.time_ns() // 1000
         if effect != self._effect or not (step or note):
             self._effect, self._since_us = effect, now_us

@@ -31,6 +31,7 @@ from .clock_ahead import ahead_of, told
 from .feedback_loop import foreign_trigger, remove_trigger
 from .kernel import remove_copies
 from .loop import Listener, Loop
+from .progress import HANGS_S
 from .restoring.rollback import finish_begun
 from .runtime import Runtime
 from .self_repair import SelfRepair
@@ -295,13 +296,25 @@ def _signature(path: Path) -> tuple[int, ...] | None:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def _end_with_parent(worker: Worker) -> None:
-    """Ends the worker when the agent's process is gone: its end of the pipe on standard input closes."""
+def _end_with_parent(worker: Worker, runtime: Runtime) -> None:
+    """Ends the worker when the agent's process is gone: its end of the pipe on standard input closes.
+
+    Where the effect in progress hangs, nobody is there any more who would kill it.
+    """
 
     def watch() -> None:
         while os.read(0, 4096):
             pass
         worker.stop()
+        since = time.monotonic()
+        while (left_s := max(since, runtime.progress.last) + HANGS_S - time.monotonic()) > 0:
+            time.sleep(left_s)
+        logger.error(
+            "the agent's process is gone, and nothing was heard of the effect in progress for %d s: the worker ends; "
+            "what is owed stays in the log",
+            HANGS_S,
+        )
+        os._exit(1)
 
     threading.Thread(target=watch, name="instar-parent", daemon=True).start()
 
@@ -322,7 +335,7 @@ def main(arguments: list[str] | None = None) -> int:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: worker.stop())
             if chosen.with_parent:
-                _end_with_parent(worker)
+                _end_with_parent(worker, runtime)
             worker.run_forever()
     except InstarError as error:
         logger.error("%s", error)

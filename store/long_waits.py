@@ -1,4 +1,4 @@
-"""Says who holds a lock for which one waits for long: a process that was stopped holds it without a word."""
+"""Says for what one waits for long: a process that was stopped holds a lock without a word, and a plugin may hang."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -21,37 +21,34 @@ class _Waits:
     """The waits of this process, and the one thread that looks at them; it begins with the first."""
 
     def __init__(self) -> None:
-        self._since: dict[object, tuple[float, Path]] = {}
+        self._due: dict[object, tuple[float, Callable[[], str]]] = {}
         self._process = 0
         self._guard = threading.Lock()
 
-    def add(self, path: Path) -> object:
+    def add(self, long_s: float, tell: Callable[[], str]) -> object:
         """Notes that a wait begins."""
         wait = object()
-        self._since[wait] = time.monotonic(), path
+        self._due[wait] = time.monotonic() + long_s, tell
         if self._process != os.getpid():  # the thread of a process goes with it, and is not forked off
             with self._guard:
                 if self._process != os.getpid():
+                    for other in self._due.keys() - {wait}:  # of the process that this one was forked off
+                        self._due.pop(other, None)
                     self._process = os.getpid()
                     threading.Thread(target=self._look, name="instar-waits", daemon=True).start()
         return wait
 
     def end(self, wait: object) -> None:
         """Notes that it ended."""
-        self._since.pop(wait, None)
+        self._due.pop(wait, None)
 
     def _look(self) -> None:
-        told: set[object] = set()
         while True:
             time.sleep(_LOOK_EVERY_S)
-            now, waits = time.monotonic(), self._since.copy()
-            told.intersection_update(waits)
-            for wait, (since, path) in waits.items():
-                if wait not in told and now - since >= LONG_S:
-                    told.add(wait)
-                    logger.warning(
-                        "waiting for %s, which %s holds; this goes on once it is given back", path, holder(path)
-                    )
+            now = time.monotonic()
+            for wait, (due, tell) in self._due.copy().items():
+                if now >= due and self._due.pop(wait, None) is not None:
+                    logger.warning("%s", tell())
 
 
 _waits = _Waits()
@@ -60,7 +57,21 @@ _waits = _Waits()
 @contextmanager
 def told_if_long(path: Path) -> Iterator[None]:
     """Waits for a lock in the block; where that takes long, a warning says who holds it."""
-    wait = _waits.add(path)
+    with told_after(
+        LONG_S, lambda: f"waiting for {path}, which {holder(path)} holds; this goes on once it is given back"
+    ):
+        yield
+
+
+@contextmanager
+def told_after(long_s: float, tell: Callable[[], str]) -> Iterator[None]:
+    """Does what may take long in the block; a warning says so once it took so many seconds.
+
+    Args:
+        long_s: after how many seconds.
+        tell: gives the warning; called in another thread.
+    """
+    wait = _waits.add(long_s, tell)
     try:
         yield
     finally:

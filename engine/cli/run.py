@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from contextlib import closing, nullcontext, redirect_stdout
+from collections.abc import Callable
+from contextlib import closing, nullcontext, redirect_stdout, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .output import Json, Root, emit, say
+
+if TYPE_CHECKING:
+    from instar.engine.worker import Worker
+
+
+def _ending(worker: Worker, ended: list[int]) -> Callable[[int, object], None]:
+    """Makes a handler of signals: the first has a worker end after the effect in progress, another one at once.
+
+    Args:
+        worker: what is to end.
+        ended: gets the number of the first signal.
+    """
+    from instar.engine.shell_executor import TERMINATED, Terminated
+
+    def end(number: int, _frame: object) -> None:
+        if ended:
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated(TERMINATED)
+        ended.append(number)
+        worker.stop()
+        again = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+        with suppress(OSError):  # not by the stream, which may be in the midst of a line
+            os.write(2, f"ending after the effect in progress; {again} once more ends it at once\n".encode())
+
+    return end
 
 
 def run_once(root: Path | None, *, quiet: bool) -> dict[str, int]:
@@ -33,12 +59,7 @@ def run_once(root: Path | None, *, quiet: bool) -> dict[str, int]:
                 runtime.progress.listen(live.report)
             worker = Worker(runtime, None if quiet else live.event)
             ended: list[int] = []
-
-            def end(number: int, _frame: object) -> None:
-                ended.append(number)
-                worker.stop()
-
-            earlier = signal.signal(signal.SIGTERM, end)
+            earlier = signal.signal(signal.SIGTERM, _ending(worker, ended))
             try:
                 # What a plugin prints is no part of the envelope.
                 with redirect_stdout(sys.stderr) if quiet else nullcontext():
@@ -64,7 +85,10 @@ def command(
     workspace: Root = None,
     json: Json = False,
 ) -> None:
-    """Run the worker: watch, diff, embed, flag, train, reward, plan. Ends on Ctrl-C; what is owed stays in the log."""
+    """Run the worker: watch, diff, embed, flag, train, reward, plan. Ends on Ctrl-C; what is owed stays in the log.
+
+    Ctrl-C or SIGTERM ends it after the effect in progress; the same once more ends it at once.
+    """
     if once:
         counts = run_once(workspace, quiet=json)
         text = f"{counts['events']} events in {counts['cycles']} cycles; the log is at event {counts['head']}"
@@ -83,8 +107,9 @@ def command(
         with Live() as live:
             runtime.progress.listen(live.report)
             worker = Worker(runtime, live.event)
+            end = _ending(worker, [])
             for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, lambda *_: worker.stop())
+                signal.signal(number, end)
             worker.run_forever(lambda: say(f"watching {root}; Ctrl-C ends it after the effect in progress"))
         head = runtime.reader.head()
     emit("run", {"head": head}, as_json=json, lines=[f"stopped at event {head}"])

@@ -16,6 +16,7 @@ import msgspec
 
 from instar.engine.own_python import own_python
 from instar.fsm.errors import ConfigError
+from instar.store.long_waits import told_after
 from instar.store.reader import LogReader
 
 from .findings import RangeFound
@@ -23,6 +24,9 @@ from .folding import Folding
 from .levels import Level
 from .ranges import Range, fold_range
 from .worker import Order, take
+
+_LONG_S = 60.0
+"""Whoever is at its part so much longer than this process was at its own is told of."""
 
 
 def verify_ranges(
@@ -81,8 +85,16 @@ def _start(count: int, order: str, tokens: int) -> list[subprocess.Popen[bytes]]
 
 def _told(other: subprocess.Popen[bytes]) -> dict[int, RangeFound]:
     """Reads what another process found; nothing from one that died, whose ranges are then verified here."""
-    content, _ = other.communicate()
+    with told_after(_LONG_S, lambda: _silent(other.pid)):
+        content, _ = other.communicate()
     try:
         return dict(msgspec.json.decode(content, type=list[tuple[int, RangeFound]]))
     except msgspec.MsgspecError:
         return {}
+
+
+def _silent(pid: int) -> str:
+    return (
+        f"waiting for process {pid}, which verifies a part of the log: the part is large, or a reward model or planner "
+        f"that it asks hangs, or it was stopped (`kill -CONT {pid}` lets it go on). Where it hangs, Ctrl-C ends them"
+    )
