@@ -32,6 +32,7 @@ logger = logging.getLogger("instar.engine")
 BYTES_MAX = 256 * 1024 * 1024
 PART_TEXTS, PART_CHARS = 16_384, 1 << 24
 """Of one request to embed: so many vectors, and four bytes a character, lie well under ``BYTES_MAX``."""
+_NAME_BYTES_MAX = 108
 _LENGTH = struct.Struct(">I")
 
 
@@ -95,7 +96,13 @@ _REPLIES: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Reply)
 
 @contextmanager
 def _address(path: Path) -> Iterator[str]:
-    """Gives a name for the socket that is short enough for the kernel (108 bytes), however deep the folder lies."""
+    """Gives a name for the socket that is short enough for the kernel, however deep the folder lies.
+
+    Through an open folder that takes /proc, which a container or a chroot may lack.
+    """
+    if len(os.fsencode(path)) < _NAME_BYTES_MAX:
+        yield os.fspath(path)
+        return
     fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{fd}/{path.name}"

@@ -22,7 +22,7 @@ from .lock import FileLock
 from .lost_log import lost, refuse_lost, stands, traces_of, without_version
 from .place import Place, place_of
 from .reader import LogReader
-from .sqlite_source import APPLICATION_ID, SCHEMA_HEAD, check_schema
+from .sqlite_source import APPLICATION_ID, SCHEMA_HEAD, check_schema, too_deep
 
 logger = logging.getLogger("instar.store")
 
@@ -81,6 +81,8 @@ def _recover(path: Path) -> None:
 def _make_beside(path: Path) -> None:
     """Makes a log beside its place and renames it there: what was cut off leaves no half log behind."""
     fresh = path.with_name(f".{path.name}.new")
+    if fault := too_deep(fresh):
+        raise LogUnavailable(f"the event log {path} cannot be created: {fault}.")
     for leftover in (fresh, fresh.with_name(f"{fresh.name}-wal"), fresh.with_name(f"{fresh.name}-shm")):
         with suppress(FileNotFoundError):
             leftover.unlink()

@@ -29,6 +29,8 @@ SCHEMA_HEAD = "0004"
 """The Alembic revision that this version of the code writes."""
 SCHEMAS = ("0001", "0002", "0003", SCHEMA_HEAD)
 """The revisions that it reads."""
+PATH_BYTES_MAX = 504
+"""SQLite takes 512, of which it keeps 8 for the names of what lies beside a file."""
 INDEX_BYTES = 64 * 1024
 """Room under which SQLite may be unable to make the index of a write-ahead log, which it reads by."""
 
@@ -167,10 +169,20 @@ def wrapped(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> Exception:
         return LogForeign(f"{path} is no SQLite file, so no event log of Instar; it was left as it is.")
     if isinstance(error, UnicodeDecodeError) or re.search("malformed|corrupt|decode to UTF-8", text):
         return LogCorrupt(f"{path} is damaged ({text}). Restore it from a backup, then run `instar verify`.")
+    if fault := too_deep(path):
+        return LogUnavailable(f"the event log {path} cannot be read: {fault}. Nothing is lost.")
     if lacking := lacks_room(path.parent):
         # Whoever reads needs room for an index of the write-ahead log, where no other process has made one.
         return LogUnavailable(f"the event log {path} cannot be read: {lacking}. Make room; nothing is lost.")
     return LogUnavailable(f"the event log {path} cannot be read: {text}. Look at its permissions and its disk.")
+
+
+def too_deep(path: Path) -> str:
+    """Says where a path is too long for SQLite, which takes the links out of it first; nothing where it is not."""
+    size = len(os.fsencode(os.path.realpath(path)))
+    if size <= PATH_BYTES_MAX:
+        return ""
+    return f"without links its path has {size} bytes, and SQLite takes {PATH_BYTES_MAX}: move the folder up"
 
 
 def lacks_room(folder: Path) -> str:

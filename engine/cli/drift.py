@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .output import Json, Root, emit, runtime_at
+from .output import Json, Root, emit, runtime_at, write_json
 
 if TYPE_CHECKING:
     from instar.engine.drift import Drift
@@ -78,7 +78,7 @@ def _score_rows(source: str, embed: bool, workspace: Path | None) -> None:
             found = compare(row.edit.path, row.edit.before, row.edit.after)
             if model is not None:
                 found = shifted(found, row.edit.before, row.edit.after, model)
-            sys.stdout.write(msgspec.json.encode(scored(row.edit.path, found)).decode() + "\n")
+            write_json(msgspec.json.encode(scored(row.edit.path, found)).decode())
 
 
 def _content(path: Path) -> bytes:

@@ -99,7 +99,8 @@ def _prove(
     content = prove(reader, seq, to=end, key=signer)
     reader.close()
     if str(file) == "-":
-        sys.stdout.write(content.decode())
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
         return
     write_proof(content, file)
     found = {"path": file, "seq": seq, "bytes": len(content), "public_key": signer.public if signer else None}

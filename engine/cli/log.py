@@ -12,7 +12,7 @@ import typer
 
 from instar.engine.visible import visible
 
-from .output import COUNT_MAX, Json, Root, emit, plain, reader_at, runtime_at
+from .output import COUNT_MAX, Json, Root, emit, plain, reader_at, runtime_at, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -170,8 +170,10 @@ def _show(follower: Follower, kinds: Collection[str], *, as_json: bool, remember
         signal.signal(signal.SIGINT, lambda *_: follower.stop_soon())
     for record in follower:
         if not kinds or type(record.event).__name__ in kinds:
-            line = msgspec.json.encode(plain(_row(record))).decode() if as_json else visible(_line(record))
-            sys.stdout.write(f"{line}\n")
+            if as_json:
+                write_json(msgspec.json.encode(plain(_row(record))).decode())
+            else:
+                sys.stdout.write(f"{visible(_line(record))}\n")
             sys.stdout.flush()
         if remember:
             follower.acknowledge(record)

@@ -75,7 +75,7 @@ def emit(verb: str, content: Any, *, as_json: bool, lines: Iterable[str] = (), p
         by.verb, by.content, by.patch = verb, plain(content), patch
         return
     if as_json:
-        sys.stdout.write(_json(envelope(verb, plain(content))) + "\n")
+        write_json(_json(envelope(verb, plain(content))))
         return
     if patch:
         sys.stdout.flush()
@@ -109,6 +109,17 @@ def _json(whole: dict[str, Any]) -> str:
         return json.dumps(whole, separators=(",", ":"))
 
 
+def write_json(text: str) -> None:
+    """Prints JSON as a line; what the encoding of standard output lacks is written in JSON's own escapes."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        import json
+
+        text = json.dumps(json.loads(text), separators=(",", ":"))
+    sys.stdout.write(f"{text}\n")
+
+
 def fail(
     kind: str,
     message: str,
@@ -130,7 +141,7 @@ def fail(
     """
     if as_json:
         whole = envelope_of_error(kind, message, exit_code, details)
-        sys.stdout.write(msgspec.json.encode(whole).decode() + "\n")
+        write_json(msgspec.json.encode(whole).decode())
     else:
         first, *more = message.split("\n") if by_lines else [message]
         say(f"instar: {first}", *(line if line.startswith(" ") else f"  {line}" for line in more))
