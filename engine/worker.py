@@ -178,6 +178,7 @@ class Worker:
             self._watcher.look()
         fresh = self._runtime.reader.changed_token()
         if fresh != token:
+            self._runtime.log.check_known()
             self._tell_of_clock()
             self._loop.run_until_idle(self._wanted)
         self.take_trigger_file()

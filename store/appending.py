@@ -327,7 +327,11 @@ class Appender:
         erased = erased_in(draft.rows)
         rewritten = freed(self._reader, self._blobs, {*erased, *doomed}) if erased or doomed else ()
         erases = any(row[1] == PayloadErased.__name__ for row in draft.rows)
-        self._journal.write(Batch(draft.rows, blobs, snapshot, rewritten, doomed, erases))
+        try:
+            self._journal.write(Batch(draft.rows, blobs, snapshot, rewritten, doomed, erases))
+        except PositionConflict:
+            self._head.check()  # nobody appends past the lock: the log may be another one since
+            raise
         if waiting:
             self._blobs.settled(list(waiting))
         self._head.move(state, draft.digest, draft.last_us)

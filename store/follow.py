@@ -11,6 +11,7 @@ from instar.fsm.errors import ConfigError, LogCorrupt, LogUnavailable
 from instar.fsm.record import Recorded
 from instar.fsm.words import ORIGIN, Digest, Seq, digest_of
 
+from .head import rewritten
 from .reader import LogReader
 
 logger = logging.getLogger("instar.store")
@@ -68,6 +69,8 @@ class Follower:
         self._ending = False
         self._away_since: float | None = None
         """Since when the server is away."""
+        self._seen: Digest | None = None
+        """The hash of the last event that was given, or acknowledged before."""
         self.position = self._resume(start)
         """The last event that was given."""
 
@@ -78,6 +81,7 @@ class Follower:
         fault = cursor_fault(self._reader, str(self._name), *cursor)
         if fault:
             raise LogCorrupt(fault)
+        self._seen = self._reader.get(cursor[0]).hash
         return cursor[0]
 
     def acknowledge(self, record: Recorded) -> None:
@@ -98,9 +102,15 @@ class Follower:
                 self._bear(error)
 
     def ready(self) -> Iterator[Recorded]:
-        """Gives what is recorded already, and ends."""
+        """Gives what is recorded already, and ends.
+
+        Raises:
+            LogCorrupt: it does not follow what was given before.
+        """
         for record in self._reader.read(self.position + 1):
-            self.position = record.seq
+            if self._seen is not None and record.prev_hash != self._seen:
+                raise rewritten(self._reader.place.name, self.position)
+            self.position, self._seen = record.seq, record.hash
             yield record
 
     def wait(self, timeout_s: float | None = None) -> bool:
@@ -108,13 +118,14 @@ class Follower:
 
         Raises:
             LogUnavailable: the log cannot be read, or a server is away for too long.
+            LogCorrupt: it no longer holds what was given.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         token = -1
         while not self._over():
             try:
                 fresh = self._reader.changed_token()
-                if fresh != token and self._reader.head() > self.position:
+                if fresh != token and self._more():
                     return True
                 token = fresh
                 self._back()
@@ -126,6 +137,12 @@ class Follower:
                 return False
             self._stopped.wait(left)
         return False
+
+    def _more(self) -> bool:
+        head = self._reader.head()
+        if self._seen is not None and head < self.position:
+            raise rewritten(self._reader.place.name, self.position)
+        return head > self.position
 
     def __iter__(self) -> Iterator[Recorded]:
         while self.wait():

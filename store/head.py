@@ -8,11 +8,12 @@ from typing import Any
 
 from instar.fsm.chain import GENESIS
 from instar.fsm.codec import decode_event
+from instar.fsm.errors import LogCorrupt
 from instar.fsm.events import BlobsCollected
 from instar.fsm.record import Recorded
 from instar.fsm.runs import RUN_TYPES, evolve_run
 from instar.fsm.state import AgentState
-from instar.fsm.words import ORIGIN, Digest
+from instar.fsm.words import ORIGIN, Digest, Seq
 
 from .ports import Row
 from .presence import Presence
@@ -48,11 +49,17 @@ class Head:
         return last
 
     def take_in(self, rows: Sequence[Row]) -> None:
-        """Folds what was recorded since; by whom does not matter."""
+        """Folds what was recorded since; by whom does not matter.
+
+        Raises:
+            LogCorrupt: it does not follow what this process has taken in before.
+        """
         with self._lock:
             new = [row for row in rows if row[0] > self.state.head]  # else another thread has taken it in
             if not new:
                 return
+            if new[0][12] != self.hash:
+                raise rewritten(self._reader.place.name, self.state.head)
             state = _folded_at_once(self.state, new)
             if state is None:
                 state = self.state
@@ -64,6 +71,16 @@ class Head:
             last = new[-1]
             self.state, self.hash, self.last_us = state, last[13], max(self.last_us, last[3])
 
+    def check(self) -> None:
+        """Makes sure that the log still holds the last event that this process has taken in.
+
+        Raises:
+            LogCorrupt: it does not.
+        """
+        state, digest, _ = self.known()
+        if state.head and self._reader.query("SELECT hash FROM events WHERE seq = ?", (state.head,)) != [(digest,)]:
+            raise rewritten(self._reader.place.name, state.head)
+
     def known(self) -> tuple[AgentState, Digest, int]:
         """Gives state, hash and time, which belong together."""
         with self._lock:
@@ -74,6 +91,16 @@ class Head:
         with self._lock:
             if state.head > self.state.head:  # else a reader has caught up meanwhile
                 self.state, self.hash, self.last_us = state, digest, last_us
+
+
+def rewritten(name: str, seq: Seq) -> LogCorrupt:
+    """Tells that a log no longer holds an event that somebody has seen in it."""
+    return LogCorrupt(
+        f"the event log {name} no longer holds event {seq} as this process has seen it: it was cut off or rewritten, "
+        "as where a standby that lagged took over, or a backup was put back. Nothing was recorded. Started again, this "
+        "goes on from what the log holds; compare that with an anchor or a backup (`instar verify --anchor`).",
+        seq=seq,
+    )
 
 
 def _folded_at_once(state: AgentState, rows: Sequence[Row]) -> AgentState | None:

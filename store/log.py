@@ -114,6 +114,14 @@ class EventLog:
         """The position of the last event that this process has taken in."""
         return self._head.state.head
 
+    def check_known(self) -> None:
+        """Makes sure that the log still holds the last event that this process has taken in.
+
+        Raises:
+            LogCorrupt: it was cut off or rewritten since: a server's standby that lagged took over, say.
+        """
+        self._head.check()
+
     @property
     def last_us(self) -> int:
         """The time of the last event that this process has taken in; 0 for an empty log."""
