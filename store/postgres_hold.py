@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import Any, Final
 
 from instar.fsm.errors import LogUnavailable, WorkerBusy
 
 from .place import Place
+from .postgres_source import connect, driver
 from .reader import LogReader
 
-_KEY: Final = "hashtextextended({}, 1)"  # the turn to append is taken by the seed 0
+_KEY: Final = "hashtextextended({}, 1)"
+_TURN: Final = "hashtextextended({}, 0)"
+"""The lock that appends take turns by; which one stands in its place in a statement of ``postgres_journal``, too."""
 _TAKE: Final = f"SELECT pg_try_advisory_lock({_KEY.format('%s')})"
 _GIVE_BACK: Final = f"SELECT pg_advisory_unlock({_KEY.format('%s')})"
 _HOLDER: Final = (
     "SELECT pid, backend_start::text, coalesce(application_name, ''), coalesce(host(client_addr), '') "
     "FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND granted AND objsubid = 1 "
     "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
-    f"AND ((classid::bigint << 32) | objid::bigint) = {_KEY}"
+    "AND ((classid::bigint << 32) | objid::bigint) = "
 )
 _OWN: Final = "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 _END: Final = "SELECT pg_terminate_backend(%s)"
@@ -45,8 +49,20 @@ def name_session(connection: Any) -> None:
 def other_worker(reader: LogReader) -> str:
     """Says which session is a stream's one worker; empty if there is none, or the log is a file."""
     place = reader.place
-    rows = reader.query(_HOLDER.format("?"), (place.stream,)) if place.url else ()
+    rows = reader.query(_HOLDER + _KEY.format("?"), (place.stream,)) if place.url else ()
     return _told(rows[0]) if rows else ""
+
+
+def long_turn(place: Place) -> str:
+    """Says, for whoever has waited long, who appends to a stream; asks by a connection of its own."""
+    holder = None
+    with suppress(LogUnavailable, driver().Error), connect(place) as connection:
+        holder = connection.execute((_HOLDER + _TURN.format("%s")).encode(), (place.stream,)).fetchone()
+    who = _told(holder) if holder else "another session"
+    return (
+        f"waiting for {place.name}, which is in another's hand ({who}); this goes on once it is given back. "
+        "A process that was stopped (Ctrl-Z, SIGSTOP) keeps it: let it go on (`kill -CONT`), or end it"
+    )
 
 
 class Hold:
@@ -70,7 +86,7 @@ class Hold:
         """
         deadline = time.monotonic() + _END_S
         while not connection.execute(_TAKE, (self._place.stream,)).fetchone()[0]:
-            holder = connection.execute(_HOLDER.format("%s"), (self._place.stream,)).fetchone()
+            holder = connection.execute(_HOLDER + _KEY.format("%s"), (self._place.stream,)).fetchone()
             if holder is None:
                 pass  # it was given back just now
             elif holder[:2] != self._had:  # number and beginning name a session for good

@@ -14,10 +14,11 @@ from sqlalchemy.dialects import postgresql
 from instar.fsm.errors import LogUnavailable, PositionConflict
 from instar.fsm.words import Digest, Seq
 
+from .long_waits import LONG_S, told_after
 from .migrate import WRITER_SUFFIX
 from .place import Place
 from .ports import Batch, Row
-from .postgres_hold import Hold, name_session
+from .postgres_hold import Hold, long_turn, name_session
 from .postgres_source import connect, driver, refuse_forked, unreachable
 from .schema import blobs, cursors, events, newer, state_snapshots
 
@@ -139,7 +140,8 @@ class PostgresJournal:
                     connection.execute("ROLLBACK")
 
     def _begin(self, connection: Any, head: Seq) -> Sequence[Row]:
-        cursor = connection.execute(self._beginning % head)
+        with told_after(LONG_S, lambda: long_turn(self._place)):
+            cursor = connection.execute(self._beginning % head)
         while cursor.nextset():
             pass
         rows: Sequence[Row] = cursor.fetchall()

@@ -20,6 +20,7 @@ import pytest
 
 from instar.fsm.errors import ConfigError, LogForeign, LogLost, LogMissing, LogUnavailable
 from instar.fsm.state import AgentState
+from instar.store import postgres_journal
 from instar.store.log import EventLog, Pending, create_log
 from instar.store.place import Place
 from instar.store.postgres_source import _SILENCE, connect, patience
@@ -446,3 +447,24 @@ def test_interrupted_thread_ends_its_own_transaction_alone(log: EventLog) -> Non
         assert journal._in_transaction()  # type: ignore[attr-defined]
         journal.let_go()
         assert not journal._in_transaction()  # type: ignore[attr-defined]
+
+
+def test_long_wait_for_the_turn_says_whose_it_is(
+    log: EventLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(postgres_journal, "LONG_S", 0.1)
+    log.append(feedback(3))
+    with connect(log.place) as other:
+        other.execute(b"SET application_name = 'a stopped process'")
+        other.execute(b"BEGIN")
+        other.execute(b"SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (log.place.stream,))
+        appending = threading.Thread(target=log.append, args=(feedback(4),))
+        appending.start()
+        until = time.monotonic() + 30
+        while "in another's hand" not in caplog.text and time.monotonic() < until:
+            time.sleep(0.05)
+        assert f"waiting for {log.place.name}, which is in another's hand (a stopped process" in caplog.text
+        assert f"server process {other.info.backend_pid}" in caplog.text
+        other.execute(b"ROLLBACK")
+        appending.join()
+    assert log.reader.head() == 5
