@@ -18,6 +18,7 @@ from instar.fsm.errors import InstarError
 from instar.fsm.events import TaskQueued
 from instar.store.blobs import BlobStore
 from instar.store.clock import SystemClock
+from instar.store.long_waits import stopped_holder
 from instar.store.model_folder import altered_folders
 from instar.store.reader import LogReader
 from instar.store.sqlite_source import lacks_room
@@ -118,6 +119,8 @@ def _workspace(workspace: Workspace) -> Iterator[Finding]:
         yield Finding("note", "worker", f"one of another folder works on the stream: {elsewhere}")
     elif status.owed and not status.worker:
         yield Finding("note", "worker", f"none runs, and {status.owed} is owed: `instar run`")
+    if status.worker and (stopped := stopped_holder(workspace.worker_lock)):
+        yield Finding("bad", "worker", f"it is stopped (Ctrl-Z, SIGSTOP); `kill -CONT {stopped}` lets it go on")
     progress = read_progress(workspace.progress) if status.worker else None
     now_us = SystemClock().now_us()
     if progress is not None and progress.silent_s(now_us) >= HANGS_S:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import time
@@ -15,6 +16,7 @@ from instar.fsm.errors import ConfigError, EffectFailedError, InstarError, Worke
 from instar.fsm.react import react
 from instar.fsm.record import Recorded
 from instar.fsm.words import Seq
+from instar.store.long_waits import LONG_S, stopped_holder
 
 from .face.arguments import takes_plain
 from .face.asking import Asking
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from .runtime import Runtime
     from .tool_executor import Executed
 
+logger = logging.getLogger("instar.engine")
 
 REVIVED_MAX = 5
 """A worker that was started anew so often in a row, each time recorded nothing …"""
@@ -333,6 +336,8 @@ class Engine(Asking, Auditing, Points, Upkeep):
 
     def _settled(self, until: float | None, timeout_s: float | None, poll_s: float = 0.05) -> bool:
         """Waits as long as a worker runs; says whether nothing is owed any more."""
+        told = False
+        look_s = time.monotonic() + LONG_S
         while True:
             runs = self._worker_runs()  # looked at first: one that ends after its last effect has recorded it
             if react(self.runtime.state) is None:
@@ -340,8 +345,20 @@ class Engine(Asking, Auditing, Points, Upkeep):
             if not runs and not self._revive_worker():
                 return False
             if until is not None and time.monotonic() > until:
-                raise TimeoutError(f"the engine is still busy after {timeout_s} s; what is owed stays in the log")
+                raise TimeoutError(
+                    f"the engine is still busy after {timeout_s} s{self._stopped()}; what is owed stays in the log"
+                )
+            if not told and time.monotonic() > look_s:
+                look_s = time.monotonic() + LONG_S
+                if stopped := self._stopped():
+                    told = True
+                    logger.warning("waiting for the worker%s", stopped)
             time.sleep(poll_s)
+
+    def _stopped(self) -> str:
+        """Says that the worker was stopped, and does nothing therefore; empty where it was not."""
+        pid = stopped_holder(self.runtime.workspace.worker_lock)
+        return f", which is stopped (`kill -CONT {pid}` lets it go on)" if pid else ""
 
     def _worker_runs(self) -> bool:
         own = self._process is not None and self._process.poll() is None

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from instar.fsm.errors import ConfigError, InstarError, ServiceError
 from instar.fsm.words import Digest
+from instar.store.long_waits import process_told, told_after
 
 from .memory.answers import Answer, answer
 from .memory.search import EVERYTHING, Filter, Found, check_asked, search
@@ -33,6 +34,10 @@ BYTES_MAX = 256 * 1024 * 1024
 PART_TEXTS, PART_CHARS = 16_384, 1 << 24
 """Of one request to embed: so many vectors, and four bytes a character, lie well under ``BYTES_MAX``."""
 _NAME_BYTES_MAX = 108
+_PEER = struct.Struct("iII")
+"""Process, user and group of whoever listens."""
+_LONG_S = 20.0
+"""An answer that takes longer than to load a model is told of."""
 _LENGTH = struct.Struct(">I")
 
 
@@ -253,8 +258,10 @@ class Client:
             try:
                 with _address(self._path) as name:
                     connection.connect(name)
-                _send(connection, request)
-                content = _receive(connection)
+                pid = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))[0]
+                with told_after(_LONG_S, lambda: _silent(pid)):
+                    _send(connection, request)
+                    content = _receive(connection)
             except OSError as error:
                 raise ServiceError(f"the worker does not answer on {self._path}: {error}") from error
         if content is None:
@@ -299,6 +306,10 @@ class Client:
         reply = self._ask(AnswerRequest(_sendable(text), k, wanted))
         assert isinstance(reply, Answered)
         return reply.answer
+
+
+def _silent(pid: int) -> str:
+    return f"waiting for the worker, {process_told(pid)}, to answer: it is busy with something large, or hangs"
 
 
 def _sendable(text: str) -> str:

@@ -53,7 +53,7 @@ def worker_runs(workspace: Workspace) -> bool:
     import fcntl
 
     try:
-        with (workspace.home / "worker.lock").open("rb") as file:
+        with workspace.worker_lock.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

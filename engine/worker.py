@@ -59,7 +59,7 @@ class Worker:
 
     def __init__(self, runtime: Runtime, listener: Listener | None = None) -> None:
         self._runtime = runtime
-        self._lock = FileLock(runtime.workspace.home / "worker.lock")
+        self._lock = FileLock(runtime.workspace.worker_lock)
         self._wake = threading.Event()
         self._stopping = threading.Event()
         runtime.ending = self._stopping.is_set

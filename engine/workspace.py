@@ -51,6 +51,7 @@ class Workspace:
         self.cookies = self.home / "cookies"
         self.progress = self.home / "progress.json"
         self.begun = self.home / "begun.json"
+        self.worker_lock = self.home / "worker.lock"
         self.worker_log = self.home / "worker.log"
         self.socket = self.home / "worker.sock"
 

@@ -80,15 +80,43 @@ def told_after(long_s: float, tell: Callable[[], str]) -> Iterator[None]:
 
 def holder(path: Path) -> str:
     """Names the process that holds the lock on a file, as the kernel lists it."""
+    pid = _holder(path)
+    return process_told(pid) if pid else "another process"
+
+
+def stopped_holder(path: Path) -> int:
+    """Gives the process that holds the lock on a file and was stopped (Ctrl-Z, SIGSTOP); 0 where there is none."""
+    pid = _holder(path)
+    return pid if pid and _is_stopped(pid) else 0
+
+
+def process_told(pid: int) -> str:
+    """Names a process, and says how it goes on if it was stopped."""
+    try:
+        name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return f"process {pid}"
+    stopped = f", which is stopped (`kill -CONT {pid}` lets it go on)" if _is_stopped(pid) else ""
+    return f"process {pid} ({name}){stopped}"
+
+
+def _is_stopped(pid: int) -> bool:
+    with suppress(OSError, IndexError):
+        content = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return content.rpartition(")")[2].split()[0] in "Tt"
+    return False
+
+
+def _holder(path: Path) -> int:
+    """Finds who holds the lock on a file; 0 where the kernel does not tell."""
+    found: dict[bool, int] = {}
     with suppress(OSError, ValueError, IndexError):
-        number = f":{path.stat().st_ino}"
+        status = path.stat()
+        device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
         for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
             kind, pid, file = (line.split()[at] for at in (1, 4, 5))
-            if kind == "FLOCK" and file.endswith(number):
-                name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
-                state = (
-                    Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-                )
-                stopped = f", which is stopped (`kill -CONT {pid}` lets it go on)" if state[0] in "Tt" else ""
-                return f"process {pid} ({name}){stopped}"
-    return "another process"
+            where, _, number = file.rpartition(":")
+            if kind == "FLOCK" and number == str(status.st_ino):
+                # Files of two disks may have one number, and btrfs and overlays name another device than stat does.
+                found.setdefault(where == device, max(0, int(pid)))
+    return found.get(True) or found.get(False, 0)

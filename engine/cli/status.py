@@ -11,6 +11,7 @@ def command(workspace: Root = None, json: Json = False) -> None:
     from instar.engine.progress import read_progress
     from instar.engine.status import read_status
     from instar.store.clock import SystemClock
+    from instar.store.long_waits import stopped_holder
     from instar.store.reader import LogReader
 
     found = workspace_at(workspace)
@@ -26,6 +27,8 @@ def command(workspace: Root = None, json: Json = False) -> None:
     running = "running" if status.worker else "not running (`instar run` starts it)"
     if progress is not None and (doing := progress.told(now_us)):
         running = f"{running}: {doing} (process {progress.pid})"
+    if status.worker and (stopped := stopped_holder(found.worker_lock)):
+        running = f"{running}; it is stopped, and does nothing until `kill -CONT {stopped}`"
     lines = [
         f"{status.root}",
         f"  state       {status.state} since event {status.since}{owed}",
