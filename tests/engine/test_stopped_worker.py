@@ -16,7 +16,8 @@ from instar import Engine
 from instar.engine import facade, service
 from instar.engine.cli.main import main
 from instar.engine.initialize import initialize
-from instar.engine.service import Client, ServiceError
+from instar.engine.service import Client
+from instar.fsm.errors import ServiceError
 from instar.store.long_waits import holder, stopped_holder
 from tests.engine.agents import agent_folder
 

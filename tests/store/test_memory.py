@@ -229,7 +229,12 @@ def test_latest_of_a_task_type_are_those_of_all_its_rows_and_no_other_vector_is_
         read.append(len(places))
         return at(index, places)
 
-    spans = (None, [Span(seqs[1], seqs[7])], [Span(seqs[0], seqs[3]), Span(seqs[5], seqs[11])], [])
+    spans: tuple[list[Span] | None, ...] = (
+        None,
+        [Span(seqs[1], seqs[7])],
+        [Span(seqs[0], seqs[3]), Span(seqs[5], seqs[11])],
+        [],
+    )
     for space, within, count in product((A, B), spans, (1, 2, 4, 100)):
         for task_type in ("find", "edit", "find*", "none"):
             every, all_vectors = memory.vectors(space, within)
