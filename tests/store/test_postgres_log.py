@@ -173,11 +173,14 @@ def test_schema_from_the_future_is_refused(log: EventLog) -> None:
 
 
 def _cut_off(log: EventLog) -> None:
+    """Ends this process's sessions alone: other tests run beside this one."""
     with connect(log.place) as owner:
-        owner.execute(
-            b"SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity "
-            b"WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-        )
+        ended = owner.execute(
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity "
+            "WHERE application_name LIKE %s AND pid <> pg_backend_pid()",
+            (f"instar: process {os.getpid()} on %",),
+        ).fetchall()
+    assert ended
 
 
 def test_connection_that_died_while_idle_is_opened_again(log: EventLog) -> None:
