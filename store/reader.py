@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -342,6 +342,14 @@ class LogReader:
     def state_at(self, seq: int | None = None) -> AgentState:
         """Folds the log up to a position (the head by default), from the nearest state snapshot."""
         return self.state_after(self.snapshot_before(seq) if seq is None or seq > ORIGIN else AgentState(), seq)
+
+    def states_at(self, seqs: Iterable[int]) -> Iterator[AgentState]:
+        """Folds the log up to some positions, in order, each from the one before it or a nearer saved state."""
+        state = AgentState()
+        for seq in sorted(set(seqs)):
+            saved = self.snapshot_before(seq)
+            state = self.state_after(saved if saved.head > state.head else state, seq)
+            yield state
 
     def state_after(self, state: AgentState, seq: int | None = None) -> AgentState:
         """Folds what follows a state, up to a position (the head by default)."""

@@ -154,8 +154,8 @@ def _read_log(
         needs.event(record.event)
     needs.state(state)
     needs.undo(state, reader)
-    for seq in {*points, min(kept_from, head)}:
-        needs.state(reader.state_at(seq))
+    for then in reader.states_at({*points, min(kept_from, head)}):
+        needs.state(then)
     needs.memory(reader)
     return needs, kinds
 

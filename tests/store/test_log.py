@@ -14,10 +14,12 @@ import pytest
 
 from instar.fsm.errors import ConfigError, IllegalTransition, PositionConflict
 from instar.fsm.events import CycleStarted, DiffComputed, FeedbackReceived, SnapshotTaken, Span
+from instar.fsm.record import Recorded
 from instar.fsm.words import Seq, digest_of
 from instar.store.appending import SNAPSHOT_BYTES, SNAPSHOT_EVERY
 from instar.store.blobs import FILE_BYTES_MIN
 from instar.store.log import EventLog, Pending
+from instar.store.reader import LogReader, Row
 from tests.store.logs import INIT, feedback
 
 
@@ -177,3 +179,26 @@ def test_states_that_grow_are_saved_more_seldom(log: EventLog) -> None:
     assert sum(size for _, size in saved) < 2 * log.reader.head() * SNAPSHOT_BYTES / SNAPSHOT_EVERY
     assert log.reader.head() - saved[-1][0] <= SNAPSHOT_EVERY * (saved[-1][1] // SNAPSHOT_BYTES + 2)
     assert log.reader.state_at() == log.state
+
+
+def test_states_at_many_positions_are_folded_in_one_pass(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A collection asks for the state at each kept point; after an upgrade no saved state may be of use."""
+    for first in range(0, 900, 300):
+        log.transact(lambda _, first=first: [Pending(feedback(first + n)) for n in range(300)])  # type: ignore[misc]
+    asked = [1, 700, 650, 256, 2, 650, 901]
+    each = [log.reader.state_at(seq) for seq in sorted(set(asked))]
+    decoded: list[int] = []
+    decode = LogReader.decode
+
+    def counted(reader: LogReader, row: Row) -> Recorded:
+        decoded.append(row[0])
+        return decode(reader, row)
+
+    monkeypatch.setattr(LogReader, "decode", counted)
+    assert list(log.reader.states_at(asked)) == each
+    assert len(decoded) == len(set(decoded)) < 900
+    with log.upkeep() as journal:
+        journal.thin([Seq(seq) for seq, _ in log.reader.saved_digests()])
+    decoded.clear()
+    assert list(log.reader.states_at(asked)) == each
+    assert decoded == list(range(1, 902))
