@@ -20,13 +20,17 @@ from instar.fsm.errors import BlobCorrupt, BlobMissing
 from instar.fsm.events import CycleStarted, DatasetGenerated, PayloadErased, Span
 from instar.fsm.words import ORIGIN, Digest, Seq
 from instar.store.blobs import BlobStore
-from instar.store.reader import LogReader, Row
+from instar.store.reader import COLUMNS, LogReader, Row
 
 from .links import Links
 from .names import NAMES
 
 _TYPE: Final = tuple(TYPES)
 _CODE: Final = {name: number for number, name in enumerate(TYPES)}
+_FEEDBACK: Final = _CODE["FeedbackReceived"]
+_ALONE: Final = "(type = 'FeedbackReceived' AND cause IS NULL)"
+_STRETCH: Final = 4096
+"""So many events are read at once."""
 _EDGE: Final = tuple(NAMES)
 _EDGE_CODE: Final = {name: number for number, name in enumerate(NAMES)}
 _EDGE_BITS: Final = 8
@@ -75,15 +79,21 @@ class Graph:
         self._last_rows: tuple[Seq, list[RowRefs]] = (ORIGIN, [])
         self._erasures: dict[Digest, Seq] | None = None
         """By blob the event that first says that it was erased; read when it is first asked for, as one long pass."""
-        for row in reader.rows(1, last):
+        for first in range(1, last + 1, _STRETCH):
+            self._read(first, min(first + _STRETCH - 1, last))
+
+    def _read(self, first: int, last: int) -> None:
+        """Takes some events; of those without edges, as nearly every one of a long log, the position is enough."""
+        between = "FROM events WHERE seq BETWEEN ? AND ? AND"
+        for (seq,) in self.reader.query(f"SELECT seq {between} {_ALONE}", (first, last)):
+            self._kinds[seq] = _FEEDBACK
+            self._waits[seq] = 1
+        for row in self.reader.query(f"SELECT {COLUMNS} {between} NOT {_ALONE} ORDER BY seq", (first, last)):
             self._add(row)
 
     def _add(self, row: Row) -> None:
-        seq, kind, cause = Seq(row[0]), row[1], row[5]
+        seq, kind = Seq(row[0]), row[1]
         self._kinds[seq] = _CODE[kind]
-        if kind == "FeedbackReceived" and cause is None:  # nearly every row of a long log
-            self._waits[seq] = 1
-            return
         record = self.reader.decode(row)
         match record.event:
             case CycleStarted() as cycle:
