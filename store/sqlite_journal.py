@@ -26,7 +26,7 @@ from .page_fill import filling
 from .ports import STAGED, Batch, Row
 from .schema import blobs, events, newer, state_snapshots
 from .sqlite_rights import authorize, authorize_upkeep
-from .sqlite_source import absent_or_out_of_reach, uri_of
+from .sqlite_source import absent_or_out_of_reach, closed, uri_of
 
 WAL_BYTES_MAX = 32 << 20
 """Past this size the write-ahead log is copied into the database and cut to nothing, readers permitting."""
@@ -90,6 +90,7 @@ class SqliteJournal:
         self._driver = driver
         self._driver.isolation_level = None
         self._process = os.getpid()
+        self._closed = False
         self._version = -1
         self._commits = 0
         self._inserter: Inserter | None = None
@@ -139,7 +140,7 @@ class SqliteJournal:
                 if self._inserter is not None:
                     with suppress(sqlite3.Error):
                         self._inserter.finish()
-            if self._driver.in_transaction:  # nothing was written, or it was refused
+            if not self._closed and self._driver.in_transaction:  # nothing was written, or it was refused
                 self._driver.execute("ROLLBACK")
         finally:
             self.asking.release(level)
@@ -182,11 +183,15 @@ class SqliteJournal:
                 f"the event log {self._path} was opened before this process was forked off: open it again here, "
                 "a connection of SQLite cannot be shared"
             )
+        if self._closed:
+            raise closed(self._path)
         try:
             self._lock.acquire()
         except LogUnavailable:
             self._file.require()  # where the folder is gone there is no lock either
             raise
+        if self._closed:  # by the thread that had the lock
+            raise closed(self._path)
         require()
 
     def _held(self) -> AbstractContextManager[None]:
@@ -321,7 +326,10 @@ class SqliteJournal:
             failpoint("log.checkpointed")
 
     def close(self) -> None:
-        """Closes the connection; then the database alone holds all that was appended, readers permitting."""
+        """Closes the connection; then the database alone holds all that was appended, readers permitting.
+
+        A thread that waits for the log meanwhile is told so.
+        """
         try:
             with self._held():
                 self._disconnect(checkpoints=True)
@@ -335,6 +343,7 @@ class SqliteJournal:
         self._lock.close()
 
     def _disconnect(self, *, checkpoints: bool) -> None:
+        self._closed = True
         if self._inserter is not None:
             self._inserter.close()
         if checkpoints:

@@ -162,9 +162,19 @@ def check_schema(name: str, version: str) -> None:
         )
 
 
+def closed(path: Path) -> LogUnavailable:
+    """Says that this process closed its log, as an engine does that another thread stops."""
+    return LogUnavailable(
+        f"the event log {path} was closed meanwhile, in this process: nothing was recorded. Stop the engine when no "
+        "other thread needs it any more, or start it again."
+    )
+
+
 def wrapped(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> Exception:
     """Says what a fault of the driver means to a reader; a damaged schema breaks the driver's own messages."""
     text = str(error)
+    if "closed database" in text:
+        return closed(path)
     if "not a database" in text:
         return LogForeign(f"{path} is no SQLite file, so no event log of Instar; it was left as it is.")
     if isinstance(error, UnicodeDecodeError) or re.search("malformed|corrupt|decode to UTF-8", text):

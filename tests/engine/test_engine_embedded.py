@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -20,7 +22,7 @@ from instar.engine.replay import parallel, ranges, replay
 from instar.engine.replay.levels import Level
 from instar.engine.replay.worker import Order
 from instar.fsm.errors import ConfigError, InputRefused, InstarError
-from instar.fsm.events import EffectFailed, OutcomeRewarded
+from instar.fsm.events import EffectFailed, FeedbackReceived, OutcomeRewarded
 from tests.engine.agents import agent_folder
 
 HIDES = ("logging", "queue", "struct", "select", "msgspec", "numpy", "store")
@@ -116,6 +118,45 @@ def test_forked_process_that_leaves_the_block_leaves_the_worker_alone(tmp_path: 
         assert engine._process.poll() is None
         engine.feedback(task_type="t", input="after the other one left")
         assert engine.wait(timeout_s=60).worker
+
+
+def test_threads_that_are_at_it_while_the_engine_stops_are_told_so(tmp_path: Path) -> None:
+    root = made(tmp_path / "agent")
+    engine = instar.Engine(root, worker=False)
+    errors: list[BaseException] = []
+    told: list[int] = []
+
+    def go_on(ask: Callable[[], list[int]]) -> None:
+        try:
+            while True:
+                told.extend(ask())
+        except BaseException as error:
+            errors.append(error)
+
+    row = {"task_type": "t", "input": "x"}
+    asked: list[Callable[[], list[int]]] = [
+        lambda: [engine.feedback(**row)],
+        lambda: [engine.feedback(**row)],
+        lambda: engine.feedback_many([row] * 20),
+        lambda: [engine.status().head][:0],
+        lambda: [engine.snapshot("here")][:0],
+    ]
+    for _ in range(3):
+        engine.start()
+        threads = [threading.Thread(target=go_on, args=(ask,)) for ask in asked]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.2)
+        engine.stop()
+        for thread in threads:
+            thread.join(timeout=30)
+        assert not any(thread.is_alive() for thread in threads)
+    assert len(errors) == 3 * len(asked)
+    for error in errors:
+        assert isinstance(error, InstarError)
+        assert "was closed meanwhile, in this process" in str(error) or "not started" in str(error)
+    with engine:
+        assert sorted(told) == [one.seq for one in engine.events() if isinstance(one.event, FeedbackReceived)]
 
 
 def test_module_in_the_current_folder_hides_none_of_the_workers(
