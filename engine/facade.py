@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
+import threading
 import time
 import weakref
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,7 @@ from .face.arguments import takes_plain
 from .face.asking import Asking
 from .face.auditing import Auditing
 from .face.points import Points
+from .face.reviving import LOOKED_AFTER_S, Revived
 from .face.upkeep import Upkeep
 from .feedback_rows import check_feedback, check_rows
 from .last_settings import load_for_work
@@ -37,12 +39,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("instar.engine")
 
-REVIVED_MAX = 5
-"""A worker that was started anew so often in a row, each time recorded nothing …"""
-REVIVED_FOR_S = 60.0
-"""… and ran no longer than this is given up. An effect that takes it down is tried less often."""
-
-
 @takes_plain
 class Engine(Asking, Auditing, Points, Upkeep):
     """Instar inside an agent's process.
@@ -52,7 +48,8 @@ class Engine(Asking, Auditing, Points, Upkeep):
 
     Args:
         root: the folder of the agent's code; set up on ``start`` if it was not before.
-        worker: start a worker process. Without one, signals are recorded and wait in the log.
+        worker: start a worker process, and start it anew where it ended and no other runs: when something is recorded
+            (looked at every 30 s), asked or waited for. Without one, signals are recorded and wait in the log.
         settings: in place of ``instar.toml`` and the environment.
 
     Raises:
@@ -79,7 +76,9 @@ class Engine(Asking, Auditing, Points, Upkeep):
         self._settings = settings
         self._runtime: Runtime | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._revived = _Revived()
+        self._revived = Revived()
+        self._reviving = threading.Lock()
+        self._look_at = 0.0
 
     # ---- life ------------------------------------------------------------------------------------------------------
 
@@ -116,15 +115,16 @@ class Engine(Asking, Auditing, Points, Upkeep):
 
     def stop(self, timeout_s: float = 60.0) -> None:
         """Ends the worker after the effect in progress, and closes the log. What is owed then waits in the log."""
-        if self._process is not None:
-            assert self._process.stdin is not None
-            self._process.stdin.close()
+        with self._reviving:
+            process, self._process = self._process, None
+        if process is not None:
+            assert process.stdin is not None
+            process.stdin.close()
             try:
-                self._process.wait(timeout_s)
+                process.wait(timeout_s)
             except subprocess.TimeoutExpired:
-                self._process.kill()  # safe at any moment: the next worker takes up where the log says
-                self._process.wait()
-            self._process = None
+                process.kill()  # safe at any moment: the next worker takes up where the log says
+                process.wait()
         if self._runtime is not None:
             self._runtime.close()
             self._runtime = None
@@ -155,12 +155,21 @@ class Engine(Asking, Auditing, Points, Upkeep):
         One that was killed, or that ended at once since another engine's worker ran then, is no reason to give up; one
         that ends again and again before it records anything is.
         """
-        if self._process is None or self._worker_runs() or not self._revived.once_more(self.runtime.state.head):
-            return False
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._start_worker(self.runtime.workspace)
-        return True
+        with self._reviving:
+            if self._process is None or self._worker_runs() or not self._revived.once_more(self.runtime.state.head):
+                return False
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            self._start_worker(self.runtime.workspace)
+            return True
+
+    def _look_after_worker(self) -> None:
+        """Starts the engine's own worker anew where none runs: an agent that only reports never waits for one."""
+        process = self._process
+        if process is None or process.poll() is None or time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + LOOKED_AFTER_S
+        self._revive_worker()
 
     def _worker_environ(self) -> dict[str, str]:
         """Hands settings that were given in code over to the worker, which reads files and environment."""
@@ -194,18 +203,24 @@ class Engine(Asking, Auditing, Points, Upkeep):
         Raises:
             InputRefused: a field is missing, unknown or out of range; nothing was recorded.
         """
-        return self.runtime.log.append(check_feedback(row)).seq
+        seq = self.runtime.log.append(check_feedback(row)).seq
+        self._look_after_worker()
+        return seq
 
     def feedback_many(self, rows: Iterable[Mapping[str, Any]]) -> list[int]:
         """Records many outcomes in one durable append: all of them or, if one is malformed, none.
 
         Raises:
-            InputRefused: a row is malformed, or none at all; the message names it, and nothing was recorded.
+            InputRefused: a row is malformed, or what was given is no rows; nothing was recorded.
         """
         from instar.store.log import Pending
 
         events = [Pending(event) for event in check_rows(rows)]
-        return [record.seq for record in self.runtime.log.transact(lambda _: events)] if events else []
+        if not events:
+            return []
+        recorded = self.runtime.log.transact(lambda _: events)
+        self._look_after_worker()
+        return [record.seq for record in recorded]
 
     def execute(self, task: Mapping[str, Any]) -> Executed:
         """Queues a task for the worker, or runs a shell command now and records how it ended.
@@ -222,7 +237,9 @@ class Engine(Asking, Auditing, Points, Upkeep):
         """
         from .tool_executor import execute
 
-        return execute(self.runtime, task, source="agent")
+        done = execute(self.runtime, task, source="agent")
+        self._look_after_worker()
+        return done
 
     def learn(
         self,
@@ -363,24 +380,6 @@ class Engine(Asking, Auditing, Points, Upkeep):
     def _worker_runs(self) -> bool:
         own = self._process is not None and self._process.poll() is None
         return own or worker_runs(self.runtime.workspace)
-
-
-class _Revived:
-    """Counts how often in a row a worker was started anew, recorded nothing, and ended soon."""
-
-    def __init__(self) -> None:
-        self._head = -1
-        self._count = 0
-        self._at = 0.0
-
-    def once_more(self, head: int) -> bool:
-        """Says whether to start one once more, at this head of the log."""
-        now = time.monotonic()
-        if head != self._head or now - self._at > REVIVED_FOR_S:
-            self._count = 0
-        self._head, self._at = head, now
-        self._count += 1
-        return self._count <= REVIVED_MAX
 
 
 _WITH_WORKER: weakref.WeakSet[Engine] = weakref.WeakSet()

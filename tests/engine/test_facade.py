@@ -193,6 +193,29 @@ def test_engine_whose_worker_was_one_too_many_starts_it_when_the_other_is_gone(t
             assert second._process.poll() is None
 
 
+def test_agent_that_only_reports_gets_its_worker_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = agent_folder(tmp_path / "agent")
+    initialize(folder, with_model=False)
+    other = instar.Engine(folder).start()
+    until(other, lambda: other.status().worker)
+    with instar.Engine(folder) as engine:
+        assert engine._process is not None
+        assert engine._process.wait(60) == WorkerBusy.exit_code
+        engine.feedback(task_type="t", input="the worker of the other one takes it up")
+        other.stop()
+        engine.feedback(task_type="t", input="too soon to look again")
+        assert engine._process.poll() is not None
+        monkeypatch.setattr(engine, "_look_at", 0.0)
+        engine.feedback_many([{"task_type": "t", "input": "for its own"}])
+        until(engine, lambda: not engine.status().waiting and engine.status().worker)
+        os.kill(engine._process.pid, signal.SIGKILL)
+        engine._process.wait(60)
+        monkeypatch.setattr(engine, "_look_at", 0.0)
+        engine.execute({"type": "self_train"})
+        until(engine, lambda: not engine.status().waiting)
+        assert engine._process.poll() is None
+
+
 def test_worker_that_ends_again_and_again_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = agent_folder(tmp_path / "agent")
     initialize(folder, with_model=False)
