@@ -185,6 +185,11 @@ def face() -> str:
         "All that is not named here may change.\nErrors are `instar.InstarError`s: the message says what to do, "
         "`exit_code` and `details` are for programs. Each is a\nname of `instar.errors` "
         "(`except instar.errors.RollbackRefused`), whose docstring draws their tree.\n\n"
+        "Every call blocks until it is done, and threads may share an engine: in asyncio, "
+        "`await asyncio.to_thread(engine.feedback, …)`. A process\nthat was forked off starts an engine of its own "
+        "(in a web service of several processes, each its own; one of their workers works).\n"
+        "The package is typed. Type checkers see it where it was installed by `pip install .`, and not by "
+        "`pip install -e .`, which leads them nowhere.\n\n"
         "| name | what it is |\n|---|---|"
     ]
     for name in sorted(instar.__all__):
