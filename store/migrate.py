@@ -150,9 +150,11 @@ def pristine_schema(revision: str) -> dict[tuple[str, str], tuple[str, str | Non
 
 
 def _create_stream(place: Place) -> None:
-    from .postgres_source import patience
+    from .postgres_source import connect, driver, patience
 
     assert place.url is not None
+    with suppress(driver().Error):  # what is wrong with the server is told of below
+        connect(place).close()  # a pooler that shares sessions is refused
     engine = create_engine(place.url, poolclass=NullPool, connect_args=patience(place))
     try:
         with engine.begin() as connection:

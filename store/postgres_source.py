@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
 from instar.fsm.errors import ConfigError, LogUnavailable
 
@@ -147,14 +148,49 @@ def patience(place: Place) -> dict[str, int]:
 
 
 def connect(place: Place, *settings: str) -> psycopg.Connection[Row]:
-    """Connects to a stream, each statement a transaction of its own; what is set for the session is set at once."""
-    connection: psycopg.Connection[Row] = driver().connect(_conninfo(place), autocommit=True, **patience(place))
+    """Connects to a stream, each statement a transaction of its own; what is set for the session is set at once.
+
+    Raises:
+        LogUnavailable: a pooler stands between, which gives what is one session to us to several clients in turns.
+    """
+    connection = _connected(place)
     try:
-        connection.execute("; ".join((f"SET search_path TO {place.stream}", *settings)).encode())
+        cursor = connection.execute(
+            "; ".join((f"SET search_path TO {place.stream}", *settings, "SELECT pg_backend_pid()")).encode()
+        )
+        while cursor.nextset():
+            pass
+        (pid,) = cursor.fetchone() or (0,)
+        if pid != connection.info.backend_pid:  # a pooler makes up a number of its own
+            _refuse_shared(place, connection)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _connected(place: Place) -> psycopg.Connection[Row]:
+    connection: psycopg.Connection[Row] = driver().connect(_conninfo(place), autocommit=True, **patience(place))
+    return connection
+
+
+def _refuse_shared(place: Place, connection: psycopg.Connection[Row]) -> None:
+    """Makes sure that a pooler lets a client keep its session: what is set for one must reach nobody else.
+
+    Where it does not, the session that was used last is given to who asks next.
+    """
+    token = uuid4().hex
+    connection.execute(b"SELECT set_config('instar.session', %s, false)", (token,))
+    with _connected(place) as other:
+        (seen,) = other.execute(b"SELECT current_setting('instar.session', true)").fetchone() or (None,)
+        if seen != token:
+            return
+        other.execute(b"RESET ALL")  # so that no other client finds what was set here
+    raise LogUnavailable(
+        f"the event log {place.name} is behind a pooler that gives one session to several clients in turns (PgBouncer: "
+        "pool_mode = transaction or statement). Nothing was done: have it keep a session for each client (pool_mode = "
+        "session), or connect to the server itself."
+    )
 
 
 def _conninfo(place: Place) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 
@@ -471,3 +472,44 @@ def test_long_wait_for_the_turn_says_whose_it_is(
         other.execute(b"ROLLBACK")
         appending.join()
     assert log.reader.head() == 5
+
+
+@pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="pgbouncer is not installed")
+@pytest.mark.parametrize("mode", ["transaction", "statement", "session"])
+def test_pooler_that_shares_sessions_is_refused(stream: Place, tmp_path: Path, mode: str) -> None:
+    assert stream.url is not None
+    server = urlsplit(stream.url)
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = tmp_path / "pooler.ini"
+    settings.write_text(
+        f"[databases]\npostgres = host=127.0.0.1 port={server.port} user={server.username}\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = any\npool_mode = {mode}\n"
+        "default_pool_size = 4\nunix_socket_dir =\n"
+    )
+    user = ["-u", "postgres"] if os.getuid() == 0 else []  # it refuses to run as root
+    os.chmod(tmp_path, 0o755)  # noqa: PTH101
+    with subprocess.Popen(["pgbouncer", *user, str(settings)], stderr=subprocess.DEVNULL) as pooler:
+        try:
+            pooled = Place(tmp_path / "log.db", stream.url.replace(f":{server.port}/", f":{port}/"), stream.stream)
+            until = time.monotonic() + 30
+            while True:
+                with closing(socket.socket()) as asked:
+                    if asked.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            if mode == "session":
+                with closing(fresh_log(pooled)) as log:
+                    log.append(feedback(1))
+                    assert log.reader.head() == 2
+            else:
+                for _ in range(3):
+                    with pytest.raises(LogUnavailable, match=r"behind a pooler .*pool_mode = session"):
+                        create_log(pooled)
+                create_log(stream)  # the pool's sessions were left as they were
+                with pytest.raises(LogUnavailable, match="behind a pooler"):
+                    LogReader(pooled)
+        finally:
+            pooler.terminate()
