@@ -35,7 +35,7 @@ def opened(root: Path, database: Database) -> Runtime:
 def elsewhere(root: Path) -> Path:
     """A copy as on another machine: the folder that it came from cannot be seen from there."""
     copied = root.with_name("elsewhere")
-    shutil.copytree(root, copied, symlinks=True, ignore=shutil.ignore_patterns("*.sock"))
+    shutil.copytree(root, copied, symlinks=True, ignore=shutil.ignore_patterns("*.sock", "begun.*", "progress.*"))
     (copied / ".instar" / "stands-at").unlink()
     return copied
 
