@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from instar.fsm.errors import ConfigError
+
 from .output import say
 
 if TYPE_CHECKING:
@@ -47,7 +49,14 @@ def signing_key(given: Path | None, workspace: Path) -> SigningKey:
     from instar.engine.bundles.signing import load_key, new_key
 
     path = key_path(given)
-    if path != _default_path() or path.exists():
+    try:
+        there = path != _default_path() or path.exists()
+    except OSError as error:  # HOME may be another account's, as after `sudo -u`
+        raise ConfigError(
+            f"whether there is a signing key at {path} cannot be seen: {error.strerror}. Name one by --key or "
+            f"{VARIABLE}, or set HOME to a folder of this account (`sudo -H`)."
+        ) from error
+    if there:
         return load_key(path, workspace=workspace)
     key = new_key(path, workspace=workspace)
     say(f"made a signing key at {path}; its public half, for whoever verifies, is {key.public}")

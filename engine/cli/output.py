@@ -139,13 +139,15 @@ def fail(
         by_lines: the message is several lines on purpose: they stay, those after the first set in.
         as_json: whether the envelope is wanted.
     """
-    if as_json:
-        whole = envelope_of_error(kind, message, exit_code, details)
-        write_json(msgspec.json.encode(whole).decode())
-    else:
+    try:
+        if as_json:
+            write_json(msgspec.json.encode(envelope_of_error(kind, message, exit_code, details)).decode())
+        sys.stdout.flush()
+    except (OSError, ValueError):  # it is full, or a plugin closed it: that is what there is to tell, and where else
+        as_json = False
+    if not as_json:
         first, *more = message.split("\n") if by_lines else [message]
         say(f"instar: {first}", *(line if line.startswith(" ") else f"  {line}" for line in more))
-    sys.stdout.flush()
     return exit_code
 
 
