@@ -57,7 +57,7 @@ def initialize(root: Path, *, settings: Settings | None = None, with_model: bool
         if not workspace.stream.exists():
             refuse_lost(workspace.log)
         make_folder(workspace.home)
-        workspace.home.chmod(0o700)
+        _close_to_others(workspace.home)
         (workspace.home / ".gitignore").write_text("*\n", encoding="utf-8")
         if settings.log_url and not workspace.exists:
             write_durably(workspace.stream, f"instar_{uuid.uuid4().hex[:16]}\n".encode())
@@ -70,6 +70,22 @@ def initialize(root: Path, *, settings: Settings | None = None, with_model: bool
         return _first_event(runtime, settings, with_model)
     finally:
         runtime.close()
+
+
+def _close_to_others(home: Path) -> None:
+    """Lets only its owner enter a folder.
+
+    Raises:
+        LogUnavailable: its rights cannot be set, and others could enter it.
+    """
+    try:
+        home.chmod(0o700)
+    except OSError as error:
+        if home.stat().st_mode & 0o077:
+            raise LogUnavailable(
+                f"the rights of {home} cannot be set ({error.strerror}), and others may enter it. Put the agent's "
+                "folder on a file system that holds rights, which FAT and exFAT do not, or run this as the folder's owner."
+            ) from error
 
 
 def adopt_model(root: Path, *, settings: Settings) -> Recorded | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -125,3 +126,23 @@ def test_what_a_terminal_cannot_show_is_escaped(tmp_path: Path, encoding: str) -
     assert "→" in said("log") or "\\u2192" in said("log")
     shown = json.loads(said("log", "--json"))["data"]
     assert "é\u2192\U0001f600.txt" in json.dumps(shown, ensure_ascii=False)
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o700])
+def test_file_system_without_rights_is_refused_only_where_others_could_enter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], mode: int
+) -> None:
+    root = agent_folder(tmp_path / "agent")
+    (root / ".instar").mkdir()
+    (root / ".instar").chmod(mode)
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", refused)
+    code = main(["init", "--no-model", "-C", str(root)])
+    if mode == 0o700:
+        assert code == 0, capsys.readouterr()
+    else:
+        assert code == 1
+        assert "cannot be set (Operation not permitted), and others may enter it" in capsys.readouterr().err
