@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("instar.engine")
 
+
 @takes_plain
 class Engine(Asking, Auditing, Points, Upkeep):
     """Instar inside an agent's process.
