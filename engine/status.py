@@ -20,7 +20,26 @@ from .workspace import Workspace
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """A look at the head of the log. ``owed`` is the effect that runs or waits to be run."""
+    """A look at the head of the log.
+
+    Attributes:
+        workspace: its identifier, as the log has it.
+        since: the event on which the machine entered its state.
+        head: the last event.
+        cycles: how many were begun so far.
+        waiting: how many signals and tasks no cycle took up yet.
+        owed: the effect that runs or waits to be run.
+        restoring: whether a rollback was begun and not finished.
+        worker: whether one runs, whoever started it.
+        progress: of the effect that runs.
+        tree: the code as it was captured last.
+        checkpoint: the active one.
+        memory_spans: how many ranges of the log are live in memory.
+        rewards: where each task type stands, the best first.
+        plan: what the planner chose last.
+        snapshots: named points, with their events.
+        retrains_suppressed: how many a budget held back.
+    """
 
     workspace: str
     root: str

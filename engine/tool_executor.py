@@ -77,7 +77,13 @@ Task = SelfTrain | Mutate | Shell
 
 
 class Executed(Struct, frozen=True, kw_only=True):
-    """What became of a task: the event that holds it, and for a shell command how it ended."""
+    """What became of a task.
+
+    Attributes:
+        event: the TaskQueued that holds it.
+        feedback: of a shell command, the FeedbackReceived that says how it ended.
+        captured: of a shell command, its exit code and output.
+    """
 
     type: Literal["self_train", "mutate", "shell"]
     event: int

@@ -37,9 +37,15 @@ EVERYTHING = Filter()
 
 
 class Found(Struct, frozen=True, kw_only=True):
-    """A row of memory and its cosine similarity to what was asked; ``event`` is the signal that it stands for.
+    """A row of memory, and how near it is to what was asked.
 
-    ``reference`` names the row itself, for ``why`` and ``taint``.
+    Attributes:
+        reference: names the row itself, for ``why`` and ``taint``.
+        event: the signal that it stands for.
+        unit: a path, a unit of code such as ``scraper.py::fetch``, or a task type.
+        text: the beginning of what was embedded; of a feedback, of what was asked.
+        similarity: cosine, in -1..1.
+        at_us: when it was taken into memory, microseconds since 1970 UTC.
     """
 
     reference: str

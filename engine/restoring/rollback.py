@@ -42,7 +42,20 @@ __all__ = [
 
 
 class RolledBack(Struct, frozen=True, kw_only=True):
-    """What a rollback did."""
+    """What a rollback did.
+
+    Attributes:
+        target: the event that it led back to.
+        safety: the snapshot that was taken first, as ``snapshot:`` names it.
+        started: its RollbackStarted, which a later ``undo`` names.
+        finished: its RollbackFinished.
+        changed: how many files were added, changed or deleted.
+        displaced: how many files somebody wrote meanwhile; their bytes are kept (``instar show``).
+        checkpoint: the active one from here on.
+        parts: what was brought back.
+        paths: the files and folders that alone were; none where all were.
+        undoes: the RollbackStarted that was taken back.
+    """
 
     target: Seq
     safety: str
