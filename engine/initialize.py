@@ -84,7 +84,7 @@ def _close_to_others(home: Path) -> None:
         if home.stat().st_mode & 0o077:
             raise LogUnavailable(
                 f"the rights of {home} cannot be set ({error.strerror}), and others may enter it. Put the agent's "
-                "folder on a file system that holds rights, as FAT and exFAT do not, or run this as the folder's owner."
+                "folder on a file system that holds rights, which FAT and exFAT do not, or run this as its owner."
             ) from error
 
 
