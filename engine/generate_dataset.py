@@ -60,7 +60,7 @@ def generate(
     left_out: Counter[str] = Counter()
     lessons = [
         *lessons_of_feedback(past.heard, again, left_out),
-        *corrections(past.kept, blobs, left_out),
+        *corrections(past.kept, past.compared, blobs, left_out),
         *lessons_of_logs(log_failures, left_out),
     ]
     lessons = sorted(without_injections(_spelt_alike(lessons), left_out), key=lambda lesson: lesson.known_at)

@@ -10,24 +10,32 @@ from collections import Counter
 from collections.abc import Iterable
 
 from instar.engine.diff_engine import PYTHON_SUFFIXES
-from instar.engine.differences.units import Unit, delta, units
 from instar.fsm.errors import BlobCorrupt, BlobMissing
 from instar.fsm.events import ChangeObserved, MutationAccepted, MutationApplied, RollbackFinished
 from instar.fsm.record import Recorded
 from instar.fsm.words import Digest, Seq
 from instar.store.ports import Blobs
 
-from .heard import clean, folded
+from .changed_units import Changed, ChangedUnits
+from .heard import folded
 from .lessons import IDENTICAL, Lesson
 from .rows import Verified
 
 _log = logging.getLogger("instar.corrections")
 
 
-def corrections(records: Iterable[Recorded], blobs: Blobs, left_out: Counter[str]) -> list[Lesson]:
+def corrections(
+    records: Iterable[Recorded], compared: ChangedUnits, blobs: Blobs, left_out: Counter[str]
+) -> list[Lesson]:
     """Pairs the old source of each changed unit with its corrected one; the group is the file.
 
     Of a correction that was undone later only the undoing stays: the last verdict counts.
+
+    Args:
+        records: the log's events that are no feedback, in order.
+        compared: the versions that were compared before.
+        blobs: where the versions lie.
+        left_out: counts what teaches nothing, by reason.
     """
     found: dict[tuple[str, str, str, str], Lesson] = {}
     verified: dict[Seq, Verified] = {}
@@ -50,7 +58,8 @@ def corrections(records: Iterable[Recorded], blobs: Blobs, left_out: Counter[str
                 elif verified_by == "correction" and not change.monitored:
                     left_out["restored, but not monitored"] += 1
                 else:
-                    _learn(found, record.seq, change, verified_by, blobs, left_out)
+                    units = _changed(change, compared, blobs, left_out)
+                    _learn(found, record.seq, change.path, units, verified_by, left_out)
             case _:
                 pass
     return list(found.values())
@@ -59,27 +68,15 @@ def corrections(records: Iterable[Recorded], blobs: Blobs, left_out: Counter[str
 def _learn(
     found: dict[tuple[str, str, str, str], Lesson],
     seq: Seq,
-    change: ChangeObserved,
+    path: str,
+    units: Iterable[Changed],
     verified_by: Verified,
-    blobs: Blobs,
     left_out: Counter[str],
 ) -> None:
-    if not change.path.endswith(PYTHON_SUFFIXES):
-        left_out["no Python"] += 1
-        return
-    before, after = _units(change.before, blobs, left_out), _units(change.after, blobs, left_out)
-    if not before or not after:
-        left_out["added, deleted or unreadable file"] += 1
-        return
-    for name in delta(before, after).changed:
-        old, new = before[name], after[name]
-        if "nested" in (old.kind, new.kind):
-            continue  # It is told with the function that holds it.
-        key = (change.path, name, old.digest, new.digest)
-        back = (change.path, name, new.digest, old.digest)
+    for name, old, new, asked, right in units:
+        key, back = (path, name, old, new), (path, name, new, old)
         if found.pop(back, None) is not None:
             left_out["undone later"] += 1
-        asked, right = clean(old.source), clean(new.source)
         if folded(asked) == folded(right):
             left_out[IDENTICAL] += 1
             continue
@@ -90,23 +87,34 @@ def _learn(
             output=right,
             source="code_diff",
             events=(seq,),
-            group=change.path,
+            group=path,
             failed=True,
             verified_by=verified_by,
             kind="code_diff",
         )
 
 
-def _units(digest: Digest | None, blobs: Blobs, left_out: Counter[str]) -> dict[str, Unit] | None:
-    """Reads the units of a version, or gives None if there is none, it is lost, or it is no Python."""
+def _changed(
+    change: ChangeObserved, compared: ChangedUnits, blobs: Blobs, left_out: Counter[str]
+) -> tuple[Changed, ...]:
+    """Gives the units that a change changed; none, and the reason is counted, where there is nothing to compare."""
+    if not change.path.endswith(PYTHON_SUFFIXES):
+        left_out["no Python"] += 1
+        return ()
+    before, after = _version(change.before, blobs, left_out), _version(change.after, blobs, left_out)
+    units = compared.of(before, after) if before and after else None
+    if units is None:
+        left_out["added, deleted or unreadable file"] += 1
+    return units or ()
+
+
+def _version(digest: Digest | None, blobs: Blobs, left_out: Counter[str]) -> tuple[Digest, bytes] | None:
+    """Reads a version, also one that was compared before: what is lost since teaches nothing."""
     if digest is None:
         return None
     try:
-        read = units(blobs.get(digest).decode("utf-8-sig"))
+        return digest, blobs.get(digest)
     except (BlobMissing, BlobCorrupt) as error:
         _log.warning("a version of a changed file is lost, so it teaches nothing: %s", error)
         left_out["version lost"] += 1
         return None
-    except UnicodeDecodeError:
-        return None
-    return None if any(unit.kind == "text" for unit in read.values()) else read

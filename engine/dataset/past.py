@@ -24,6 +24,7 @@ from instar.fsm.record import Recorded
 from instar.fsm.words import Digest, Seq
 from instar.store.reader import LogReader
 
+from .changed_units import ChangedUnits
 from .heard import Heard
 
 _KEPT: Final = (
@@ -48,11 +49,17 @@ class Past:
         self.heard = Heard(policy)
         self.kept: list[Recorded] = []
         """All that is no feedback, in order."""
+        self.compared = ChangedUnits()
+        """The versions of files among it that were compared."""
         self.seq: Seq = Seq(0)
         self.hash: Digest | None = None
         """The last event of it."""
-        self.chars = 0
+        self._chars = 0
+
+    @property
+    def chars(self) -> int:
         """About what it takes."""
+        return self._chars + self.heard.chars + self.compared.chars
 
     def take(self, record: Recorded) -> None:
         """Takes the next event."""
@@ -60,7 +67,7 @@ class Past:
         self.heard.take(record)
         if isinstance(event, _KEPT):
             self.kept.append(record)
-            self.chars += _STRUCT_CHARS
+            self._chars += _STRUCT_CHARS
         self.seq, self.hash = record.seq, record.hash
 
 
@@ -80,11 +87,12 @@ class PastShelf:
             policy: what a low reward and a low confidence are.
         """
         past, self._past = self._past, None  # an error half-way leaves nothing half read
-        if past is None or self._policy != policy or past.seq > to or not _holds(past, reader):
+        too_large = past is not None and past.chars > CHARS_MAX
+        if past is None or too_large or self._policy != policy or past.seq > to or not _holds(past, reader):
             past = Past(policy)
         for record in reader.read(past.seq + 1, to, TEACHING):
             past.take(record)
-        if past.chars + past.heard.chars <= CHARS_MAX:
+        if past.chars <= CHARS_MAX:
             self._past, self._policy = past, policy
         return past
 

@@ -11,19 +11,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from instar.engine.dataset import changed_units
 from instar.engine.dataset import past as module
 from instar.engine.dataset.heard import Heard
 from instar.engine.dataset.past import Past, PastShelf
+from instar.engine.differences.units import Unit, units
 from instar.engine.generate_dataset import generate
 from instar.engine.keeping.erase import erase, plan_erasure
 from instar.engine.runtime import Runtime
 from instar.fsm.events import FeedbackReceived
 from instar.fsm.policy import Policy, RewardPolicy
 from instar.fsm.record import Recorded
-from instar.fsm.words import Seq
+from instar.fsm.words import Seq, digest_of
 from instar.store.reader import LogReader
 from tests.engine.agents import code_only
-from tests.engine.test_generate_dataset import NONE_HELD_OUT, embedded, past_of, records, told
+from tests.engine.test_generate_dataset import (
+    ACCEPTED,
+    APPLIED,
+    NONE_HELD_OUT,
+    change,
+    embedded,
+    past_of,
+    records,
+    told,
+)
 from tests.store.memory_blobs import MemoryBlobs
 
 TEXTS = st.sampled_from(["open a file", "Open  a FILE", "join paths", "token=abcdef123456", "", " "])
@@ -88,6 +99,29 @@ def test_passes_of_one_input_that_somebody_else_checked_are_rows() -> None:
     past, again = past_of(records(*twice, *once), NONE_HELD_OUT)
     dataset = generate(past, again, MemoryBlobs(), [], NONE_HELD_OUT)
     assert [(row.input, row.output) for row in dataset.rows] == [("open a file", "os.open")]
+
+
+def test_versions_are_compared_once_and_taught_as_long_as_they_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    blobs, parsed = MemoryBlobs(), list[str]()
+
+    def counted(source: str) -> dict[str, Unit]:
+        parsed.append(source)
+        return units(source)
+
+    monkeypatch.setattr(changed_units, "units", counted)
+    one, two, three = (f"def f(a):\n    return a + {number}\n".encode() for number in range(3))
+    log = records(ACCEPTED, APPLIED, (change(blobs, one, two), 2), ACCEPTED, APPLIED, (change(blobs, two, three), 5))
+    past, again = past_of(log, NONE_HELD_OUT)
+    first = generate(past, again, blobs, [], NONE_HELD_OUT)
+    assert [row.output[-1] for row in first.rows] == ["1", "2"]
+    assert len(parsed) == 3  # the newer version of the first pair is the older one of the second
+    assert generate(past, again, blobs, [], NONE_HELD_OUT).to_jsonl() == first.to_jsonl()
+    assert len(parsed) == 3
+    assert past.compared.chars > 600
+    blobs.contents.pop(digest_of(one))
+    later = generate(past, again, blobs, [], NONE_HELD_OUT)
+    assert [row.output[-1] for row in later.rows] == ["2"]
+    assert later.left_out["version lost"] == 1
 
 
 @pytest.fixture
