@@ -1,7 +1,8 @@
 """What feedback told, as far as it can teach: read once, and of what teaches nothing hardly anything is kept.
 
 Most of a long log are passes. One teaches only where another feedback to the same input says what is right, or passed
-as well; until that is known, a pass is sixteen bytes. What turned out to be needed is read again.
+as well, and says how an answer is spelt where it told that first; until that is known, a pass is 25 bytes. What turned
+out to be needed is read again.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ TEXT_CHARS_MAX = 8_000
 _STRUCT_CHARS = 500
 AGENT = "agent"
 """The source of what an agent says of its own work."""
+_PASS_BYTES = 25
 
 Again = Callable[[Collection[Seq]], Iterable[Recorded]]
 """Reads the events at some positions again, in order."""
@@ -59,6 +61,8 @@ class Heard:
         self.chars = 0
         """About what it takes."""
         self._passes, self._keys, self._verified = array("Q"), array("q"), array("b")
+        self._answers = array("q")
+        """By pass the hash of the answer that it may spell; 0 where it spells none."""
 
     def take(self, record: Recorded) -> None:
         """Takes the next event of the log; those of other types are left alone."""
@@ -67,10 +71,12 @@ class Heard:
                 self._kept[record.seq] = event
                 self.chars += _STRUCT_CHARS + len(event.input) + len(event.output) + len(event.reference or "")
             case FeedbackReceived() as event:
+                asked, sound = clean(event.input), verified(event) is not None
                 self._passes.append(record.seq)
-                self._keys.append(hash(folded(clean(event.input))))
-                self._verified.append(verified(event) is not None)
-                self.chars += 17
+                self._keys.append(hash(folded(asked)))
+                self._verified.append(sound)
+                self._answers.append(hash(folded(clean(event.output))) if asked and sound else 0)
+                self.chars += _PASS_BYTES
             case SignalEmbedded(items=items):
                 for item in items:
                     if item.failure is not None or _is_low(item.confidence, self._policy.drift.threshold):
@@ -87,8 +93,8 @@ class Heard:
         """
         told = [self._told(seq, event) for seq, event in self._kept.items()]
         told += self._read(again, self._poor.keys() - self._kept.keys())
-        there = {one.seq for one in told}
-        told += self._read(again, set(self._beside(one.key for one in told)) - there)
+        told += self._read(again, set(self._beside(one.key for one in told)) - {one.seq for one in told})
+        told += self._read(again, set(self._spelling(told)) - {one.seq for one in told})
         for one in told:
             left_out["empty input"] += not one.input and one.source is not None
         return sorted((one for one in told if one.input), key=lambda one: one.seq)
@@ -106,6 +112,15 @@ class Heard:
         sound = np.bincount(of, weights=np.frombuffer(self._verified, np.int8) if self._keys else None)
         needed = np.isin(own, np.array([hash(key) for key in keys], np.int64)) | ((counts > 1) & (sound > 0))[of]
         return (Seq(self._passes[at]) for at in np.flatnonzero(needed))
+
+    def _spelling(self, told: Iterable[Told]) -> Iterable[Seq]:
+        """Names the first pass that tells each answer which may be right: a row spells it as the log told it first."""
+        right = {folded(one.reference or (one.output if one.event.outcome == "pass" else "")) for one in told}
+        own = np.frombuffer(self._answers, np.int64) if self._answers else np.zeros(0, np.int64)
+        poor = np.isin(np.array(self._passes, np.uint64), np.array(list(self._poor), np.uint64))
+        places = np.flatnonzero(np.isin(own, np.array([hash(text) for text in right - {""}], np.int64)) & ~poor)
+        _, first = np.unique(own[places], return_index=True)
+        return (Seq(self._passes[at]) for at in places[first])
 
     def _told(self, seq: Seq, event: FeedbackReceived) -> Told:
         source: Source | None = "task" if self._teaches(event) else "failed_embedding" if seq in self._poor else None

@@ -90,7 +90,20 @@ def test_passes_that_teach_nothing_are_not_read_again() -> None:
     dataset = generate(past, counted, MemoryBlobs(), [], NONE_HELD_OUT)
     assert read == [52]
     assert [(row.input, row.output) for row in dataset.rows] == [("open a file", "os.open")]
-    assert past.heard.chars < 50 * 17 + 2000
+    assert past.heard.chars < 50 * 25 + 2000
+
+
+def test_answer_is_spelt_as_a_lone_pass_told_it_first() -> None:
+    """The spelling names the group: it was, and stays, that of the first pass, whether or not that one is a row."""
+    lone = told("shut a file", outcome="pass", output="OS.Open", source="user")
+    failed_since = told("open a file", outcome="fail", reference="os.open")
+    for more in ([], [lone]):
+        past, again = past_of(records(lone, failed_since, *more), NONE_HELD_OUT)
+        dataset = generate(past, again, MemoryBlobs(), [], NONE_HELD_OUT)
+        assert {row.output for row in dataset.rows} == {"OS.Open"}
+    past, again = past_of(records(lone, failed_since, embedded(1, failure="no vector")), NONE_HELD_OUT)
+    dataset = generate(past, again, MemoryBlobs(), [], NONE_HELD_OUT)
+    assert {row.output for row in dataset.rows} == {"os.open"}  # a pass that has no vector spells nothing
 
 
 def test_passes_of_one_input_that_somebody_else_checked_are_rows() -> None:
