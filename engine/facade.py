@@ -165,12 +165,18 @@ class Engine(Asking, Auditing, Points, Upkeep):
             return True
 
     def _look_after_worker(self) -> None:
-        """Starts the engine's own worker anew where none runs: an agent that only reports never waits for one."""
+        """Starts the engine's own worker anew where none runs: an agent that only reports never waits for one.
+
+        What was to be recorded is recorded by then, so nothing is raised: the caller would record it twice.
+        """
         process = self._process
         if process is None or process.poll() is None or time.monotonic() < self._look_at:
             return
         self._look_at = time.monotonic() + LOOKED_AFTER_S
-        self._revive_worker()
+        try:
+            self._revive_worker()
+        except (OSError, InstarError) as error:
+            logger.warning("the worker ended, and cannot be started anew now: %s", error)
 
     def _worker_environ(self) -> dict[str, str]:
         """Hands settings that were given in code over to the worker, which reads files and environment."""

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import instar
-from instar.engine import service
+from instar.engine import facade, service
 from instar.engine.initialize import initialize
 from instar.engine.service import Client
 from instar.engine.settings import load_settings
@@ -214,6 +214,25 @@ def test_agent_that_only_reports_gets_its_worker_back(tmp_path: Path, monkeypatc
         engine.execute({"type": "self_train"})
         until(engine, lambda: not engine.status().waiting)
         assert engine._process.poll() is None
+
+
+def test_what_is_recorded_is_not_told_as_failed_where_no_worker_can_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = agent_folder(tmp_path / "agent")
+    initialize(folder, with_model=False)
+    with instar.Engine(folder) as engine:
+        assert engine._process is not None
+        os.kill(engine._process.pid, signal.SIGKILL)
+        engine._process.wait(60)
+
+        def refused(*_: object, **__: object) -> None:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+
+        monkeypatch.setattr(facade.subprocess, "Popen", refused)
+        before = engine.status().head
+        assert engine.feedback(task_type="t", input="x") == before + 1
+        assert "cannot be started anew now: [Errno 11]" in caplog.text
 
 
 def test_worker_that_ends_again_and_again_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
