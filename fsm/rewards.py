@@ -34,7 +34,12 @@ Standings = Map[str, Standing]
 
 def earns(event: AnyEvent) -> bool:
     """Says whether a signal is an outcome of the agent's work; of what it was merely taught it earned nothing."""
-    return isinstance(event, FeedbackReceived) and not event.source.startswith(TAUGHT)
+    return isinstance(event, FeedbackReceived) and not is_lesson(event)
+
+
+def is_lesson(event: AnyEvent) -> bool:
+    """Says whether a signal is something that the agent was taught, and was not asked."""
+    return isinstance(event, FeedbackReceived) and event.source.startswith(TAUGHT)
 
 
 def credit(standings: Standings, rewards: Iterable[Reward], policy: RewardPolicy) -> Standings:

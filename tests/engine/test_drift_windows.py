@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from instar.engine.drift.windows import _mmd2, compare_windows
 from instar.engine.loop import Loop
 from instar.engine.replay import Level, replay
-from instar.fsm.events import FeedbackReceived, PolicyChanged, RetrainFlagged, SignalEmbedded
+from instar.fsm.events import FeedbackReceived, PolicyChanged, RetrainFlagged, SignalEmbedded, Span
 from instar.fsm.policy import DriftPolicy, Policy
+from instar.fsm.words import Seq
 from tests.engine.agents import with_model
 
 
@@ -109,4 +110,37 @@ def test_first_cycle_of_all_may_hold_two_windows(tmp_path: Path) -> None:
     (embedded,) = (record.event for record in runtime.reader.read(1, types=[SignalEmbedded]))
     assert isinstance(embedded, SignalEmbedded)
     assert [test.size for test in embedded.windows or ()] == [4]
+    runtime.close()
+
+
+@pytest.mark.model
+def test_what_the_agent_was_taught_is_in_no_window(tmp_path: Path) -> None:
+    """Standings count no lesson either: with lessons, each cycle of them would test a window that was tested."""
+    runtime = with_model(tmp_path)
+    runtime.log.append(PolicyChanged(policy=Policy(drift=DriftPolicy(window=4))))
+
+    def told(count: int, source: str) -> list[Seq]:
+        texts = [f"{source} {number}" for number in range(count)]
+        rows = [
+            FeedbackReceived(task_type="ask", input=text, output="done", outcome="pass", source=source)
+            for text in texts
+        ]
+        seqs = [runtime.log.append(row).seq for row in rows]
+        Loop(runtime).run_until_idle()
+        return seqs
+
+    outcomes = told(6, "agent")
+    told(20, "taught:user")
+    outcomes += told(2, "agent")
+    told(20, "taught:user")
+    tests = [
+        test
+        for record in runtime.reader.read(1, types=[SignalEmbedded])
+        if isinstance(record.event, SignalEmbedded)
+        for test in record.event.windows or ()
+    ]
+    assert [(test.reference, test.current) for test in tests] == [
+        (Span(outcomes[0], outcomes[3]), Span(outcomes[4], outcomes[7]))
+    ]
+    assert replay(runtime.reader, level=Level.DECISIONS).decisions["windows"] == 1
     runtime.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 import instar
-from instar.engine import facade, service
+from instar.engine import service
 from instar.engine.initialize import initialize
 from instar.engine.service import Client
 from instar.engine.settings import load_settings
@@ -229,7 +230,7 @@ def test_what_is_recorded_is_not_told_as_failed_where_no_worker_can_be_started(
         def refused(*_: object, **__: object) -> None:
             raise BlockingIOError(11, "Resource temporarily unavailable")
 
-        monkeypatch.setattr(facade.subprocess, "Popen", refused)
+        monkeypatch.setattr(subprocess, "Popen", refused)
         before = engine.status().head
         assert engine.feedback(task_type="t", input="x") == before + 1
         assert "cannot be started anew now: [Errno 11]" in caplog.text
