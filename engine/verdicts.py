@@ -23,7 +23,7 @@ from instar.fsm.events import (
 )
 from instar.fsm.policies import Promotion, promotion
 from instar.fsm.policy import Policy
-from instar.fsm.rewards import Standing, earns
+from instar.fsm.rewards import Standing
 from instar.fsm.state import AgentState, Candidate
 from instar.fsm.words import Seq
 
@@ -44,11 +44,11 @@ OUTCOMES: Final[dict[Promotion, Outcome]] = {"promoted": "pass", "rejected": "fa
 def outcome_rewards(
     model: RewardModel, signals: Iterable[tuple[Seq, AnyEvent]], rows: Iterable[EmbeddedItem]
 ) -> tuple[Reward, ...]:
-    """Scores each outcome that a cycle took up, in the order in which they were recorded; what was taught is none.
+    """Scores each outcome that a cycle took up, in the order in which they were recorded.
 
     Args:
         model: the reward model.
-        signals: the cycle's signals with their positions.
+        signals: the cycle's signals with their positions, those that earn nothing left out.
         rows: the rows of memory that the cycle brought.
 
     Raises:
@@ -58,7 +58,7 @@ def outcome_rewards(
     return tuple(
         Reward(seq, event.task_type, round(_scored(model, seq, event, by_seq.get(seq)), 6), event.outcome)
         for seq, event in signals
-        if isinstance(event, FeedbackReceived) and earns(event)
+        if isinstance(event, FeedbackReceived)
     )
 
 

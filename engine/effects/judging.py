@@ -6,6 +6,7 @@ from instar.engine.runtime import Runtime
 from instar.engine.verdicts import outcome_rewards, plan_steps, verdict
 from instar.fsm.events import PlanChosen, Reward, SignalEmbedded
 from instar.fsm.react import Effect
+from instar.fsm.rewards import earns
 from instar.fsm.state import AgentState, Cycle
 from instar.store.log import Pending
 
@@ -34,7 +35,7 @@ def _outcome_rewards(runtime: Runtime, cycle: Cycle) -> tuple[Reward, ...]:
         return ()
     embedded = runtime.reader.get(cycle.embedded).event
     assert isinstance(embedded, SignalEmbedded)
-    signals = [(record.seq, record.event) for record in signals_of(runtime.reader, cycle)]
+    signals = [(record.seq, record.event) for record in signals_of(runtime.reader, cycle) if earns(record.event)]
     return outcome_rewards(runtime.reward_model, signals, embedded.items)
 
 

@@ -142,10 +142,12 @@ def _rewards(decider: Decider, before: AgentState, fact: Fact, event: e.OutcomeR
     embedded = decider.facts.at(cycle.embedded, fact.seq).event
     assert isinstance(embedded, e.SignalEmbedded)
     model = decider.judges.reward_model(event.model)
+    recorded = {reward.seq: reward.score for reward in event.rewards}
     outcomes = [
         (one, one.event)
         for one in decider.signals(before)
-        if isinstance(one.event, e.FeedbackReceived) and earns(one.event)
+        if isinstance(one.event, e.FeedbackReceived)
+        and (earns(one.event) or one.seq in recorded)  # to an earlier version a lesson was an outcome like any other
     ]
     scored: dict[Seq, Reward] = {}
     if model is None:
@@ -159,7 +161,6 @@ def _rewards(decider: Decider, before: AgentState, fact: Fact, event: e.OutcomeR
         except EffectFailedError as error:
             why = decider.judges.failed(REWARD_MODELS, event.model, error)
             decider.untaken[f"rewards: {why}"] += len(known)
-    recorded = {reward.seq: reward.score for reward in event.rewards}
     return tuple(
         scored.get(one.seq) or Reward(one.seq, outcome.task_type, recorded.get(one.seq, 0.0), outcome.outcome)
         for one, outcome in outcomes

@@ -515,3 +515,19 @@ def test_plan_of_many_task_types_is_taken_again_as_its_version_took_it(tmp_path:
 
     with pytest.raises(ReplayDiverged, match="steps"):
         replay(forged(story.log, tmp_path / "forged", turned), level=Level.DECISIONS)
+
+
+def test_lesson_that_an_earlier_version_rewarded_is_scored_again(tmp_path: Path) -> None:
+    story = Story(tmp_path)
+    story.outside(*(replace(story.feedback(n, "fail"), source="taught:me") for n in range(2)))
+    while story.state.waiting:
+        story.start()
+        story.settle()
+    assert replay(story.log.reader, level=Level.DECISIONS).decisions["rewards"] == 2
+
+    def better(rows: Rows) -> None:
+        (row,) = [row for row in rows if row["event"].get("rewards")]
+        row["event"]["rewards"][1]["score"] = 1.0
+
+    with pytest.raises(ReplayDiverged, match="rewards"):
+        replay(forged(story.log, tmp_path / "forged", better), level=Level.DECISIONS)
