@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from instar.fsm.errors import InstarError
 from instar.fsm.events import Span
 from instar.fsm.state import AgentState
-from instar.fsm.words import Digest
+from instar.fsm.words import Digest, Seq
 from instar.store.blobs import BlobStore
 from instar.store.reader import LogReader
 
@@ -69,12 +69,12 @@ class MemoryMaps:
         self._vectors: dict[int, NDArray[np.float32]] = {}
         """By position, of the rows that were drawn last."""
         self._lock = threading.Lock()
-        self._last: tuple[tuple[Digest | None, tuple[Span, ...]], MemoryMap] | None = None
+        self._last: tuple[tuple[Digest | None, tuple[Span, ...], Seq], MemoryMap] | None = None
 
     def draw(self, state: AgentState) -> MemoryMap:
         """Gives the map of the memory that is live in a state."""
-        key = (state.checkpoint, state.memory)
         with self._lock:
+            key = (state.checkpoint, state.memory, self._sample.last_erasure())
             if self._last is None or self._last[0] != key:
                 self._last = (key, self._draw(state))
             return self._last[1]

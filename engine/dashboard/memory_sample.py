@@ -1,7 +1,7 @@
 """Live rows of memory, drawn from the log as it grows: what is held is the sample, however many rows there are.
 
 Rows are drawn by their hashed positions: the same log gives the same sample, and a row in it leaves it only for one
-that came later. So what was drawn up to a position is gone on with from there.
+that came later. So what was drawn up to a position is gone on with from there, unless something was erased since.
 """
 
 from __future__ import annotations
@@ -80,6 +80,8 @@ class Sample:
         """Where the spans end that were drawn from; the head at that time."""
         self._held: dict[int, Row] = {}
         """By mixed position."""
+        self._erased = ORIGIN
+        """The last erasure of the log when this was begun."""
         self._highest = 2**64
         """A row whose mixed position is no lower is not drawn any more."""
         self._again: list[_Again] | None = None
@@ -89,8 +91,23 @@ class Sample:
         spans = _up_to(spans, head)
         if space is None:
             space = self._last_space(spans)
-        if space != self.space or self._spans != _up_to(spans, self._upto) or self._embedded_again(space, head):
+        erased = self.last_erasure()
+        holds = space == self.space and erased == self._erased and self._spans == _up_to(spans, self._upto)
+        if not holds or self._embedded_again(space, head):
             self._clear(space)
+            self._erased = erased
+        try:
+            self._go_on(spans, head)
+        except BaseException:
+            self._clear(None)  # what was taken would be taken again
+            raise
+        return sorted(self._held.values(), key=lambda row: row.position)
+
+    def last_erasure(self) -> Seq:
+        """Gives the last event by which a payload was erased; rows that were drawn before may hold its text."""
+        return Seq(self._reader.query("SELECT coalesce(max(seq), 0) FROM events WHERE type = 'PayloadErased'")[0][0])
+
+    def _go_on(self, spans: Sequence[Span], head: int) -> None:
         for span in spans:
             first = max(span.first, self._upto + 1)
             if first > span.last:
@@ -98,10 +115,9 @@ class Sample:
             for record in self._reader.read(first, span.last, (SignalEmbedded,), chunk_max=64):
                 if isinstance(record.event, SignalEmbedded):
                     self._take(record.seq, record.event, head)
-        self._spans, self._looked = spans, Seq(head)
+        self._spans, self._looked = tuple(spans), Seq(head)
         self._upto = spans[-1].last if spans else ORIGIN
         self._drop_surplus()
-        return sorted(self._held.values(), key=lambda row: row.position)
 
     def _last_space(self, spans: Sequence[Span]) -> Digest | None:
         last = self._reader.tail(1, (SignalEmbedded,), before=spans[-1].last + 1) if spans else []

@@ -27,14 +27,15 @@ from instar.engine import dashboard
 from instar.engine.dashboard import create_app, serve
 from instar.engine.dashboard.diagram import diagrams, transitions
 from instar.engine.dashboard.follower import Follower
-from instar.engine.dashboard.memory_map import project
+from instar.engine.dashboard.memory_map import MemoryMaps, project
 from instar.engine.dashboard.memory_sample import Row as MemoryRow
 from instar.engine.dashboard.memory_sample import Sample
 from instar.engine.dashboard.rows import GROUPS
 from instar.engine.dashboard.view import LogView
 from instar.fsm import events as e
-from instar.fsm.codec import TYPES
-from instar.fsm.errors import ConfigError, LogMissing
+from instar.fsm.codec import TYPES, encode_event
+from instar.fsm.erasure import remains_of
+from instar.fsm.errors import ConfigError, LogMissing, LogUnavailable
 from instar.fsm.words import Seq, State, digest_of
 from instar.store.log import EventLog, Pending
 from instar.store.reader import LogReader, Row
@@ -310,6 +311,42 @@ def test_rows_whose_vectors_are_lost_are_counted_not_drawn(tmp_path: Path) -> No
     with browsing(tmp_path) as client:
         drawn = client.get("/api/memory").json()
         assert (drawn["live"], drawn["unplaced"], drawn["points"]) == (1, 1, [])
+
+
+def test_map_holds_nothing_that_was_erased_since(tmp_path: Path) -> None:
+    log = empty_log(tmp_path)
+    embed_more(log, 5)
+    maps = MemoryMaps(log.reader, log.blobs)
+    assert maps.draw(log.state).live == 5
+    (record,) = log.reader.read(types=[e.SignalEmbedded])
+    assert isinstance(record.event, e.SignalEmbedded)
+    remains = encode_event(remains_of(record.event, {record.event.items[0].seq})).decode()
+    erasure = e.PayloadErased(target=record.seq, payload_hash=record.payload_hash, remains=remains, reason="asked for")
+    log.transact(lambda _: [Pending(erasure, cause=record.seq)])
+    drawn = maps.draw(log.state)
+    assert drawn == MemoryMaps(log.reader, log.blobs).draw(log.state)
+    assert len(drawn.points) == drawn.live == 4
+    log.close()
+
+
+def test_sample_that_was_cut_off_counts_no_row_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = sample_log(tmp_path)
+    embed_more(log, 60)
+    state, sample, take = log.state, Sample(log.reader, 100), Sample._take
+    taken: list[int] = []
+
+    def cut_off(self: Sample, seq: Seq, event: e.SignalEmbedded, head: int) -> None:
+        taken.append(seq)
+        if len(taken) == 2:
+            raise LogUnavailable("away")
+        take(self, seq, event, head)
+
+    monkeypatch.setattr(Sample, "_take", cut_off)
+    with pytest.raises(LogUnavailable):
+        sample.draw(state.checkpoint, state.memory, state.head)
+    drawn = sample.draw(state.checkpoint, state.memory, state.head)
+    assert (len(drawn), sample.live, sample.placed) == (69, 69, 69)
+    log.close()
 
 
 def test_projection_finds_the_principal_axes_with_one_sign() -> None:
