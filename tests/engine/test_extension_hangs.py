@@ -76,9 +76,15 @@ def test_wait_is_told_of_once_and_not_in_a_child(tmp_path: Path, caplog: pytest.
             handler.emit = lambda record: records.append(record.getMessage())  # type: ignore[method-assign]
             logging.getLogger("instar.store").addHandler(handler)
             with suppress(BaseException), told_after(0.0, lambda: "a child's"):
-                time.sleep(1.5)
+                until = time.monotonic() + 30
+                while not records and time.monotonic() < until:
+                    time.sleep(0.05)
+                time.sleep(0.6)
             os._exit(records != ["a child's"])
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        until = time.monotonic() + 30
+        while "a long wait" not in caplog.text and time.monotonic() < until:
+            time.sleep(0.05)
         time.sleep(0.6)
     assert caplog.text.count("a long wait") == 1
 
