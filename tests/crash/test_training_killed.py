@@ -57,7 +57,15 @@ def progressed(root: Path) -> list[tuple[int, int]]:
     return [(event.step, event.steps) for event in found if isinstance(event, TrainingProgressed)]
 
 
-@pytest.mark.parametrize("recipe", ["", 'tuning = "lora"\n', "patience = 1\nfrozen_layers = 4\n"])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "",
+        'tuning = "lora"\n',
+        "patience = 1\nfrozen_layers = 4\n",
+        "easy = 0.1\nfreeze_out_layers = 4\n",
+    ],
+)
 @pytest.mark.parametrize("step", [2, 5])
 def test_killed_training_goes_on_to_the_same_checkpoint(tmp_path: Path, recipe: str, step: int) -> None:
     root = workspace(tmp_path / "agent", recipe)
