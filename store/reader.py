@@ -248,6 +248,10 @@ class LogReader:
             seq = Seq(seq - 1)
         return found
 
+    def last_erasure(self) -> Seq:
+        """The last event by which a payload was erased; 0 for none. What was read before it may hold what is gone."""
+        return Seq(self._all("SELECT coalesce(max(seq), 0) FROM events WHERE type = 'PayloadErased'")[0][0])
+
     def _erasures(self, seq: int) -> list[Row]:
         """The erasures of an event that were not erased themselves, the latest first."""
         return self._all(

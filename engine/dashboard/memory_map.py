@@ -64,6 +64,7 @@ class MemoryMaps:
     """Draws the map of a state, and keeps the last one drawn."""
 
     def __init__(self, reader: LogReader, blobs: BlobStore) -> None:
+        self._reader = reader
         self._sample = Sample(reader, POINTS_MAX)
         self._blobs = blobs
         self._vectors: dict[int, NDArray[np.float32]] = {}
@@ -74,7 +75,7 @@ class MemoryMaps:
     def draw(self, state: AgentState) -> MemoryMap:
         """Gives the map of the memory that is live in a state."""
         with self._lock:
-            key = (state.checkpoint, state.memory, self._sample.last_erasure())
+            key = (state.checkpoint, state.memory, self._reader.last_erasure())
             if self._last is None or self._last[0] != key:
                 self._last = (key, self._draw(state))
             return self._last[1]

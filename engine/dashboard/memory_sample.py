@@ -91,7 +91,7 @@ class Sample:
         spans = _up_to(spans, head)
         if space is None:
             space = self._last_space(spans)
-        erased = self.last_erasure()
+        erased = self._reader.last_erasure()
         holds = space == self.space and erased == self._erased and self._spans == _up_to(spans, self._upto)
         if not holds or self._embedded_again(space, head):
             self._clear(space)
@@ -102,10 +102,6 @@ class Sample:
             self._clear(None)  # what was taken would be taken again
             raise
         return sorted(self._held.values(), key=lambda row: row.position)
-
-    def last_erasure(self) -> Seq:
-        """Gives the last event by which a payload was erased; rows that were drawn before may hold its text."""
-        return Seq(self._reader.query("SELECT coalesce(max(seq), 0) FROM events WHERE type = 'PayloadErased'")[0][0])
 
     def _go_on(self, spans: Sequence[Span], head: int) -> None:
         for span in spans:

@@ -25,7 +25,8 @@ from .rows import Source, Verified
 
 TEXT_CHARS_MAX = 8_000
 """A model reads some hundred words; a longer text is cut, on either side, before rows are compared."""
-_STRUCT_CHARS = 500
+STRUCT_CHARS = 500
+"""About what an event takes beside its texts."""
 AGENT = "agent"
 """The source of what an agent says of its own work."""
 _PASS_BYTES = 25
@@ -69,7 +70,7 @@ class Heard:
         match record.event:
             case FeedbackReceived() as event if event.reference or self._teaches(event):
                 self._kept[record.seq] = event
-                self.chars += _STRUCT_CHARS + len(event.input) + len(event.output) + len(event.reference or "")
+                self.chars += STRUCT_CHARS + len(event.input) + len(event.output) + len(event.reference or "")
             case FeedbackReceived() as event:
                 asked, sound = clean(event.input), verified(event) is not None
                 self._passes.append(record.seq)

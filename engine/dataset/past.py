@@ -15,17 +15,16 @@ from instar.fsm.events import (
     FeedbackReceived,
     MutationAccepted,
     MutationApplied,
-    PayloadErased,
     RollbackFinished,
     SignalEmbedded,
 )
 from instar.fsm.policy import Policy
 from instar.fsm.record import Recorded
-from instar.fsm.words import Digest, Seq
+from instar.fsm.words import ORIGIN, Digest, Seq
 from instar.store.reader import LogReader
 
 from .changed_units import ChangedUnits
-from .heard import Heard
+from .heard import STRUCT_CHARS, Heard
 
 _KEPT: Final = (
     *(ChangeObserved, MutationAccepted, MutationApplied, RollbackFinished),
@@ -35,7 +34,6 @@ TEACHING: Final = (FeedbackReceived, SignalEmbedded, *_KEPT)
 """Events of other types change nothing in a data set."""
 CHARS_MAX = 32_000_000
 """Of what a worker keeps between two data sets; a log that told more is read anew."""
-_STRUCT_CHARS = 500
 
 
 class Past:
@@ -43,9 +41,11 @@ class Past:
 
     Args:
         policy: what a low reward and a low confidence are.
+        erased: the last erasure of the log when this was begun.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, erased: Seq = ORIGIN) -> None:
+        self.erased = erased
         self.heard = Heard(policy)
         self.kept: list[Recorded] = []
         """All that is no feedback, in order."""
@@ -67,7 +67,7 @@ class Past:
         self.heard.take(record)
         if isinstance(event, _KEPT):
             self.kept.append(record)
-            self._chars += _STRUCT_CHARS
+            self._chars += STRUCT_CHARS
         self.seq, self.hash = record.seq, record.hash
 
 
@@ -88,8 +88,9 @@ class PastShelf:
         """
         past, self._past = self._past, None  # an error half-way leaves nothing half read
         too_large = past is not None and past.chars > CHARS_MAX
-        if past is None or too_large or self._policy != policy or past.seq > to or not _holds(past, reader):
-            past = Past(policy)
+        erased = reader.last_erasure()
+        if past is None or too_large or self._policy != policy or past.seq > to or not _holds(past, reader, erased):
+            past = Past(policy, erased)
         for record in reader.read(past.seq + 1, to, TEACHING):
             past.take(record)
         if past.chars <= CHARS_MAX:
@@ -97,10 +98,7 @@ class PastShelf:
         return past
 
 
-def _holds(past: Past, reader: LogReader) -> bool:
+def _holds(past: Past, reader: LogReader, erased: Seq) -> bool:
     """Says whether the log still has what was read, and has erased nothing since."""
-    if not past.seq:
-        return True
-    erased = next(reader.rows(past.seq + 1, None, [PayloadErased.__name__], chunk_max=1), None)
     there = [record.hash for record in reader.at([past.seq])]
-    return erased is None and there == [past.hash]
+    return past.erased == erased and (not past.seq or there == [past.hash])

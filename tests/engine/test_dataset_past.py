@@ -203,6 +203,7 @@ def test_what_was_erased_since_is_in_no_later_data_set(runtime: Runtime) -> None
     found, read = rows(runtime, shelf)
     assert found == ["question 0"]
     assert read >= 2
+    assert rows(runtime, shelf) == (["question 0"], 0)
 
 
 def test_log_that_told_too_much_is_read_anew(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
