@@ -162,4 +162,4 @@ def _decoded_alike(columns: Columns, those: list[bool], kind: type[Event]) -> It
     versions = [*compress(columns.versions, those)]
     if versions.count(str(kind.VERSION)) < len(versions):
         return iter(_decoded(columns, those))
-    return map(DECODERS[kind.__name__, kind.VERSION].decode, compress(columns.payloads, those))
+    return map(DECODERS[kind].decode, compress(columns.payloads, those))
