@@ -26,7 +26,7 @@ from instar.store.sqlite_source import lacks_room
 from .audit import faults as audit_faults
 from .clock_ahead import told
 from .extension_calls import name_of
-from .extensions import BUILTIN, load_extension, package_of
+from .extensions import BUILTIN, EMBEDDERS, EXECUTORS, TRAINERS, load_extension, package_of
 from .initialize import model_of
 from .keeping.gc import CollectionPlan, plan_of
 from .keeping.kinds import Kinds, stored_bytes
@@ -168,6 +168,7 @@ def _extensions(settings: Settings) -> Iterator[Finding]:
     """
     plugins, builtin = settings.plugins, ("templates", "operators", "llm")
     named = [(REWARD_MODELS, plugins.reward_model), (PLANNERS, plugins.planner)]
+    named += [(TRAINERS, plugins.trainer), (EMBEDDERS, plugins.embedder), (EXECUTORS, plugins.executor)]
     named += [(MUTATORS, name) for name in settings.mutators.enabled if name not in builtin]
     for group, name in named:
         if name == BUILTIN or ":" in name:

@@ -25,12 +25,13 @@ _BUILTIN: Final = "builtin"
 T = TypeVar("T")
 
 
-def asked(who: str, call: Callable[[], T]) -> T:
+def asked(who: str, call: Callable[[], T], *, long_s: float = LONG_S) -> T:
     """Calls an extension; a warning says so where its answer takes long.
 
     Args:
         who: what it is and how it is called, such as "the planner acme".
         call: the question.
+        long_s: after how many seconds.
 
     Raises:
         ExtensionFailed: it raised something, or would have ended the process.
@@ -38,7 +39,7 @@ def asked(who: str, call: Callable[[], T]) -> T:
         EffectSuspended: it was told to end.
     """
     try:
-        with told_after(LONG_S, lambda: _silent(who)):
+        with told_after(long_s, lambda: _silent(who, long_s)):
             return call()
     except (EffectFailedError, EffectSuspended, KeyboardInterrupt, Terminated):
         raise
@@ -50,9 +51,9 @@ def asked(who: str, call: Callable[[], T]) -> T:
         raise ExtensionFailed(f"{who} failed: {error_text(error)}") from error
 
 
-def _silent(who: str) -> str:
+def _silent(who: str, long_s: float) -> str:
     return (
-        f"{who} was asked {LONG_S:g} s ago, and has not answered: it works on something large, or hangs, which nothing "
+        f"{who} was asked {long_s:g} s ago, and has not answered: it works on something large, or hangs, which nothing "
         f"ends by itself. Where it hangs, end this process ({os.getpid()}): nothing is lost, what is owed stays owed"
     )
 

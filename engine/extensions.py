@@ -1,4 +1,7 @@
-"""What can be replaced: reward, planning, mutation, the sandbox (``sandbox/port.py``); how one is found.
+"""What can be replaced, and how what replaces it is found.
+
+Reward, planning and the running of commands have their ports here; those of mutators (``mutators/port.py``), sandboxes
+(``sandbox/port.py``), embedders (``embedding/port.py``) and trainers (``ports.py``) stand beside what they are about.
 
 An implementation is named ``builtin``, by an entry point of the port's group, or as ``module:attribute``. A class, or a
 function that makes one, is called without arguments; anything else is taken as it is.
@@ -9,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from instar.fsm.errors import ConfigError
@@ -19,11 +23,17 @@ from instar.fsm.rewards import Standing
 from .extension_calls import error_text, name_of
 
 BUILTIN: Final = "builtin"
+EMBEDDERS: Final = "instar.embedders"
+EXECUTORS: Final = "instar.executors"
+TRAINERS: Final = "instar.trainers"
 REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     "instar.reward_models": ("name", "score"),
     "instar.planners": ("name", "plan"),
     "instar.mutators": ("name", "propose"),
     "instar.sandboxes": ("name", "fault", "enforced", "command"),
+    TRAINERS: ("name", "train"),
+    EMBEDDERS: ("name", "load"),
+    EXECUTORS: ("name", "run"),
 }
 """The groups of entry points, each with what an implementation must at least have."""
 
@@ -48,6 +58,17 @@ class Planner(Protocol):
 
     def plan(self, standings: Mapping[str, Standing], policy: Policy) -> tuple[PlanStep, ...]:
         """Returns one step for each task type, the most urgent first; the same standings give the same plan."""
+
+
+class Executor(Protocol):
+    """Runs the commands of shell tasks."""
+
+    @property
+    def name(self) -> str:
+        """What the log calls this executor."""
+
+    def run(self, command: tuple[str, ...], cwd: Path, timeout_s: float) -> tuple[int, bytes]:
+        """Runs a command in a folder; returns its exit code (124 after ``timeout_s``) and its output."""
 
 
 def load_extension(group: str, name: str, builtin: Callable[[], Any] | None = None) -> Any:
@@ -95,6 +116,25 @@ def package_of(group: str, name: str) -> str:
         if point.dist is not None:
             return f"{point.dist.name} {point.dist.version}"
     return ""
+
+
+def as_library(group: str, name: str) -> dict[str, str]:
+    """Gives what an environment records of an extension on which bits depend: its name, and which package offers it.
+
+    >>> as_library("instar.embedders", "acme-1")
+    {'embedder acme-1': 'of no package'}
+    """
+    return {f"{_kind(group)}{name}": package_of(group, name) or "of no package"}
+
+
+def among_libraries(group: str, libraries: Mapping[str, str]) -> str | None:
+    """Reads the name of an extension out of the libraries that an environment recorded; None where there is none."""
+    kind = _kind(group)
+    return next((name.removeprefix(kind) for name in libraries if name.startswith(kind)), None)
+
+
+def _kind(group: str) -> str:
+    return f"{group.removeprefix('instar.').removesuffix('s')} "
 
 
 def _by_path(group: str, name: str) -> Any:

@@ -94,8 +94,26 @@ class Progress(Protocol):
         """Takes the number of the step that is done (1 to ``steps``) and its loss."""
 
 
+class WeightTrainer(Protocol):
+    """Makes weights in the built-in trainer's place; an extension of the group ``instar.trainers``."""
+
+    @property
+    def name(self) -> str:
+        """What the log calls this trainer."""
+
+    def train(self, request: TrainRequest, progress: Progress) -> Path:
+        """Trains on ``request.rows``, and returns the folder of the whole model, below ``request.scratch``.
+
+        ``progress`` is called after each step; what it raises ends the training and is to be let through. The same
+        request gives the same bytes. The sealed pairs are not in it.
+        """
+
+
 class Trainer(Protocol):
-    """Makes a candidate checkpoint out of a base."""
+    """Makes a candidate checkpoint out of a base, and says what it is worth."""
+
+    name: str
+    """What the log calls it."""
 
     def train(self, request: TrainRequest, progress: Progress) -> TrainOutcome:
         """Trains, measures before and after, and leaves a model folder in the scratch folder.

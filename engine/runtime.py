@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from .dataset.past import PastShelf
     from .embedding.models import ModelShelf
+    from .executor import BuiltinExecutor, ForeignExecutor
     from .extensions import Planner, RewardModel
     from .trees.capture import Capture
 
@@ -135,6 +136,15 @@ class Runtime:
 
         chosen: Planner = load_extension("instar.planners", self.settings.plugins.planner, BuiltinPlanner)
         return chosen
+
+    @cached_property
+    def executor(self) -> BuiltinExecutor | ForeignExecutor:
+        """The configured executor of commands."""
+        from .executor import BuiltinExecutor, ForeignExecutor
+        from .extensions import BUILTIN, EXECUTORS, load_extension
+
+        name = self.settings.plugins.executor
+        return BuiltinExecutor() if name == BUILTIN else ForeignExecutor(load_extension(EXECUTORS, name))
 
     def close(self) -> None:
         """Closes the log, and saves what was seen of the files."""

@@ -124,6 +124,9 @@ class PluginSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     reward_model: str = "builtin"
     planner: str = "builtin"
+    trainer: str = "builtin"
+    embedder: str = "builtin"
+    executor: str = "builtin"
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):

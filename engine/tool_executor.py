@@ -13,18 +13,19 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from instar.fsm.decisions import shell_key
-from instar.fsm.errors import ConfigError, InputRefused
+from instar.fsm.errors import ConfigError, EffectFailedError, InputRefused
 from instar.fsm.events import FeedbackReceived, Repair, TaskQueued
 from instar.fsm.record import Recorded
 from instar.fsm.words import Digest
 from instar.store.locate import locate_model
 
+from .extensions import BUILTIN, TRAINERS, claims_of
 from .feedback_rows import TEXT_CHARS_MAX, Name, recordable
 from .kernel import patch_digest
 from .redact import redact
 from .repair import chosen_mutators
 from .runtime import Runtime
-from .shell_executor import INTERRUPTED, TERMINATED, Captured, Limits, Terminated, raised_sigterm, run_captured
+from .shell_executor import INTERRUPTED, TERMINATED, Captured, Terminated, raised_sigterm
 from .training.probes import probe_file
 from .training.recipe import Recipe
 
@@ -280,19 +281,26 @@ def training_task(runtime: Runtime, *, source: str, note: str, recipe: Mapping[s
     """
     probe_file(runtime.workspace.root, runtime.settings.training.probes)
     try:
-        Recipe.from_dict(recipe)
+        trainer = Recipe.from_dict(recipe).trainer
     except ValueError as error:
         raise InputRefused(f"the recipe cannot be used: {error}. docs/training.md lists its parts.") from error
+    if trainer not in (BUILTIN, runtime.settings.plugins.trainer) and not claims_of(TRAINERS, trainer):
+        raise InputRefused(
+            f"task refused: no package offers the trainer {trainer!r}: install one, or name its code in plugins.trainer"
+        )
     return TaskQueued(task="self_train", source=recordable(source), note=recordable(note), recipe=dict(recipe))
 
 
 def _run_shell(runtime: Runtime, shell: Shell, source: str) -> Executed:
-    command = _shell_words(shell)
-    queued = runtime.log.append(TaskQueued(task="shell", source=recordable(source), command=_written(command)))
+    command, executor = _shell_words(shell), runtime.executor
+    note = "" if executor.name == BUILTIN else f"run by {executor.name}"
+    queued = runtime.log.append(
+        TaskQueued(task="shell", source=recordable(source), command=_written(command), note=note)
+    )
     try:
         with raised_sigterm():
-            captured = run_captured(command, cwd=runtime.workspace.root, limits=Limits(timeout_s=shell.timeout_s))
-    except ConfigError as error:
+            captured = executor.run(command, runtime.workspace.root, shell.timeout_s)
+    except (ConfigError, EffectFailedError) as error:
         captured = _unfinished(command, NOT_RUN, str(error))
     except BaseException as error:  # Ctrl-C above all: the command was killed, and its outcome is that
         code = TERMINATED if isinstance(error, Terminated) else INTERRUPTED

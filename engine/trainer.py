@@ -83,6 +83,8 @@ class MiniLMTrainer:
         launcher: a command that starts such a group, such as ``accelerate launch --num_processes 2``.
     """
 
+    name = "builtin"
+
     def __init__(
         self,
         threads: int = 0,

@@ -19,6 +19,7 @@ from instar.engine.dataset.mining import Embed
 from instar.engine.dataset.rows import Row
 from instar.engine.embedding.models import active_space
 from instar.engine.environment import of_text
+from instar.engine.extensions import BUILTIN
 from instar.engine.feedback_loop import foreign_trigger, render_trigger, write_beside
 from instar.engine.generate_dataset import Dataset, corpus, generate
 from instar.engine.ports import Pair, TrainOutcome, TrainRequest
@@ -297,12 +298,13 @@ def trained(
         failpoint("train.step")
         check(step, steps, loss)
 
+    trainer = bench.models.trainer(recipe.trainer if not brought else BUILTIN)
     if brought:
         bench.progress.report(EffectName.TRAIN, note="measures what was brought")
-        outcome = bench.models.trainer().judge(request, bench.models.folder(brought.checkpoint, verify=True))
+        outcome = trainer.judge(request, bench.models.folder(brought.checkpoint, verify=True))
         checkpoint = brought.checkpoint
     else:
-        outcome = bench.models.trainer().train(request, report)
+        outcome = trainer.train(request, report)
         if outcome.adapter:
             checkpoint = import_products(bench.blobs, outcome.folder, base, outcome.adapter)
         else:
@@ -319,7 +321,7 @@ def trained(
         after=outcome.after,
         gain=outcome.gain,
         lineage=lineage_of(name, base, outcome.epochs, outcome.before, outcome.after),
-        recipe=_trained_by(request.recipe, outcome).as_dict(),
+        recipe=_trained_by(request.recipe, outcome, trainer.name).as_dict(),
         duration_s=round(outcome.duration_s, 3),
         environment=outcome.environment,
         abilities=outcome.abilities,
@@ -335,8 +337,8 @@ def trained(
     )
 
 
-def _trained_by(recipe: Recipe, outcome: TrainOutcome) -> Recipe:
-    return recipe if outcome.mix is None else replace(recipe, mix=outcome.mix)
+def _trained_by(recipe: Recipe, outcome: TrainOutcome, trainer: str) -> Recipe:
+    return replace(recipe, trainer=trainer, mix=recipe.mix if outcome.mix is None else outcome.mix)
 
 
 def _pairs(rows: Iterable[Row]) -> list[Pair]:

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from instar.engine.bench import Reports
+from instar.engine.extensions import BUILTIN, EMBEDDERS, TRAINERS, as_library, load_extension
 from instar.engine.settings import Settings
 from instar.engine.version import VERSION
 from instar.engine.workspace import Workspace
@@ -120,13 +122,13 @@ class ModelShelf:
         with self._lock:
             found = self._embedders.pop(space, None)
             if found is None:
-                chosen = self._settings.embedding
+                chosen, embedder = self._settings.embedding, self._settings.plugins.embedder
                 self._cache = self._cache or VectorCache(chosen.cache_mb << 20)
                 found = MiniLMEmbedder(
                     self.folder(space, verify=True),
                     space,
                     precision=self._precision,
-                    backend=chosen.backend,
+                    backend=chosen.backend if embedder == BUILTIN else embedder,
                     cache=self._cache,
                     kept=self._workspace.ways / space,
                 )
@@ -218,7 +220,10 @@ class ModelShelf:
         from .runs import PACKAGES
 
         embedder = self.embedder(space)
-        return of_model(embedder.precision, packages=[PACKAGES[embedder.backend]])
+        if embedder.backend in PACKAGES:
+            return of_model(embedder.precision, packages=[PACKAGES[embedder.backend]])
+        found = of_model(embedder.precision)
+        return replace(found, libraries=found.libraries | as_library(EMBEDDERS, embedder.backend))
 
     def recipe(self, ordered: Mapping[str, float | int | str] | None = None) -> Recipe:
         """Gives the configured training recipe.
@@ -232,18 +237,25 @@ class ModelShelf:
         from instar.engine.training.recipe import Recipe
 
         try:
-            return Recipe.from_dict({**self._settings.training.recipe, **(ordered or {})})
+            configured = {"trainer": self._settings.plugins.trainer, **self._settings.training.recipe}
+            return Recipe.from_dict({**configured, **(ordered or {})})
         except ValueError as error:
             raise ConfigError(f"[training.recipe] cannot be used: {error}") from error
 
-    def trainer(self) -> Trainer:
-        """Gives the trainer."""
+    def trainer(self, name: str = BUILTIN) -> Trainer:
+        """Gives the trainer of a recipe.
+
+        Raises:
+            ConfigError: there is none of that name, or it cannot be loaded.
+        """
         from instar.engine.trainer import MiniLMTrainer
+        from instar.engine.training.foreign import ForeignTrainer
 
         training = self._settings.training
-        return MiniLMTrainer(
+        builtin = MiniLMTrainer(
             training.threads,
             device=training.device,
             keep_every_s=training.keep_every_s,
             launcher=training.launcher,
         )
+        return builtin if name == BUILTIN else ForeignTrainer(load_extension(TRAINERS, name), builtin)

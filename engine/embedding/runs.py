@@ -11,7 +11,7 @@ import io
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,8 @@ from .sentence_model import quiet
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-Backend = Literal["torch", "onnx", "openvino"]
+Backend = str
+"""What runs a model: one of ``PACKAGES``, or an embedder of another package by its name."""
 Tokens = NDArray[np.int64]
 Rows = NDArray[np.float32]
 Run = Callable[[Tokens, Tokens], Rows]
@@ -29,7 +30,7 @@ Run = Callable[[Tokens, Tokens], Rows]
 RunTexts = Callable[[Sequence[Sequence[int]]], Rows]
 """From the tokens of each text to vectors; texts of one length stand together."""
 
-PACKAGES: dict[Backend, str] = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
+PACKAGES: dict[str, str] = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 """The package whose version a vector depends on."""
 
 

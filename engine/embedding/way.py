@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from instar.engine.environment import libraries
 from instar.engine.version import VERSION
 
+from .foreign import foreign_rows
 from .kept_way import KeptWay, read_kept, write_kept
-from .runs import Backend, RunTexts, onnx_run, openvino_run, torch_run
+from .runs import PACKAGES, Backend, RunTexts, onnx_run, openvino_run, torch_run
 from .sentence_model import BATCH, load_sentence_model, multiplies_bfloat16, quiet
 from .token_batches import cutting, run_rows, unpadded_rows
 
@@ -181,9 +182,13 @@ def _unpadded_way(model: SentenceTransformer, probes: Rows, *, small: bool) -> W
 def _other_way(folder: Path, model: SentenceTransformer, probes: Rows, name: Backend, small: bool) -> Way | None:
     try:
         dim = int(probes.shape[1])
-        run = openvino_run(model, small=small) if name == "openvino" else onnx_run(model)
+        if name in PACKAGES:
+            run = openvino_run(model, small=small) if name == "openvino" else onnx_run(model)
+            embed: Callable[[list[str]], Rows] = partial(run_rows, model, run, dim=dim)
+        else:
+            name, embed = foreign_rows(name, folder, dim)
         way = Way(
-            embed=partial(run_rows, model, run, dim=dim),
+            embed=embed,
             dim=dim,
             backend=name,
             precision="bfloat16" if small and name == "openvino" else "float32",

@@ -62,13 +62,18 @@ class ScratchBench:
     def models(self) -> ModelShelf:
         """The models, set as ``set_up`` says."""
         from instar.engine.embedding.models import ModelShelf
-        from instar.engine.settings import EmbeddingSettings, Settings, TrainingSettings
+        from instar.engine.embedding.runs import PACKAGES
+        from instar.engine.extensions import BUILTIN
+        from instar.engine.settings import EmbeddingSettings, PluginSettings, Settings, TrainingSettings
 
         if self._models is None:
             known: dict[str, Literal["float32", "bfloat16"]] = {"float32": "float32", "bfloat16": "bfloat16"}
+            builtin: dict[str, Literal["onnx", "openvino"]] = {"onnx": "onnx", "openvino": "openvino"}
             precision, threads, backend = self._set
             settings = Settings(
-                training=TrainingSettings(threads=threads), embedding=EmbeddingSettings(backend=backend)
+                training=TrainingSettings(threads=threads),
+                embedding=EmbeddingSettings(backend=builtin.get(backend, "torch")),
+                plugins=PluginSettings(embedder=BUILTIN if backend in PACKAGES else backend),
             )
             self._models = ModelShelf(
                 Workspace(self.folder), self.blobs, settings, precision=known.get(precision, "auto")
@@ -98,7 +103,10 @@ class ScratchBench:
 def _backend(environment: Environment) -> Backend:
     """Reads which library ran the model out of the libraries that were recorded."""
     from instar.engine.embedding.runs import PACKAGES
+    from instar.engine.extensions import EMBEDDERS, among_libraries
 
+    if foreign := among_libraries(EMBEDDERS, environment.libraries):
+        return foreign
     others = (name for name, package in PACKAGES.items() if name != "torch" and package in environment.libraries)
     return next(others, "torch")
 

@@ -17,6 +17,8 @@ from msgspec import Struct
 class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How to train; recorded whole with the checkpoint."""
 
+    trainer: str = "builtin"
+    """Who trains: ``builtin``, to which the other parts speak, or an extension (docs/extensions.md)."""
     loss: Literal["nca", "pairs"] = "nca"
     """``nca`` draws all texts of an answer together, its inputs and its own text, as the answers' vote weighs them
     (Goldberger et al. 2004); ``pairs`` an input to one document among all of the batch (Henderson et al. 2017)."""
@@ -102,6 +104,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             value = getattr(recipe, name)
             if not low <= value <= high:  # also refuses what is no number
                 raise ValueError(f"{name} is {value}; it must lie in {low:g} … {high:g}")
+        if not recipe.trainer:
+            raise ValueError("trainer is empty; builtin, or the name of an extension")
         least = 4 if recipe.loss == "nca" else 1 if recipe.negatives or recipe.confusable else 2
         if recipe.batch < least:
             against = "two texts of two answers" if recipe.loss == "nca" else "two pairs"
@@ -170,7 +174,7 @@ def number_or_text(text: str) -> float | int | str:
     return text
 
 
-_UNKNOWN_ONCE = {"easy": 1.0, "easy_epochs": 3, "freeze_out_at": 0.34, "freeze_out_layers": 0}
+_UNKNOWN_ONCE = {"trainer": "builtin", "easy": 1.0, "easy_epochs": 3, "freeze_out_at": 0.34, "freeze_out_layers": 0}
 """Parts that recorded recipes may lack, as they are where they take no part; whatever the defaults may be one day."""
 
 _BOUNDS = (

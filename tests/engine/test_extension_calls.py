@@ -285,7 +285,7 @@ def test_sample_of_the_page_serves_as_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     page = (PROJECT / "docs" / "extensions.md").read_text()
-    project, settings = (tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", page, re.S))
+    project, settings, _ = (tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", page, re.S))
     code = re.search(r"```python\n(.*?)```", page, re.S)
     assert code is not None
     (tmp_path / "acme_instar.py").write_text(code[1])
