@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -25,6 +25,7 @@ from .opened_file import OpenedFile
 from .page_fill import filling
 from .ports import STAGED, Batch, Row
 from .schema import blobs, events, newer, state_snapshots
+from .shared_locks import shared_locks
 from .sqlite_rights import authorize, authorize_upkeep
 from .sqlite_source import absent_or_out_of_reach, closed, uri_of
 
@@ -99,6 +100,7 @@ class SqliteJournal:
                 self.asking.lay_out()
                 for pragma in _PRAGMAS:
                     self._driver.execute(f"PRAGMA {pragma}").close()
+            self._locks = shared_locks(path)
         except BaseException as error:
             self._pooled.close()
             raise self._wrapped(error) if isinstance(error, sqlite3.Error) else error from error
@@ -349,8 +351,10 @@ class SqliteJournal:
         if checkpoints:
             with suppress(sqlite3.Error):
                 self._driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        self._pooled.close()
-        self._engine.dispose()
+        with self._locks.aside() if self._locks else nullcontext():
+            self._pooled.close()
+            self._engine.dispose()
+        self._locks = None
 
     def _wrapped(self, error: sqlite3.Error) -> Exception:
         text = str(error)

@@ -22,6 +22,7 @@ from .lost_log import absent
 from .opened_file import OpenedFile
 from .place import Place
 from .ports import Row
+from .shared_locks import shared_locks
 
 APPLICATION_ID = 0x494E5354
 """``INST``: SQLite's application id of our files."""
@@ -50,10 +51,11 @@ class SqliteSource:
         self.path = path
         self._lock = threading.Lock()
         self._connection = self._connect()
+        self._locks = shared_locks(path)
         try:
             self._check_ours()
         except BaseException:
-            self._connection.close()
+            self.close()
             raise
 
     def _connect(self) -> sqlite3.Connection:
@@ -131,6 +133,7 @@ class SqliteSource:
         """Closes the connection."""
         with self._lock:
             self._connection.close()
+            self._locks = None
 
 
 def uri_of(path: Path, how: str) -> str:
