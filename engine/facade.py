@@ -395,6 +395,7 @@ _WITH_WORKER: weakref.WeakSet[Engine] = weakref.WeakSet()
 def _let_go() -> None:
     """Closes, in a process that was forked off, the pipes whose end tells workers that the agent is gone."""
     for engine in _WITH_WORKER:
+        engine._reviving = threading.Lock()  # a thread of the parent may have it, which is not there to give it back
         process = engine._process
         if process is not None and process.stdin is not None:
             process.stdin.close()

@@ -16,6 +16,7 @@ from typing import TypeGuard
 
 from instar.fsm.errors import LogUnavailable
 
+from .forked import closes_in_children
 from .long_waits import told_if_long
 
 
@@ -44,6 +45,7 @@ class FileLock:
         self.taken = 0
         """How often it was taken by a thread that did not have it."""
         self._process = 0
+        closes_in_children(self)
 
     def level(self) -> int:
         """Says how often this thread holds the lock."""
@@ -173,6 +175,27 @@ class FileLock:
         if fd >= 0:
             with suppress(OSError):
                 os.close(fd)
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether a thread of this process has the lock, and not merely waits for another process."""
+        return self._depth > 0
+
+    def pause(self, timeout_s: float) -> bool:
+        """Keeps the other threads of this process from taking it; False if one has it for longer than that."""
+        return self._threads.acquire(timeout=timeout_s)
+
+    def resume(self) -> None:
+        """Lets them take it again."""
+        self._threads.release()
+
+    def leave(self) -> None:
+        """Lets a process that was forked off begin anew: neither the open file nor a thread that has it is its own."""
+        self.close()
+        self.opened += 1
+        if self._owner != threading.get_ident():
+            self._threads = threading.RLock()
+            self._owner = self._depth = 0
 
     def __del__(self) -> None:
         self.close()

@@ -19,6 +19,7 @@ from instar.fsm.words import Digest, Seq
 
 from .asking import Asking
 from .failpoints import failpoint
+from .forked import forks_apart
 from .inserting import Inserter
 from .lock import FileLock
 from .opened_file import OpenedFile
@@ -27,7 +28,7 @@ from .ports import STAGED, Batch, Row
 from .schema import blobs, events, newer, state_snapshots
 from .shared_locks import shared_locks
 from .sqlite_rights import authorize, authorize_upkeep
-from .sqlite_source import absent_or_out_of_reach, closed, uri_of
+from .sqlite_source import absent_or_out_of_reach, closed, refuse_forked, uri_of
 
 WAL_BYTES_MAX = 32 << 20
 """Past this size the write-ahead log is copied into the database and cut to nothing, readers permitting."""
@@ -105,6 +106,7 @@ class SqliteJournal:
             self._pooled.close()
             raise self._wrapped(error) if isinstance(error, sqlite3.Error) else error from error
         self._driver.set_authorizer(authorize)
+        forks_apart(self, writes=True)
 
     def exclusive(self, head: Seq) -> _Turn:
         """Holds the file's lock and a transaction; gives what other connections committed after ``head``."""
@@ -180,11 +182,7 @@ class SqliteJournal:
 
     def _acquire(self, require: Callable[[], object]) -> None:
         """Takes the lock; whatever this raises, it may have been taken."""
-        if os.getpid() != self._process:
-            raise LogUnavailable(
-                f"the event log {self._path} was opened before this process was forked off: open it again here, "
-                "a connection of SQLite cannot be shared"
-            )
+        refuse_forked(self._process, self._path)
         if self._closed:
             raise closed(self._path)
         try:
@@ -352,9 +350,30 @@ class SqliteJournal:
             with suppress(sqlite3.Error):
                 self._driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         with self._locks.aside() if self._locks else nullcontext():
-            self._pooled.close()
-            self._engine.dispose()
+            self._close_connection()
+
+    def _close_connection(self) -> None:
+        self._pooled.close()
+        self._engine.dispose()
         self._locks = None
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a thread writes; one that waits for the log does not."""
+        return self._lock.is_taken
+
+    def pause(self, timeout_s: float) -> bool:
+        """Keeps other threads from writing; False if one did not end in that time."""
+        return self._lock.pause(timeout_s)
+
+    def resume(self) -> None:
+        """Lets them write again."""
+        self._lock.resume()
+
+    def leave(self) -> None:
+        """Closes the connection in a process that was forked off, unless that happened amid a transaction."""
+        if not self._closed and not self._driver.in_transaction:
+            self._close_connection()
 
     def _wrapped(self, error: sqlite3.Error) -> Exception:
         text = str(error)

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from instar.fsm.errors import LogCorrupt, LogForeign, LogUnavailable
 
+from .forked import forks_apart
 from .lost_log import absent
 from .opened_file import OpenedFile
 from .place import Place
@@ -50,7 +51,9 @@ class SqliteSource:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
+        self._process = os.getpid()
         self._connection = self._connect()
+        forks_apart(self, writes=False)
         self._locks = shared_locks(path)
         try:
             self._check_ours()
@@ -116,8 +119,9 @@ class SqliteSource:
 
         Raises:
             LogLost: the file is no longer the one that was opened.
-            LogCorrupt, LogForeign, LogUnavailable: it cannot be read.
+            LogCorrupt, LogForeign, LogUnavailable: it cannot be read, or was opened before this process was forked off.
         """
+        refuse_forked(self._process, self.path)
         self._file.require()
         try:
             with self._lock:
@@ -130,10 +134,41 @@ class SqliteSource:
         return int(self.all("PRAGMA data_version")[0][0])
 
     def close(self) -> None:
-        """Closes the connection."""
-        with self._lock:
-            self._connection.close()
-            self._locks = None
+        """Closes the connection, unless it is the parent's."""
+        if os.getpid() == self._process:
+            with self._lock:
+                self.leave()
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a thread reads."""
+        return self._lock.locked()
+
+    def pause(self, timeout_s: float) -> bool:
+        """Keeps other threads from reading; False if one did not end in that time."""
+        return self._lock.acquire(timeout=timeout_s)
+
+    def resume(self) -> None:
+        """Lets them read again."""
+        self._lock.release()
+
+    def leave(self) -> None:
+        """Closes the connection, which nobody uses."""
+        self._connection.close()
+        self._locks = None
+
+
+def refuse_forked(process: int, path: Path) -> None:
+    """Makes sure that a connection is used by the process that opened it.
+
+    Raises:
+        LogUnavailable: this is another one.
+    """
+    if os.getpid() != process:
+        raise LogUnavailable(
+            f"the event log {path} was opened before this process was forked off: open it again here, "
+            "a connection of SQLite cannot be shared"
+        )
 
 
 def uri_of(path: Path, how: str) -> str:
