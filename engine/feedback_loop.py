@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from instar.fsm.decisions import trigger_content
+from instar.fsm.erasure import TRIGGER_FILE
 from instar.fsm.events import InputSkipped, RetrainFlagged, TaskQueued, Trigger
 from instar.fsm.words import digest_of
 from instar.store.clock import iso
@@ -99,7 +100,7 @@ def take_trigger(content: bytes) -> TaskQueued | InputSkipped:
         reason = f"no trigger: {error}. It must be a JSON object with the key trigger, of at most 64 KiB."
         excerpt = redact(content.decode("utf-8", "replace"))[:200]
         return InputSkipped(source="trigger_file", subject="retrain_trigger.json", reason=reason, excerpt=excerpt)
-    source, note = redact(f"trigger_file:{read.trigger}"), redact(read.note)
+    source, note = redact(f"{TRIGGER_FILE}{read.trigger}"), redact(read.note)
     return TaskQueued(task="self_train", source=source[:200], note=note[:2000])
 
 
@@ -119,7 +120,6 @@ def foreign_trigger(runtime: Runtime, own: bytes | None = None) -> Pending | Non
         return None
     if runtime.reader.by_key(dropped.key) is not None:
         return None
-    runtime.blobs.put(dropped.content)
     return Pending(take_trigger(dropped.content), key=dropped.key)
 
 

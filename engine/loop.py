@@ -28,13 +28,15 @@ from instar.fsm.errors import (
     PositionConflict,
     WorkerBusy,
 )
-from instar.fsm.events import EffectFailed, OutcomeRewarded
+from instar.fsm.events import CheckpointTrained, EffectFailed, OutcomeRewarded
 from instar.fsm.policies import failure_is_final
 from instar.fsm.react import Effect, EffectName, react
 from instar.fsm.record import Recorded
 from instar.fsm.state import AgentState
+from instar.fsm.words import Seq
 from instar.store.failpoints import failpoint
 from instar.store.log import Pending
+from instar.store.naming import digests_of
 
 from .audit import write_audit
 from .beginnings import Beginning
@@ -125,10 +127,11 @@ class Loop:
 
     def _perform(self, state: AgentState, effect: Effect) -> None:
         beginning = Beginning(self._runtime.workspace, effect)
+        erased = self._runtime.reader.last_erasure()
         with beginning.counted():
             pending = self._outcome(state, effect, beginning)
             failpoint(f"{effect.name}.done")
-            self._record(effect, pending)
+            self._record(effect, pending, erased)
             failpoint(f"{effect.name}.recorded")
 
     def _outcome(self, state: AgentState, effect: Effect, beginning: Beginning) -> list[Pending]:
@@ -160,8 +163,12 @@ class Loop:
             logger.warning("effect %s failed: %s", effect.name, failure.reason)
             return [Pending(failure, cause=effect.answers)]
 
-    def _record(self, effect: Effect, pending: Sequence[Pending]) -> None:
+    def _record(self, effect: Effect, pending: Sequence[Pending], erased: Seq) -> None:
         def decide(state: AgentState) -> Sequence[Pending]:
+            if self._read_what_went(effect, pending, erased):
+                logger.info("%s for event %s is done again: a text was erased meanwhile", effect.name, effect.answers)
+                self._runtime.blobs.withdraw(digest for one in pending for _, digest in digests_of(one.event))
+                return []
             if react(state) != effect:
                 logger.info("the outcome of %s for event %s came too late", effect.name, effect.answers)
                 return []
@@ -181,6 +188,19 @@ class Loop:
                 self._runtime.models.activate(record.event.checkpoint)
                 self._runtime.models.forget_kept()
         self._tell(records)
+
+    def _read_what_went(self, effect: Effect, pending: Sequence[Pending], erased: Seq) -> bool:
+        """Says whether an outcome may hold what was erased since its effect began: it would bring that back.
+
+        A training holds no text; it is lost only with the data set that it learned from, without which it then fails.
+        """
+        since = self._runtime.reader.last_erasure()
+        if since == erased or effect.name is EffectName.MUTATE:
+            return False
+        if effect.name is EffectName.TRAIN:
+            trained = [one.event.dataset for one in pending if isinstance(one.event, CheckpointTrained)]
+            return not all(map(self._runtime.blobs.is_stored, trained))
+        return True
 
     def _tell(self, records: Sequence[Recorded]) -> None:
         for record in records:

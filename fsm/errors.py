@@ -15,7 +15,8 @@
     │   └── LogCorrupt         a row that does not fit its hash, its order or its neighbours
     ├── UnknownEvent           a type or version that no decoder knows
     ├── BlobMissing            a named blob is not in the store
-    │   └── BlobCollected      it was collected on purpose, as an event says
+    │   ├── BlobCollected      it was collected on purpose, as an event says
+    │   └── BlobErased         it was erased on request, as an event says
     ├── BlobCorrupt            a blob does not hash to its name
     ├── ReplayDiverged         the fold lands elsewhere than the log says
     ├── Diverged               the workspace changed since a plan was made
@@ -165,6 +166,25 @@ class BlobCollected(BlobMissing):
     def details(self) -> dict[str, Any]:
         """Which event collected it."""
         return {"collected_by": self.seq}
+
+
+class BlobErased(BlobMissing):
+    """A named blob was erased on request; nothing is damaged, but there is no way back to it.
+
+    Attributes:
+        seq: the event of the erasure.
+    """
+
+    exit_code = 4
+
+    def __init__(self, message: str, seq: int) -> None:
+        super().__init__(message)
+        self.seq = seq
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """Which event erased it."""
+        return {"erased_by": self.seq}
 
 
 class BlobCorrupt(InstarError):

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import zstandard
 
-from instar.fsm.errors import BlobCollected, BlobCorrupt, BlobMissing
+from instar.fsm.errors import BlobCollected, BlobCorrupt, BlobErased, BlobMissing
 from instar.fsm.words import Digest, Seq, digest_of
 
 from .blob_files import BlobFiles
-from .collected import Collections
+from .collected import Collections, Erasures
 from .frames import frame, frames
 from .packing import DEPTH_MAX, base_of, is_pressed, unpack, unpack_plain
 from .reader import LogReader
@@ -47,6 +47,7 @@ class BlobStore:
         self._lock = threading.Lock()
         self._emptying = threading.Lock()
         self._collections = Collections(reader, self.get)
+        self._erasures = Erasures(reader)
 
     def put(self, content: bytes) -> Digest:
         """Stores bytes under their sha256; storing the same bytes again does nothing.
@@ -258,11 +259,17 @@ class BlobStore:
     def forget(self, digests: Iterable[Digest]) -> None:
         """Removes the files of erased or collected blobs; what lay in the database went with the event."""
         for digest in digests:
+            self.withdraw([digest])
             with self._lock:
                 self._durable.discard(digest)
+            self._files.remove(digest)
+
+    def withdraw(self, digests: Iterable[Digest]) -> None:
+        """Leaves those out that still wait for an append: no event is going to name them."""
+        with self._lock:
+            for digest in digests:
                 gone = self._waiting.pop(digest, None)
                 self._waiting_bytes -= len(gone[1]) if gone else 0
-            self._files.remove(digest)
 
     def is_file(self, digest: Digest) -> bool:
         """Says whether a blob is kept as a file."""
@@ -301,6 +308,13 @@ class BlobStore:
                 f"blob {digest} was collected by event {collected}, as no event that was to be kept needed it: there "
                 f"is no way back to it. `instar show {collected}` says what was kept.",
                 collected,
+            )
+        erased = self._erasures.at(digest)
+        if erased is not None:
+            return BlobErased(
+                f"blob {digest} was erased by event {erased}: there is no way back to it. `instar show {erased}` says "
+                "on whose request.",
+                erased,
             )
         return BlobMissing(
             f"blob {digest} is not in the store at {self._files.folder}. Run `instar verify` to see what needs it."

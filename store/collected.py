@@ -1,11 +1,11 @@
-"""Which blobs were collected, by which event: what tells a blob that went on purpose from one that is lost."""
+"""Which blobs were collected or erased, by which event: what went on purpose, and is not lost."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
 from instar.fsm.errors import BlobCorrupt, InstarError
-from instar.fsm.events import BlobsCollected
+from instar.fsm.events import BlobsCollected, PayloadErased
 from instar.fsm.words import ORIGIN, Digest, Seq
 
 from .reader import LogReader
@@ -63,3 +63,25 @@ class Collections:
                 self._last.update(dict.fromkeys(listed, record.seq))
         self._read_to = head
         return self._last
+
+
+class Erasures:
+    """What the erasures of a log took out of the store, read when first asked for, and each once.
+
+    Args:
+        reader: the log.
+    """
+
+    def __init__(self, reader: LogReader) -> None:
+        self._reader = reader
+        self._read_to: Seq = ORIGIN
+        self._by: dict[Digest, Seq] = {}
+
+    def at(self, digest: Digest) -> Seq | None:
+        """Gives the last event that erased a blob; None if none did."""
+        last = self._reader.last_erasure()
+        for record in self._reader.read(self._read_to + 1, last, [PayloadErased]) if last > self._read_to else ():
+            if isinstance(record.event, PayloadErased):
+                self._by.update(dict.fromkeys(record.event.blobs, record.seq))
+        self._read_to = last
+        return self._by.get(digest)

@@ -189,13 +189,18 @@ class EventLog:
         """
         return self._appender.transact(decide, expect)
 
-    def erase(self, erasures: Sequence[PayloadErased]) -> list[Recorded]:
+    def erase(self, erasures: Sequence[PayloadErased], *, expect: Seq | None = None) -> list[Recorded]:
         """Records erasures; in the same transaction the payloads and blobs that they name are gone.
+
+        Args:
+            erasures: what is to go, and what is left of it.
+            expect: the head up to which copies were looked for.
 
         Raises:
             IllegalTransition, LogUnavailable: nothing was erased.
+            PositionConflict: the head is not ``expect``; nothing was erased.
         """
-        records = self.transact(lambda _: [Pending(erasure, erasure.target) for erasure in erasures])
+        records = self.transact(lambda _: [Pending(erasure, erasure.target) for erasure in erasures], expect=expect)
         for erasure in erasures:
             self.blobs.forget(erasure.blobs)
         return records

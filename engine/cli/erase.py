@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 def command(
     reference: Annotated[str, typer.Argument(help="The signal whose text is to go: a seq, latest, a time, …")],
+    path: Annotated[
+        str | None, typer.Argument(help="A file, whose content at that event is to go, whatever brought it.")
+    ] = None,
     reason: Annotated[str, typer.Option("--reason", help="On whose request, and why; it is recorded.")] = "",
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -24,10 +28,14 @@ def command(
     """Erase the text of an event and its copies, on lawful request: cannot be undone, and the chain still verifies."""
     from instar.engine.keeping.erase import erase, plan_erasure
     from instar.engine.references import resolve
+    from instar.engine.restoring.restore_path import tree_path
     from instar.fsm.errors import RollbackRefused
 
     runtime = runtime_at(workspace)
-    plan = plan_erasure(runtime, resolve(runtime.reader, reference), reason or ("a dry run" if dry_run else ""))
+    seq = resolve(runtime.reader, reference)
+    start = Path.cwd() if workspace is None else None
+    named = None if path is None else tree_path(runtime.workspace.root, path, start)
+    plan = plan_erasure(runtime, seq, reason or ("a dry run" if dry_run else ""), named)
     content = {
         "target": plan.target,
         "type": plan.type,

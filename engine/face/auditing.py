@@ -153,22 +153,25 @@ class Auditing:
         """
         return self.runtime.log.follow(name, start=None if start is None else Seq(start))
 
-    def erase(self, reference: str | int, reason: str) -> list[int]:
+    def erase(self, reference: str | int, reason: str, path: str | Path | None = None) -> list[int]:
         """Erases the text of a signal and every copy of it, on lawful request; cannot be undone.
 
         Args:
-            reference: the signal.
+            reference: the signal; or a data set, of which goes what no log file tells any more.
             reason: on whose request, and why; it is recorded.
+            path: a file, relative to the workspace: its content at that event is to go, whatever brought it.
 
         Returns:
             The positions of the erasures.
 
         Raises:
-            ConfigError: it holds nothing to erase, or was erased before.
-            RollbackRefused: the content still stands in the workspace.
+            ConfigError: it holds nothing to erase, or was erased before; no file stood at the path.
+            RollbackRefused: the content still stands in the workspace; the patch was not tried yet.
         """
         from instar.engine.keeping.erase import erase, plan_erasure
         from instar.engine.references import resolve
+        from instar.engine.restoring.restore_path import tree_path
 
-        plan = plan_erasure(self.runtime, resolve(self.runtime.reader, reference), reason)
+        named = None if path is None else tree_path(self.runtime.workspace.root, path)
+        plan = plan_erasure(self.runtime, resolve(self.runtime.reader, reference), reason, named)
         return [record.seq for record in erase(self.runtime, plan)]

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from instar.engine.protection import protected_among
 from instar.fsm import events as e
 from instar.fsm.decisions import asked_of, budget_refusal, finish_of, restored_key, undo_of
+from instar.fsm.erasure import UNTRIED
 from instar.fsm.errors import ReplayDiverged
 from instar.fsm.policies import may_mutate
 from instar.fsm.probation import concluded, limits_of
@@ -30,7 +31,7 @@ def _rejected(decider: Decider, before: AgentState, fact: Fact, event: e.Mutatio
     refused = budget_refusal(before)
     if refused is not None:
         compare(fact.seq, replace(event, reason=refused, exit_code=None, log=None), event)
-    elif event.reason.startswith("the budget of "):
+    elif event.reason.startswith(UNTRIED):
         raise ReplayDiverged(fact.seq, "reason", "none of the budget, which was not used up", event.reason)
 
 

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from difflib import unified_diff
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from instar.engine.initialize import initialize
+from instar.engine.keeping import erasure_copies
 from instar.engine.keeping.erase import erase, plan_erasure
+from instar.engine.keeping.gc import collect
 from instar.engine.keeping.integrity import check
+from instar.engine.keeping.named_blobs import Named, NamedBlobs
 from instar.engine.loop import Loop
 from instar.engine.memory.search import search
 from instar.engine.restoring.rollback import roll_back
 from instar.engine.runtime import Runtime
+from instar.engine.tool_executor import execute
 from instar.engine.worker import Worker
-from instar.fsm.errors import BlobMissing, ConfigError, RollbackRefused
-from instar.fsm.events import ChangeObserved, DiffComputed, FeedbackReceived, SignalEmbedded
-from instar.fsm.words import Seq
-from tests.engine.agents import code_only, instar, with_model
+from instar.fsm.errors import BlobErased, BlobMissing, ConfigError, RollbackRefused
+from instar.fsm.events import (
+    ChangeObserved,
+    DatasetGenerated,
+    DiffComputed,
+    FeedbackReceived,
+    SignalEmbedded,
+    TaskQueued,
+)
+from instar.fsm.retention import Retention
+from instar.fsm.words import Seq, State, digest_of
+from tests.engine.agents import agent_folder, code_only, instar, with_model
 
 NAME = "Augusta Ada King of Lovelace"
 REASON = "the person asked for it"
@@ -146,3 +162,169 @@ def test_command_shows_asks_and_erases(tmp_path: Path) -> None:
     assert REASON in instar("show", "3", cwd=tmp_path).stdout.decode()
     assert instar("verify", cwd=tmp_path).returncode == 0
     assert instar("show", "2", cwd=tmp_path).returncode == 0
+
+
+def test_erasures_of_one_cycle_cost_the_same_each(tmp_path: Path) -> None:
+    """Each one erased all that the earlier ones had left: the twelfth was recorded as two thousand events."""
+    runtime = code_only(tmp_path)
+    told = [runtime.log.append(asked(f"{NAME} number {number}")).seq for number in range(8)]
+    Loop(runtime).run_until_idle()
+    counts = [len(erase(runtime, plan_erasure(runtime, seq, REASON))) for seq in told]
+    assert counts[2:] == [counts[1]] * 6
+    assert not blobs_with(runtime, NAME)
+    assert check(runtime.reader).problems == []
+    runtime.close()
+    assert not held_by(tmp_path, NAME)
+
+
+def test_data_set_that_a_checkpoint_learned_from_is_erased(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = code_only(tmp_path)
+    seq = runtime.log.append(replace(asked(NAME), outcome="fail", reference="io.open")).seq
+    Loop(runtime).run_until_idle()
+    (made,) = runtime.reader.read(types=[DatasetGenerated])
+    assert isinstance(made.event, DatasetGenerated)
+    assert NAME.encode() in runtime.blobs.get(made.event.dataset)
+    dataset = made.event.dataset
+
+    class AsTrained(NamedBlobs):
+        """What the events of a log name, with a CheckpointTrained among them."""
+
+        def __iter__(self) -> Iterator[Named]:
+            yield from super().__iter__()
+            yield Named("blob", dataset, seq, seq)
+
+    monkeypatch.setattr(erasure_copies, "NamedBlobs", AsTrained)
+    plan = plan_erasure(runtime, seq, REASON)
+    assert dataset in plan.blobs
+    runtime.close()
+
+
+def test_what_a_file_held_from_the_first_event_on_is_erased_by_its_path(tmp_path: Path) -> None:
+    agent_folder(tmp_path)
+    (tmp_path / "heuristics.py").write_text(f"OWNER = {NAME!r}\n")
+    initialize(tmp_path, with_model=False)
+    runtime = Runtime(tmp_path, actor="test")
+    with pytest.raises(RollbackRefused, match="still has the content"):
+        plan_erasure(runtime, Seq(1), REASON, "heuristics.py")
+    (tmp_path / "heuristics.py").write_text("OWNER = None\n")
+    Worker(runtime).run_once()
+    with pytest.raises(ConfigError, match=r"no file stood at nowhere\.py"):
+        plan_erasure(runtime, Seq(1), REASON, "nowhere.py")
+    erase(runtime, plan_erasure(runtime, Seq(1), REASON, "heuristics.py"))
+    assert not blobs_with(runtime, NAME)
+    assert check(runtime.reader).problems == []
+    with pytest.raises(BlobErased, match="was erased by event"):
+        roll_back(runtime, 1)
+    runtime.close()
+    assert not held_by(tmp_path, NAME)  # not in the reasons of the drift either
+    assert instar("replay", cwd=tmp_path).returncode == 0
+
+
+def test_patch_goes_with_its_task_and_with_the_content_that_it_quotes(tmp_path: Path) -> None:
+    runtime = code_only(tmp_path)
+    old = (tmp_path / "heuristics.py").read_text()
+    told = f'raise SystemExit("{NAME}")'
+    for gate, new in (("false", f"{told}\n{old}"), ("true", f"# {NAME}\n{old}"), ("true", old)):
+        patch = "".join(unified_diff(_lines(tmp_path), new.splitlines(True), "a/heuristics.py", "b/heuristics.py"))
+        task = {"type": "mutate", "patch": patch, "gate": ["python3", "heuristics.py"] if gate == "false" else [gate]}
+        execute(runtime, task, source="cli")
+        Loop(runtime).run_until_idle()
+        Worker(runtime).run_once()
+    rejected, kept, _ = (record.seq for record in runtime.reader.read(types=[TaskQueued]))
+    assert (tmp_path / "heuristics.py").read_text() == old
+    waiting = runtime.log.append(
+        TaskQueued(task="mutate", source="cli", patch=runtime.blobs.put(b"--- a\n+++ b\n"))
+    ).seq
+    with pytest.raises(RollbackRefused, match="was not tried yet"):
+        plan_erasure(runtime, waiting, REASON)
+    erase(runtime, plan_erasure(runtime, rejected, REASON))
+    (change, *_) = (record.seq for record in runtime.reader.read(kept, types=[ChangeObserved]))
+    plan = plan_erasure(runtime, change, REASON)
+    assert kept in plan.events
+    erase(runtime, plan)
+    collect(runtime, Retention(days=0))  # the files of the rejected patch, which no event names
+    assert not blobs_with(runtime, NAME)
+    assert check(runtime.reader).problems == []
+    runtime.close()
+    assert not held_by(tmp_path, NAME)
+    assert instar("replay", cwd=tmp_path).returncode == 0
+
+
+def test_lines_of_a_log_file_are_erased_once_they_stand_there_no_more(tmp_path: Path) -> None:
+    runtime = code_only(tmp_path)
+    logs = tmp_path / "data" / "logs" / "services"
+    logs.mkdir(parents=True)
+    (logs / "a.log").write_text(f"ERROR could not write to {NAME}\nERROR the disk is broken\n")
+    for text in ("open a file", "join two paths"):
+        runtime.log.append(replace(asked(text), outcome="fail", reference="x"))
+        Loop(runtime).run_until_idle()
+    first, _ = (record.seq for record in runtime.reader.read(types=[DatasetGenerated]))
+    with pytest.raises(RollbackRefused, match="still stands in"):
+        plan_erasure(runtime, first, REASON)
+    (logs / "a.log").write_text("ERROR the disk is broken\n")
+    erase(runtime, plan_erasure(runtime, first, REASON))
+    assert not blobs_with(runtime, NAME)
+    assert check(runtime.reader).problems == []
+    runtime.close()
+    assert not held_by(tmp_path, NAME)
+
+
+def test_output_that_is_what_a_file_holds_leaves_the_file_in_the_store(tmp_path: Path) -> None:
+    """`cat notes.txt`, erased, took the version out of the store that stands there: no rollback led to it again."""
+    runtime = code_only(tmp_path)
+    content = (tmp_path / "notes.txt").read_bytes()
+    done = execute(runtime, {"type": "shell", "command": "cat notes.txt"}, source="agent")
+    plan = plan_erasure(runtime, Seq(done.feedback or 0), REASON)
+    assert digest_of(content) in plan.kept
+    erase(runtime, plan)
+    assert runtime.blobs.get(digest_of(content)) == content
+    runtime.close()
+
+
+def test_what_another_program_said_in_a_trigger_file_goes_whole(tmp_path: Path) -> None:
+    runtime = code_only(tmp_path)
+    trigger = runtime.workspace.retrain_trigger
+    trigger.parent.mkdir(parents=True, exist_ok=True)
+    trigger.write_text(f'{{"trigger": "{NAME}", "note": "{NAME}", "more": "{NAME}"}}')
+    Worker(runtime).run_once()
+    (task,) = (record.seq for record in runtime.reader.read(types=[TaskQueued]))
+    trigger.unlink(missing_ok=True)
+    erase(runtime, plan_erasure(runtime, task, REASON))
+    assert not blobs_with(runtime, NAME)
+    runtime.close()
+    assert not held_by(tmp_path, NAME)
+
+
+def test_copy_that_came_between_plan_and_erasure_goes_too(tmp_path: Path) -> None:
+    runtime = code_only(tmp_path)
+    seq = runtime.log.append(asked(NAME)).seq
+    plan = plan_erasure(runtime, seq, REASON)
+    Loop(runtime).run_until_idle()
+    assert len(erase(runtime, plan)) > len(plan.events) == 1
+    assert not blobs_with(runtime, NAME)
+    runtime.close()
+
+
+def test_effect_that_read_what_was_erased_meanwhile_is_done_again(tmp_path: Path) -> None:
+    runtime = code_only(tmp_path)
+    seq = runtime.log.append(asked(NAME)).seq
+    loop = Loop(runtime)
+    loop.step()  # the cycle begins
+
+    def between(name: str) -> None:
+        if name == "diff.done" and runtime.reader.erased(seq) is None:
+            other = Runtime(tmp_path, actor="other")
+            erase(other, plan_erasure(other, seq, REASON))
+            other.close()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("instar.engine.loop.failpoint", between)
+        loop.run_until_idle()
+    assert runtime.reader.erased(seq) is not None
+    assert runtime.state.machine is State.IDLE
+    assert not blobs_with(runtime, NAME)
+    runtime.close()
+
+
+def _lines(folder: Path) -> list[str]:
+    return (folder / "heuristics.py").read_text().splitlines(True)
