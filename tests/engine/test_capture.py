@@ -108,11 +108,15 @@ def test_look_that_finds_nothing_opens_nothing_and_one_change_opens_the_way_to_i
     assert opened == [*of_its_own, "p1", "q", "é%"]
 
 
-def test_file_read_again_because_it_was_young_makes_no_folder_be_written_again(tmp_path: Path) -> None:
+def test_file_read_again_because_it_was_young_makes_no_folder_be_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     build(tmp_path, {b"p/a": ("file", 0o644, b"a"), b"p/b": ("file", 0o644, b"b")})
     blobs = MemoryBlobs()
     capture = Capture(tmp_path, blobs, Ignore(), cache=StatCache(tmp_path.parent / "stat-cache"))
-    before = capture.look()
+    with monkeypatch.context() as patch:  # as the clock stands, unless this process waited for its turn since
+        patch.setattr(StatCache, "now_ns", lambda _: (tmp_path / "p" / "a").stat().st_mtime_ns)
+        before = capture.look()
     assert not capture.root_place.folders["p"].rows["a"].settled
     blobs.contents.clear()
     settle()

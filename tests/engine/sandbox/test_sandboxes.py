@@ -229,7 +229,10 @@ def test_nothing_of_a_gate_is_left(bench: Bench, sandbox: Sandbox, then: str) ->
     if sandbox is CONFINING[2] and not cgroup.available():
         pytest.skip("without namespaces and a control group a process that leaves its group lives on")
     mark = f"instar-left-{os.getpid()}-{time.monotonic_ns()}"
-    ran = bench.runs(LEAVES.format(mark=mark, then=then), timeout_s=1.0 if then else 30.0)
+    for timeout_s in (1.0, 8.0) if then else (30.0,):
+        ran = bench.runs(LEAVES.format(mark=mark, then=then), timeout_s=timeout_s)
+        if ran.captured.output:  # else it did not come so far on a busy machine
+            break
     assert ran.captured.timed_out is bool(then)
     assert ran.captured.exit_code == (124 if then else 0)
     assert ran.captured.output.startswith(b"said\n")
