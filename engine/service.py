@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,9 @@ PART_TEXTS, PART_CHARS = 16_384, 1 << 24
 _NAME_BYTES_MAX = 108
 _PEER = struct.Struct("iII")
 """Process, user and group of whoever listens."""
+_WAITING_MAX = 128
+"""So many may wait to be accepted; whoever comes then tries again."""
+_RETRY_S = 0.02
 _LONG_S = 20.0
 """An answer that takes longer than to load a model is told of."""
 _LENGTH = struct.Struct(">I")
@@ -164,7 +168,7 @@ class Service:
         path.unlink(missing_ok=True)
         with _address(path) as name:
             self._socket.bind(name)
-        self._socket.listen(16)
+        self._socket.listen(_WAITING_MAX)
         threading.Thread(target=self._accept, name="instar-service", daemon=True).start()
 
     def stop(self) -> None:
@@ -257,7 +261,7 @@ class Client:
             connection.settimeout(self._timeout_s)
             try:
                 with _address(self._path) as name:
-                    connection.connect(name)
+                    _connect(connection, name, self._timeout_s)
                 pid = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))[0]
                 with told_after(_LONG_S, lambda: _silent(pid)):
                     _send(connection, request)
@@ -306,6 +310,19 @@ class Client:
         reply = self._ask(AnswerRequest(_sendable(text), k, wanted))
         assert isinstance(reply, Answered)
         return reply.answer
+
+
+def _connect(connection: socket.socket, name: str, timeout_s: float) -> None:
+    """Connects; where as many wait as may, the kernel refuses at once, whatever time was given."""
+    until = time.monotonic() + timeout_s
+    while True:
+        try:
+            connection.connect(name)
+            return
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_RETRY_S)
 
 
 def _silent(pid: int) -> str:

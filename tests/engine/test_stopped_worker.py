@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -102,3 +104,20 @@ def test_holder_of_another_file_with_the_same_number_is_not_named(
         assert holder(path).startswith(f"process {os.getpid()} (")
     listed.write_text("")
     assert holder(path) == "another process"
+
+
+def test_more_clients_than_the_kernel_lets_wait_are_all_answered(tmp_path: Path) -> None:
+    path = tmp_path / "worker.sock"
+    with socket.socket(socket.AF_UNIX) as listening, ThreadPoolExecutor(8) as clients:
+        listening.bind(str(path))
+        listening.listen(0)
+        listening.settimeout(10)
+        asked = [clients.submit(Client(path, timeout_s=20).embed, ["a"]) for _ in range(8)]
+        time.sleep(0.2)  # by then all but one or two were refused
+        for _ in asked:
+            connection, _ = listening.accept()
+            with connection:
+                service._receive(connection)
+                service._send(connection, service.Refused("this one"))
+        for one in asked:
+            assert str(one.exception(20)) == "this one"
