@@ -159,6 +159,10 @@ class Asking:
         self._led = True
         failpoint("log.taken")
 
+    def wipe(self) -> None:
+        """Leaves nothing of what was recorded for others, while the lock is held."""
+        self._slots.wipe()
+
     def served(self) -> None:
         """Says that they are durable."""
         self._slots.served()

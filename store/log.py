@@ -37,6 +37,9 @@ FOLDED_MAX = 1 << 14
 """Where a log was opened from a saved state so far back, as from none after an upgrade that changed their form, the
 state at its head is saved."""
 
+ERASING_MS = 5_000
+"""How long an erasure waits for readers that keep what goes in the write-ahead log."""
+
 Collect = Callable[[AgentState], tuple[BlobsCollected, Sequence[Digest]] | None]
 
 
@@ -62,6 +65,8 @@ class EventLog:
         self.path = self.place.path
         self.actor = actor
         self._clock = clock or SystemClock()
+        self.erased_from_file = True
+        """Whether what this process erased last is out of the log's files: a reader that goes on keeps it there."""
         self.reader = LogReader(self.place)
         if self.reader.schema != SCHEMA_HEAD:
             self.reader.close()
@@ -203,6 +208,7 @@ class EventLog:
         records = self.transact(lambda _: [Pending(erasure, erasure.target) for erasure in erasures], expect=expect)
         for erasure in erasures:
             self.blobs.forget(erasure.blobs)
+        self.erased_from_file = self._journal.checkpoint(ERASING_MS)
         return records
 
     def collect(self, decide: Collect) -> Recorded | None:

@@ -195,8 +195,12 @@ class Journal(Protocol):
             LogUnavailable: there is too little room; nothing was changed.
         """
 
-    def checkpoint(self) -> None:
-        """Takes what was erased out of files that hold what was written lately."""
+    def checkpoint(self, patience_ms: int = 250) -> bool:
+        """Takes what was erased out of files that hold what was written lately; says whether no reader kept it there.
+
+        Args:
+            patience_ms: how long readers are waited for.
+        """
 
     def close(self) -> None:
         """Closes the connection; what was written is durable already."""

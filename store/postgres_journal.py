@@ -235,8 +235,9 @@ class PostgresJournal:
         with suppress(Exception):
             self._connection.close()
 
-    def checkpoint(self) -> None:
+    def checkpoint(self, patience_ms: int = 250) -> bool:  # noqa: ARG002 - as the port has it
         """Does nothing: the server's own write-ahead log is its administrator's."""
+        return True
 
     def close(self) -> None:
         """Closes the connection, unless it is the parent's: closing that here would end it there."""

@@ -179,6 +179,23 @@ class Slots:
             os.pwrite(self._lock.fd, bytes(_SIZE), 0)
             os.pwrite(self._lock.fd, _MAGIC, 0)  # last: if the disk is full there are none
 
+    def wipe(self) -> None:
+        """Writes over what was asked for and is done with, while the lock is held: it may have been erased since.
+
+        Whoever is about to ask meanwhile finds that nobody serves it, and records its event by itself.
+        """
+        with suppress(OSError):
+            head = os.pread(self._lock.fd, _HEAD_SIZE, 0)
+            if not _is_laid_out(head):
+                return
+            for slot in range(COUNT):
+                token, told = (
+                    int.from_bytes(head[first : first + 8], "little")
+                    for first in (_ASKS + slot * _ASK.size, _OUTCOMES + slot * _OUTCOME_SIZE)
+                )
+                if not token or token == told:
+                    os.pwrite(self._lock.fd, bytes(CONTENT_MAX), _CONTENTS + slot * CONTENT_MAX)
+
     def asked(self, seen: set[int]) -> list[Asked]:
         """Gives what living processes ask for and nobody has looked at, while the lock is held.
 

@@ -214,7 +214,9 @@ class SqliteJournal:
         self._commit(lambda: self._insert(batch))
         self._committed()
         if batch.erases:
-            self.checkpoint()  # what was erased must not stay in the write-ahead log
+            # What was erased must not stay in the write-ahead log, nor where it was asked for.
+            self.asking.wipe()
+            self.checkpoint()
 
     def _committed(self) -> None:
         failpoint("log.committed")
@@ -312,18 +314,23 @@ class SqliteJournal:
         except OSError:
             return 0
 
-    def checkpoint(self) -> None:
-        """Copies the write-ahead log into the database and cuts it to nothing; a reader in it postpones that."""
+    def checkpoint(self, patience_ms: int = 250) -> bool:
+        """Copies the write-ahead log into the database and cuts it to nothing; says whether no reader postponed that.
+
+        Args:
+            patience_ms: how long readers are waited for.
+        """
         with self._held():
             try:
-                self._driver.execute("PRAGMA busy_timeout=250").close()
-                self._driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                self._driver.execute(f"PRAGMA busy_timeout={patience_ms}").close()
+                ((busy, *_),) = self._driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
                 self._driver.execute("PRAGMA busy_timeout=10000").close()
                 with suppress(FileNotFoundError), self._wal.open("rb") as file:
                     os.fsync(file.fileno())  # that it is empty: what was erased must not come back
             except sqlite3.Error as error:
                 raise self._wrapped(error) from error
             failpoint("log.checkpointed")
+            return not busy
 
     def close(self) -> None:
         """Closes the connection; then the database alone holds all that was appended, readers permitting.

@@ -54,10 +54,17 @@ def command(
         say(*_lines(plan, "would be erased"))
         typer.confirm("Erase? This cannot be undone.", abort=True, err=True)
     records = erase(runtime, plan)
+    whole = runtime.log.erased_from_file
     runtime.close()
     content["erased_by"] = [record.seq for record in records]
     done = f"erased, by events {records[0].seq} to {records[-1].seq}"
-    emit("erase", content, as_json=json, lines=_lines(plan, done))
+    content["out_of_files"] = whole
+    lines = _lines(plan, done)
+    if not whole:
+        lines.append(
+            f"  a process that still reads keeps it in {runtime.workspace.log}-wal: run `instar gc` once it ended"
+        )
+    emit("erase", content, as_json=json, lines=lines)
 
 
 def _lines(plan: ErasurePlan, done: str) -> list[str]:

@@ -31,6 +31,7 @@ from instar.store.slots import LOST, Slots
 from instar.store.sqlite_journal import SqliteJournal
 from tests.engine.agents import PROJECT
 from tests.store.logs import INIT, feedback, fresh_log
+from tests.store.test_erasure import erasure
 
 pytestmark = pytest.mark.skipif(not hasattr(fcntl, "F_OFD_SETLK"), reason="a system without locks on open files")
 
@@ -432,3 +433,17 @@ def test_first_event_of_a_log_can_be_raced_for(tmp_path: Path) -> None:
     assert sorted(type(one).__name__ for one in outcomes) == ["IllegalTransition", "Recorded"]
     for log in logs:
         log.close()
+
+
+def test_erasure_leaves_nothing_of_what_was_asked_for_in_the_slots(crowd: Crowd) -> None:
+    with crowd.waiting(a=feedback(1, input="Ada Lovelace"), b=feedback(2, input="Grace Hopper")):
+        pass
+    slots = crowd.path.with_name("log.lock")
+    assert b"Ada Lovelace" in slots.read_bytes()
+    log = crowd.logs["c"]
+    (seq,) = [one.seq for one in log.reader.read(2) if getattr(one.event, "input", "") == "Ada Lovelace"]
+    log.erase([erasure(log, seq)])
+    assert b"Ada Lovelace" not in slots.read_bytes()
+    with crowd.waiting(a=feedback(3, input="x"), b=feedback(4, input="y")) as outcomes:
+        pass
+    assert all(isinstance(outcome, Recorded) for outcome in outcomes.values())

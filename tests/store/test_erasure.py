@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -116,4 +117,24 @@ def test_update_beside_an_erasure_is_refused(tmp_path: Path) -> None:
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
             connection.execute(f"UPDATE events SET {assignment} WHERE seq = {seq}")
     connection.close()
+    log.close()
+
+
+def test_reader_that_keeps_what_was_erased_in_the_files_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("instar.store.log.ERASING_MS", 50)
+    log = fresh_log(tmp_path)
+    seq = log.append(feedback(1, input=SECRET)).seq
+    with closing(sqlite3.connect(log.path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM events").fetchall()
+        log.erase([erasure(log, seq)])
+        assert not log.erased_from_file
+        assert any(SECRET.encode() in file.read_bytes() for file in tmp_path.glob("log.db*"))
+        reader.execute("COMMIT")
+    other = log.append(feedback(2, input="of somebody else")).seq
+    log.erase([erasure(log, other)])
+    assert log.erased_from_file
+    assert not any(SECRET.encode() in file.read_bytes() for file in tmp_path.glob("log*"))
     log.close()
