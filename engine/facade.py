@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from instar.fsm.errors import ConfigError, EffectFailedError, InstarError, WorkerBusy
+from instar.fsm.errors import ConfigError, EffectFailedError, InputRefused, InstarError, WorkerBusy
 from instar.fsm.react import react
 from instar.fsm.record import Recorded
 from instar.fsm.words import Seq
@@ -54,7 +54,8 @@ class Engine(Asking, Auditing, Points, Upkeep):
         settings: in place of ``instar.toml`` and the environment.
 
     Raises:
-        ConfigError: the root is relative, and the folder that the process stands in was deleted.
+        ConfigError: the root is no path, or relative where the folder that the process stands in was deleted; or the
+            settings are none.
 
     Example::
 
@@ -73,6 +74,13 @@ class Engine(Asking, Auditing, Points, Upkeep):
             ) from error
         except ValueError as error:
             raise ConfigError("the agent's folder has a NUL in its path, which no path can: leave it out") from error
+        except TypeError as error:
+            raise ConfigError(f"the agent's folder is no path: {error}. Give a str or a Path.") from error
+        if settings is not None and not isinstance(settings, Settings):
+            raise ConfigError(
+                f"the settings are of the type {type(settings).__name__}: give instar.Settings, or leave them to "
+                "instar.toml and the environment"
+            )
         self._with_worker = worker
         self._settings = settings
         self._runtime: Runtime | None = None
@@ -299,13 +307,15 @@ class Engine(Asking, Auditing, Points, Upkeep):
             The candidate with the gate's verdict: it is active only if ``promoted``.
 
         Raises:
-            InputRefused: they are active already; nothing was recorded.
+            InputRefused: they are active already, or none are named; nothing was recorded.
             ConfigError: they cannot be taken, or the workspace has no model to judge them by; nothing was recorded.
             EffectFailedError: the engine was to have a worker, no other one runs, and its own ends again and again.
             TimeoutError: the time is up; it goes on.
         """
         from .tool_executor import execute
 
+        if not str(weights).strip():
+            raise InputRefused("judge: no weights are named: give a folder, a package, a hub name or checkpoint:PREFIX")
         asked = {"type": "self_train", "weights": str(weights), "note": note}
         return self._candidate(Seq(execute(self.runtime, asked, source=source).event), timeout_s)
 

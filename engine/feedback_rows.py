@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from numbers import Real
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -15,6 +16,7 @@ from instar.fsm.events import FeedbackReceived, InputSkipped
 from .redact import redact
 
 TEXT_CHARS_MAX = 100_000
+_NUMBERS = "confidence", "reward"
 
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+\Z")]
 """What a kind of task, or a source, may be called."""
@@ -41,13 +43,13 @@ def check_feedback(row: dict[str, Any] | FeedbackRow) -> FeedbackReceived:
         InputRefused: a field is missing, unknown, of another type or out of its range.
     """
     try:
-        checked = row if isinstance(row, FeedbackRow) else msgspec.convert(row, FeedbackRow)
+        checked = row if isinstance(row, FeedbackRow) else msgspec.convert(_plain_numbers(row), FeedbackRow)
     except (msgspec.ValidationError, TypeError, UnicodeError) as error:
         raise InputRefused(
             f"feedback refused: {error}. A row needs task_type and input, and an outcome is pass, fail or skip; see "
             "`instar feedback -h`."
         ) from error
-    for name in ("confidence", "reward"):
+    for name in _NUMBERS:
         value = getattr(checked, name)
         if value is not None and not (math.isfinite(value) and 0.0 <= value <= 1.0):
             raise InputRefused(f"feedback refused: {name} is {value}; it must be a number in 0..1")
@@ -58,6 +60,15 @@ def check_feedback(row: dict[str, Any] | FeedbackRow) -> FeedbackReceived:
         if fields[name] is not None:
             fields[name] = recordable(fields[name])
     return FeedbackReceived(**fields)
+
+
+def _plain_numbers(row: dict[str, Any]) -> dict[str, Any]:
+    """Gives a row whose numbers are Python's: what says how sure it is often gives one of numpy's."""
+    for name in _NUMBERS:
+        value = row.get(name)
+        if value is not None and type(value) not in {int, float, bool} and isinstance(value, Real):
+            row = {**row, name: float(value)}
+    return row
 
 
 def check_rows(rows: Iterable[Mapping[str, Any]]) -> list[FeedbackReceived]:

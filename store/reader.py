@@ -27,6 +27,8 @@ COLUMNS = (
 )
 CHUNK = 2000
 _ASKED_MAX = 500
+_BEYOND = 2**62
+"""Behind any event there can be, and no more than a database can be asked for."""
 PAYLOAD = 10
 """Where the payload stands in a row; None there where it was erased."""
 
@@ -139,7 +141,8 @@ class LogReader:
             where += " AND (payload IS NULL OR payload LIKE ? ESCAPE '!')"
             literal = re.sub("[!%_]", r"!\g<0>", holding)
             sought = (f"%{literal}%",)
-        upper = last if last is not None else 2**62
+        upper = last if last is not None else _BEYOND
+        first = min(first, _BEYOND)
         while True:
             chunk = self._all(
                 f"SELECT {COLUMNS} FROM events WHERE seq >= ? AND seq <= ?{where} ORDER BY seq LIMIT {chunk_max}",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
+from numbers import Integral, Real
 from types import FunctionType
 from typing import Any, TypeVar
 
 from instar.fsm.errors import InputRefused, InstarError
+
+from .kinds_told import KindsTold
 
 SHOWN_MAX = 200
 """So many characters of an argument an error repeats."""
@@ -17,6 +21,8 @@ C = TypeVar("C")
 
 def plain(value: Any) -> Any:
     """Gives a text as a plain ``str``, also within lists and mappings: ``StrEnum`` and ``numpy.str_`` are recorded so.
+
+    A number of numpy becomes one of Python, too: a database takes its bytes for a text.
 
     Raises:
         RecursionError: it is nested too deep, or holds itself.
@@ -28,6 +34,12 @@ def plain(value: Any) -> Any:
             return {plain(key): plain(inner) for key, inner in value.items()}
         case list() | tuple() if type(value) in {list, tuple}:
             return type(value)(plain(inner) for inner in value)
+        case None | int() | float():
+            return value
+        case Integral():
+            return int(value)
+        case Real():
+            return float(value)
         case _:
             return value
 
@@ -51,6 +63,8 @@ def takes_plain(part: type[C]) -> type[C]:
 
 
 def _taking_plain(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    told = KindsTold(name, method)
+
     @wraps(method)
     def taking(self: Any, *given: Any, **named: Any) -> Any:
         try:
@@ -59,6 +73,7 @@ def _taking_plain(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
             raise InputRefused(
                 f"{name}: what was given is nested too deep, or holds itself. Nothing was done; give it flat."
             ) from None
+        told.check(given, named)
         try:
             return method(self, *given, **named)
         except UnicodeEncodeError as error:
@@ -73,6 +88,10 @@ def _taking_plain(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
             if "null byte" not in str(error) and "null character" not in str(error):
                 raise
             raise InputRefused(f"{name}: a path holds a NUL, which no path can. Leave it out.") from error
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise InputRefused(f"{name}: a path is longer than this disk can hold. Give a shorter one.") from error
 
     return taking
 
@@ -88,7 +107,9 @@ def _cut(message: Any, given: list[Any]) -> Any:
     if not isinstance(message, str):
         return message
     for each in given:
-        inner = each.values() if isinstance(each, Mapping) else each if isinstance(each, list | tuple) else [each]
+        inner = (
+            [*each, *each.values()] if isinstance(each, Mapping) else each if isinstance(each, list | tuple) else [each]
+        )
         for text in inner:
             if isinstance(text, str) and (len(text) > SHOWN_MAX or "\n" in text):
                 message = message.replace(repr(text), shown(text)).replace(text, shown(text))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import date
 from enum import StrEnum
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import instar
 from instar.engine.initialize import initialize
 from instar.fsm.errors import ConfigError, InputRefused, InstarError
+from instar.fsm.events import FeedbackReceived
 from tests.engine.agents import agent_folder
 
 HALF = "half \udc80"
@@ -87,6 +89,46 @@ def test_what_cannot_be_recorded_or_named_is_refused(
         ask(engine)
     str(refused.value).encode()
     assert engine.status().head == head
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda engine: engine.snapshot(None),
+        lambda engine: engine.erase(1, b"reason"),
+        lambda engine: engine.erase(1, None),
+        lambda engine: engine.events("latest~3"),
+        lambda engine: engine.follow(start="1"),
+        lambda engine: engine.embed(None),
+        lambda engine: engine.embed(["x"], space=1),
+        lambda engine: engine.search("x", since=date(2026, 1, 1)),
+        lambda engine: engine.rollback(1, only=None),
+        lambda engine: engine.rollback(1, plan=1),
+        lambda engine: engine.what_if(["drift.threshold"]),
+        lambda engine: engine.anchor(key=b"key"),
+        lambda engine: engine.judge(""),
+        lambda engine: engine.copy_out("heuristics.py", "a" * 5000, at=1),
+        lambda engine: engine.export("a" * 300),
+        lambda engine: instar.Engine(None),  # type: ignore[arg-type]
+        lambda engine: instar.Engine(engine.root, settings={}),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_of_another_kind_is_refused(engine: instar.Engine, ask: Callable[[Any], object]) -> None:
+    head = engine.status().head
+    with pytest.raises((InputRefused, ConfigError)):
+        ask(engine)
+    assert engine.status().head == head
+
+
+def test_numbers_of_numpy_are_taken_as_pythons(engine: instar.Engine) -> None:
+    sure = np.float32(0.75)
+    first: Any = np.int64(1)
+    one = engine.feedback(task_type="t", input="x", confidence=sure, reward=first)
+    (many,) = engine.feedback_many([{"task_type": "t", "input": "x", "confidence": sure}])
+    recorded = [record.event for record in engine.events(first) if record.seq in (one, many)]
+    assert [event.confidence for event in recorded if isinstance(event, FeedbackReceived)] == [0.75, 0.75]
+    assert engine.diff(first, one)
+    assert engine.events(10**30) == []
 
 
 @pytest.mark.parametrize(
