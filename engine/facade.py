@@ -9,17 +9,18 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from instar.fsm.errors import ConfigError, EffectFailedError, InputRefused, InstarError, WorkerBusy
+from instar.fsm.errors import EffectFailedError, InputRefused, InstarError, WorkerBusy
 from instar.fsm.react import react
 from instar.fsm.record import Recorded
 from instar.fsm.words import Seq
 from instar.store.long_waits import LONG_S, stopped_holder
 
-from .face.arguments import takes_plain
+from .face.arguments import agent_root, require_settings, takes_plain
 from .face.asking import Asking
 from .face.auditing import Auditing
 from .face.points import Points
@@ -65,28 +66,15 @@ class Engine(Asking, Auditing, Points, Upkeep):
     """
 
     def __init__(self, root: str | Path = ".", *, worker: bool = True, settings: Settings | None = None) -> None:
-        try:
-            self.root = Path(root).resolve()
-        except FileNotFoundError as error:
-            raise ConfigError(
-                f"the folder {root} cannot be found: the one that this process stands in was deleted. "
-                "Go to one that is there, or give the whole path."
-            ) from error
-        except ValueError as error:
-            raise ConfigError("the agent's folder has a NUL in its path, which no path can: leave it out") from error
-        except TypeError as error:
-            raise ConfigError(f"the agent's folder is no path: {error}. Give a str or a Path.") from error
-        if settings is not None and not isinstance(settings, Settings):
-            raise ConfigError(
-                f"the settings are of the type {type(settings).__name__}: give instar.Settings, or leave them to "
-                "instar.toml and the environment"
-            )
+        self.root = agent_root(root)
+        require_settings(settings)
         self._with_worker = worker
         self._settings = settings
         self._runtime: Runtime | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._revived = Revived()
         self._reviving = threading.Lock()
+        self._starting = threading.RLock()
         self._look_at = 0.0
 
     # ---- life ------------------------------------------------------------------------------------------------------
@@ -98,8 +86,10 @@ class Engine(Asking, Auditing, Points, Upkeep):
             ConfigError: a setting cannot be used, or the weights cannot be found.
             LogForeign: the log is not ours or from a newer version.
         """
-        if self._runtime is not None:
-            return self
+        with self._starting:
+            return self if self._runtime is not None else self._start()
+
+    def _start(self) -> Self:
         from .runtime import Runtime
 
         settings = self._settings or load_for_work(self.root, os.environ)
@@ -137,6 +127,13 @@ class Engine(Asking, Auditing, Points, Upkeep):
         if self._runtime is not None:
             self._runtime.close()
             self._runtime = None
+
+    def __del__(self) -> None:
+        """Lets the worker of an engine end that was dropped without a stop: ``subprocess`` keeps its pipe open else."""
+        process = self.__dict__.get("_process")
+        if process is not None:
+            with suppress(OSError):
+                process.stdin.close()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -405,7 +402,8 @@ _WITH_WORKER: weakref.WeakSet[Engine] = weakref.WeakSet()
 def _let_go() -> None:
     """Closes, in a process that was forked off, the pipes whose end tells workers that the agent is gone."""
     for engine in _WITH_WORKER:
-        engine._reviving = threading.Lock()  # a thread of the parent may have it, which is not there to give it back
+        # A thread of the parent may have one, which is not there to give it back.
+        engine._reviving, engine._starting = threading.Lock(), threading.RLock()
         process = engine._process
         if process is not None and process.stdin is not None:
             process.stdin.close()

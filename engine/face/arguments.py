@@ -6,10 +6,12 @@ import errno
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from numbers import Integral, Real
+from pathlib import Path
 from types import FunctionType
 from typing import Any, TypeVar
 
-from instar.fsm.errors import InputRefused, InstarError
+from instar.engine.settings import Settings
+from instar.fsm.errors import ConfigError, InputRefused, InstarError
 
 from .kinds_told import KindsTold
 
@@ -89,9 +91,14 @@ def _taking_plain(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
                 raise
             raise InputRefused(f"{name}: a path holds a NUL, which no path can. Leave it out.") from error
         except OSError as error:
-            if error.errno != errno.ENAMETOOLONG:
-                raise
-            raise InputRefused(f"{name}: a path is longer than this disk can hold. Give a shorter one.") from error
+            if error.errno == errno.ENAMETOOLONG:
+                raise InputRefused(f"{name}: a path is longer than this disk can hold. Give a shorter one.") from error
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise InstarError(
+                    f"{name}: this process has as many files open as it may ({error}). What was recorded stays "
+                    "recorded. Close some, or allow more (`ulimit -n`)."
+                ) from error
+            raise
 
     return taking
 
@@ -114,3 +121,35 @@ def _cut(message: Any, given: list[Any]) -> Any:
             if isinstance(text, str) and (len(text) > SHOWN_MAX or "\n" in text):
                 message = message.replace(repr(text), shown(text)).replace(text, shown(text))
     return message
+
+
+def agent_root(root: str | Path) -> Path:
+    """Gives the whole path of an agent's folder.
+
+    Raises:
+        ConfigError: it is no path, or relative where the folder that this process stands in was deleted.
+    """
+    try:
+        return Path(root).resolve()
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"the folder {root} cannot be found: the one that this process stands in was deleted. "
+            "Go to one that is there, or give the whole path."
+        ) from error
+    except ValueError as error:
+        raise ConfigError("the agent's folder has a NUL in its path, which no path can: leave it out") from error
+    except TypeError as error:
+        raise ConfigError(f"the agent's folder is no path: {error}. Give a str or a Path.") from error
+
+
+def require_settings(settings: object) -> None:
+    """Makes sure that settings are some, or none are given.
+
+    Raises:
+        ConfigError: they are something else.
+    """
+    if settings is not None and not isinstance(settings, Settings):
+        raise ConfigError(
+            f"the settings are of the type {type(settings).__name__}: give instar.Settings, or leave them to "
+            "instar.toml and the environment"
+        )

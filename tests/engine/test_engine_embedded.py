@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 import instar
 from instar.engine.initialize import initialize
+from instar.engine.last_settings import load_for_work
 from instar.engine.own_python import own_python
 from instar.engine.replay import parallel, ranges, replay
 from instar.engine.replay.levels import Level
@@ -209,6 +211,47 @@ def test_engines_that_were_dropped_without_a_stop_keep_no_file_open(tmp_path: Pa
         return len(list(Path("/proc/self/fd").iterdir()))
 
     assert opened() >= opened() - 10
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Python tells of the process too
+def test_worker_of_an_engine_that_was_dropped_without_a_stop_ends(tmp_path: Path) -> None:
+    """``subprocess`` keeps a process that nobody waited for, and the pipe whose end tells a worker to end."""
+    engine = instar.Engine(tmp_path)
+    engine._process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)  # ends as a worker does
+    pid = engine._process.pid
+    del engine
+    gc.collect()
+    assert ends(pid, timeout_s=10)
+
+
+def test_threads_that_start_an_engine_at_once_start_one_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[object] = []
+    monkeypatch.setattr(instar.Engine, "_start_worker", lambda _, workspace: started.append(workspace))
+    monkeypatch.setattr(
+        "instar.engine.facade.load_for_work", lambda *given: (time.sleep(0.2), load_for_work(*given))[1]
+    )
+    engine = instar.Engine(made(tmp_path / "agent"))
+    threads = [threading.Thread(target=engine.start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    engine.stop()
+    assert len(started) == 1
+
+
+def test_process_without_room_for_another_open_file_is_told_so(tmp_path: Path) -> None:
+    with instar.Engine(made(tmp_path / "agent"), worker=False) as engine:
+        engine.snapshot("before")
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            for ask in (lambda: engine.snapshot("now"), instar.Engine(engine.root).start):
+                with pytest.raises(InstarError, match="as many files open"):
+                    ask()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert engine.snapshot("after")
 
 
 def test_single_path_in_place_of_a_list_is_refused(tmp_path: Path) -> None:
