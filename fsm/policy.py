@@ -50,7 +50,22 @@ class MutationPolicy(Struct, frozen=True, forbid_unknown_fields=True):
     of all cases, over all task types together and however often it is asked.
     """
 
-    protected: tuple[str, ...] = ("tests/", "test_*.py", "*_test.py", "conftest.py", "instar.toml", "pyproject.toml")
+    protected: tuple[str, ...] = (
+        "tests/",
+        "test_*.py",
+        "*_test.py",
+        "conftest.py",
+        "instar.toml",
+        "pyproject.toml",
+        "pytest.ini",
+        ".pytest.ini",
+        "pytest.toml",
+        ".pytest.toml",
+        "tox.ini",
+        "setup.cfg",
+        "sitecustomize.py",
+        "usercustomize.py",
+    )
     per_hour_max: int = 12
     probation: int = 64
     fall_max: float = 0.10

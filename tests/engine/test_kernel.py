@@ -97,6 +97,9 @@ def test_gate_runs_in_a_copy(runtime: Runtime) -> None:
         (GOOD.replace("heuristics.py", "../outside.py"), "does not apply"),
         ("--- /dev/null\n+++ b/tests/test_x.py\n@@ -0,0 +1 @@\n+x = 1\n", "touches what a mutation may not: tests/"),
         ("--- /dev/null\n+++ b/instar.toml\n@@ -0,0 +1 @@\n+name = 'x'\n", "touches what a mutation may not"),
+        ("--- /dev/null\n+++ b/pytest.ini\n@@ -0,0 +1 @@\n+[pytest]\n", "touches what a mutation may not"),
+        ("--- /dev/null\n+++ b/sub/setup.cfg\n@@ -0,0 +1 @@\n+[tool:pytest]\n", "touches what a mutation may not"),
+        ("--- /dev/null\n+++ b/sitecustomize.py\n@@ -0,0 +1 @@\n+x = 1\n", "touches what a mutation may not"),
         ("--- /dev/null\n+++ b/.instar/x.py\n@@ -0,0 +1 @@\n+x = 1\n", "touches what a mutation may not"),
     ],
 )

@@ -10,7 +10,7 @@ from immutables import Map
 
 from instar.fsm import state as state_of
 from instar.fsm.events import Ability, Interval
-from instar.fsm.policy import GatePolicy, Policy
+from instar.fsm.policy import GatePolicy, MutationPolicy, Policy
 from instar.fsm.state import (
     FORM,
     AgentState,
@@ -85,7 +85,9 @@ def test_form_4_leaves_out_where_a_watch_began_anew_and_earlier_forms_the_watch(
 
 def test_form_5_names_the_one_mutation_that_was_watched_and_form_6_all() -> None:
     watch = Probation(applied=Seq(3), left=9, watched=(), accepted=Seq(2), tree=Digest("t"))
-    plain = AgentState(head=Seq(9))
+    # A policy is recorded whole: its defaults may become others.
+    protected = ("tests/", "test_*.py", "*_test.py", "conftest.py", "instar.toml", "pyproject.toml")
+    plain = AgentState(head=Seq(9), policy=Policy(mutation=MutationPolicy(protected=protected)))
     state = msgspec.structs.replace(plain, mutation_probations=(watch,))
     beside = msgspec.structs.replace(watch, beside=True)
     assert state_digest(state, 5) != state_digest(plain, 5)
