@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -134,11 +135,9 @@ def test_all_effects_are_reproduced_bit_for_bit_in_another_process(tmp_path: Pat
 
 
 def test_environment_of_model_and_training_is_recorded(honest: Path) -> None:
-    import torch
-
     for kind in (SignalEmbedded, MemoryReembedded, CheckpointTrained):
         environment = the(honest, kind).event.environment
-        assert environment.libraries["torch"] == torch.__version__
+        assert environment.libraries["torch"] == version("torch")
         assert environment.precision in ("float32", "bfloat16")
         assert environment.processor
     assert the(honest, CheckpointTrained).event.environment.threads == 3
