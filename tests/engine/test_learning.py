@@ -198,14 +198,14 @@ def test_order_that_cannot_be_followed_is_refused_and_nothing_recorded(tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"pairs": 5}, "the pairs are int"),
+        ({"pairs": 5}, "pairs is of the type int"),
         ({"pairs": {"a": "b"}}, "the pairs are dict"),
         ({"pairs": "ab"}, "the pairs are str"),
         ({"pairs": {("a", "b")}}, "the pairs are set"),
         ({"pairs": [("a", "b"), (" ", "c")]}, "pair 1: feedback refused: input is empty"),
         ({"pairs": ["ab", "cd"]}, "pair 0 refused: str is no pair"),
-        ({"note": 5}, "note is 5, int: give a text"),
-        ({"source": None}, "source is None, NoneType: give a text"),
+        ({"note": 5}, "note is of the type int"),
+        ({"source": None}, "source is of the type NoneType"),
         ({"recipe": "epochs=2"}, "the recipe is str"),
     ],
 )

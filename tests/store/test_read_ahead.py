@@ -83,7 +83,12 @@ def delete(file: Path, digest: Digest) -> None:
 
 
 def damage(file: Path, digest: Digest) -> None:
-    change(file, "UPDATE blobs SET content = (SELECT content FROM blobs WHERE digest <> ?1) WHERE digest = ?1", digest)
+    change(
+        file,
+        "UPDATE blobs SET content = (SELECT other.content FROM blobs AS other WHERE other.digest <> blobs.digest) "
+        "WHERE digest = ?",
+        digest,
+    )
 
 
 def change(file: Path, statement: str, digest: Digest) -> None:
