@@ -77,7 +77,7 @@ class Appender:
         journal: makes a batch durable.
         reader: reads the log.
         blobs: what events name.
-        presence: knows what was collected.
+        presence: knows what was collected or erased.
         head: where the log stands.
         clock: where recorded times come from.
         actor: who appends.
@@ -334,6 +334,8 @@ class Appender:
             raise
         if waiting:
             self._blobs.settled(list(waiting))
+        if erased:
+            self._presence.gone(erased)
         self._head.move(state, draft.digest, draft.last_us)
 
     def _saved(self, state: AgentState) -> tuple[Seq, Digest, str] | None:

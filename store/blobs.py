@@ -40,7 +40,7 @@ class BlobStore:
         self._durable: set[Digest] = set()
         """Known to be stored: a scan of thousands of unchanged files asks about each of them."""
         self._losses = 0
-        """How often blobs were collected."""
+        """How often blobs were collected or erased."""
         self._all_own: bool | None = None
         """Whether the database held none when first asked, so that all in it are known here, but for what others store
         meanwhile, which does no harm when it is stored again; None: not yet asked."""
@@ -230,7 +230,7 @@ class BlobStore:
         return self._reader.blob_known(digest) or self._files.has(digest)
 
     def lost(self, digests: Iterable[Digest] | None) -> None:
-        """Takes in that blobs, any of them for None, were collected: whether they are stored is to be looked up."""
+        """Takes in that blobs, any of them for None, went: whether they are stored is to be looked up."""
         with self._lock:
             self._losses += 1
             self._durable.difference_update(self._durable.copy() if digests is None else digests)

@@ -9,7 +9,7 @@ from typing import Any
 from instar.fsm.chain import GENESIS
 from instar.fsm.codec import decode_event
 from instar.fsm.errors import LogCorrupt
-from instar.fsm.events import BlobsCollected
+from instar.fsm.events import BlobsCollected, PayloadErased
 from instar.fsm.record import Recorded
 from instar.fsm.runs import RUN_TYPES, evolve_run
 from instar.fsm.state import AgentState
@@ -25,7 +25,7 @@ class Head:
 
     Args:
         reader: reads the log.
-        presence: learns of what was collected.
+        presence: learns of what was collected or erased.
     """
 
     __slots__ = ("_lock", "_presence", "_reader", "folded", "hash", "last_us", "state")
@@ -68,6 +68,8 @@ class Head:
                     state = apply(state, record)
                     if isinstance(record.event, BlobsCollected):
                         self._presence.noticed(record.event)
+                    elif isinstance(record.event, PayloadErased):
+                        self._presence.gone(record.event.blobs)
             last = new[-1]
             self.state, self.hash, self.last_us = state, last[13], max(self.last_us, last[3])
 

@@ -1,13 +1,13 @@
-"""No event is recorded that names a blob which another process has collected since it was looked up.
+"""No event is recorded that names a blob which another process has collected or erased since it was looked up.
 
 Whoever stores a tree asks of each blob whether it is there, and records the event later. A collection in between takes
-away what no event names yet. It is itself an event, so whoever appends sees it first, under the log's lock, and looks
-again at what its own events name.
+away what no event names yet, an erasure what stands nowhere any more. Both are events themselves, so whoever appends
+sees them first, under the log's lock, and looks again at what its own events name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from instar.fsm.errors import BlobCorrupt, BlobMissing, PositionConflict
 from instar.fsm.events import AnyEvent, BlobsCollected
@@ -19,7 +19,7 @@ from .naming import below, digests_of, parts_of_checkpoint
 
 
 class Presence:
-    """What was collected since this process opened the log; costs nothing until something was."""
+    """What was collected or erased since this process opened the log; costs nothing until something was."""
 
     def __init__(self, blobs: BlobStore) -> None:
         self._blobs = blobs
@@ -30,21 +30,26 @@ class Presence:
 
     def noticed(self, collection: BlobsCollected) -> None:
         """Takes a collection in: what it took is no longer known to be stored."""
-        self._whole.clear()
         try:
             listed = listed_digests(self._blobs.get(collection.blobs))
         except (BlobMissing, BlobCorrupt):  # nobody can tell what is gone: everything is looked up again
             self._list_is_lost = True
+            self._whole.clear()
             self._blobs.lost(None)
         else:
-            self._gone |= listed
-            self._blobs.lost(listed)
+            self.gone(listed)
+
+    def gone(self, digests: Collection[Digest]) -> None:
+        """Takes in that blobs went: they are no longer known to be stored, and who has one again stores it again."""
+        self._whole.clear()
+        self._gone.update(digests)
+        self._blobs.lost(digests)
 
     def check(self, events: Iterable[AnyEvent]) -> None:
         """Makes sure that everything which events name is there.
 
         Raises:
-            PositionConflict: something was collected meanwhile; nothing was recorded.
+            PositionConflict: something was collected or erased meanwhile; nothing was recorded.
         """
         if not self._gone and not self._list_is_lost:
             return
@@ -78,6 +83,6 @@ class Presence:
 
 def _conflict(digest: Digest) -> PositionConflict:
     return PositionConflict(
-        f"blob {digest[:12]} was collected after it was looked up: nothing was recorded. Look at the files again, and "
-        "decide again."
+        f"blob {digest[:12]} was collected or erased after it was looked up: nothing was recorded. Look at the files "
+        "again, and decide again."
     )

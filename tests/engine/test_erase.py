@@ -269,6 +269,29 @@ def test_lines_of_a_log_file_are_erased_once_they_stand_there_no_more(tmp_path: 
     assert not held_by(tmp_path, NAME)
 
 
+def test_content_that_comes_back_after_another_process_erased_it_is_stored_again(tmp_path: Path) -> None:
+    """The worker took it for stored: the next rollback displaced the file, and there was no way back to it."""
+    runtime = code_only(tmp_path)
+    file, aside = tmp_path / "heuristics.py", tmp_path.parent / "aside.py"
+    file.write_text("TOKEN = 'k9'\n")
+    Worker(runtime).run_once()
+    file.rename(aside)
+    file.write_text("TOKEN = None\n")
+    Worker(runtime).run_once()
+    (change, *_) = (record.seq for record in runtime.reader.read(types=[ChangeObserved]))
+    other = Runtime(tmp_path, actor="cli")
+    erase(other, plan_erasure(other, change, REASON))
+    other.close()
+    aside.rename(file)  # with the times that it had
+    Worker(runtime).run_once()
+    back = runtime.reader.head()
+    roll_back(runtime, 1)
+    assert "k9" not in file.read_text()
+    roll_back(runtime, back)
+    assert "k9" in file.read_text()
+    runtime.close()
+
+
 def test_output_that_is_what_a_file_holds_leaves_the_file_in_the_store(tmp_path: Path) -> None:
     """`cat notes.txt`, erased, took the version out of the store that stands there: no rollback led to it again."""
     runtime = code_only(tmp_path)

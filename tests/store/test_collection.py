@@ -102,7 +102,7 @@ def test_another_process_may_not_name_what_was_collected(log: EventLog, reopen: 
     log.collect(lambda _: (collection(log, [small, large]), [small, large]))
     for digest in (small, large):
         named = FeedbackReceived(task_type="t", input="i", log=digest)
-        with pytest.raises(PositionConflict, match="was collected after it was looked up"):
+        with pytest.raises(PositionConflict, match="was collected or erased after it was looked up"):
             other.append(named)
     assert other.append(feedback(3)).seq == log.reader.head()
     assert other.blobs.put(b"small") == small
