@@ -60,7 +60,8 @@ class SharedLocks:
 
 _held: WeakValueDictionary[tuple[int, int, int], SharedLocks] = WeakValueDictionary()
 """By process, device and number: files of ours are closed only when no connection of ours is left to lose a lock."""
-_guard = threading.Lock()
+_guard = threading.RLock()
+"""Of the thread: a signal's handler may fork while its thread opens a log, or forks."""
 os.register_at_fork(before=_guard.acquire, after_in_parent=_guard.release, after_in_child=_guard.release)
 
 

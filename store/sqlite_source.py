@@ -50,7 +50,7 @@ class SqliteSource:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may fork, or read, while its thread reads
         self._process = os.getpid()
         self._connection = self._connect()
         forks_apart(self, writes=False)
@@ -141,8 +141,11 @@ class SqliteSource:
 
     @property
     def is_in_use(self) -> bool:
-        """Whether a thread reads."""
-        return self._lock.locked()
+        """Whether another thread reads."""
+        if not self._lock.acquire(blocking=False):
+            return True
+        self._lock.release()
+        return False
 
     def pause(self, timeout_s: float) -> bool:
         """Keeps other threads from reading; False if one did not end in that time."""

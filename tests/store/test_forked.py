@@ -15,6 +15,8 @@ from instar.fsm.errors import LogUnavailable
 from instar.store.lock import FileLock
 from instar.store.log import EventLog, Pending
 from instar.store.reader import LogReader
+from instar.store.shared_locks import _guard
+from instar.store.sqlite_source import SqliteSource
 from tests.store.logs import feedback, fresh_log
 
 LONG_S = 0.3
@@ -129,5 +131,37 @@ def test_child_that_was_forked_while_a_thread_held_the_log_for_long_is_refused_a
     ended.start()
     assert forked_amid(hold, refused) == 0
     ended.join()
+    log.append(feedback(1))
+    log.close()
+
+
+def test_signal_handler_that_forks_while_its_thread_reads_or_opens_a_log_waits_for_nobody(
+    log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("instar.store.forked._PATIENCE_S", 3600.0)
+    codes: list[int] = []
+
+    def late(*_: object) -> None:
+        codes.append(-1)  # what is raised while a process is forked off is dropped
+        raise AssertionError("it waits for its own thread")
+
+    before = [
+        signal.signal(signal.SIGUSR1, lambda *_: codes.append(in_child(lambda: None))),
+        signal.signal(signal.SIGALRM, late),
+    ]
+    source = SqliteSource(log.path)
+    signal.alarm(20)
+    try:
+        assert source.pause(1)  # as a reading has it
+        signal.raise_signal(signal.SIGUSR1)
+        source.resume()
+        with _guard:
+            signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.alarm(0)
+        for number, old in zip((signal.SIGUSR1, signal.SIGALRM), before, strict=True):
+            signal.signal(number, old)
+    assert codes == [0, 0]
+    source.close()
     log.append(feedback(1))
     log.close()
