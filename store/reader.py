@@ -32,6 +32,9 @@ _BEYOND = 2**62
 PAYLOAD = 10
 """Where the payload stands in a row; None there where it was erased."""
 
+_LAST_ERASURE = "SELECT coalesce(max(seq + 0), 0) FROM events WHERE type = 'PayloadErased'"
+"""By the index of erasures: for the greatest ``seq`` itself SQLite would read back through the log at each effect."""
+
 
 def decode_row(row: Row) -> Recorded:
     """Decodes one row of the log, in the order of ``COLUMNS``, its payload there.
@@ -253,7 +256,7 @@ class LogReader:
 
     def last_erasure(self) -> Seq:
         """The last event by which a payload was erased; 0 for none. What was read before it may hold what is gone."""
-        return Seq(self._all("SELECT coalesce(max(seq), 0) FROM events WHERE type = 'PayloadErased'")[0][0])
+        return Seq(self._all(_LAST_ERASURE)[0][0])
 
     def _erasures(self, seq: int) -> list[Row]:
         """The erasures of an event that were not erased themselves, the latest first."""

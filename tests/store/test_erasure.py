@@ -16,7 +16,7 @@ from instar.fsm.events import FeedbackReceived, PayloadErased
 from instar.fsm.words import Seq
 from instar.store.blobs import FILE_BYTES_MIN
 from instar.store.log import EventLog, Pending
-from instar.store.reader import LogReader
+from instar.store.reader import _LAST_ERASURE, LogReader
 from tests.store.logs import feedback, fresh_log
 
 SECRET = "my name is Ada Lovelace"
@@ -137,4 +137,15 @@ def test_reader_that_keeps_what_was_erased_in_the_files_is_told_of(
     log.erase([erasure(log, other)])
     assert log.erased_from_file
     assert not any(SECRET.encode() in file.read_bytes() for file in tmp_path.glob("log*"))
+    log.close()
+
+
+def test_last_erasure_is_found_without_reading_the_log(tmp_path: Path) -> None:
+    log = fresh_log(tmp_path)
+    seq = log.append(feedback(1, input=SECRET)).seq
+    assert log.reader.last_erasure() == 0
+    (record,) = log.erase([erasure(log, seq)])
+    assert log.reader.last_erasure() == record.seq
+    plan = log.reader.query(f"EXPLAIN QUERY PLAN {_LAST_ERASURE}")
+    assert "events_erasures" in plan[0][3]
     log.close()
