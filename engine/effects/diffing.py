@@ -11,6 +11,7 @@ from instar.engine.environment import of_text
 from instar.engine.redact import redact
 from instar.engine.runtime import Runtime
 from instar.fsm.decisions import SIGNALS, take_up, waits_for_cycle
+from instar.fsm.errors import BlobErased
 from instar.fsm.events import (
     ChangeObserved,
     DiffComputed,
@@ -65,7 +66,10 @@ def differences(bench: Bench, state: AgentState, *, by_drift: bool = True) -> Di
 def _difference(bench: Bench, record: Recorded, by_drift: bool) -> tuple[DiffItem, str]:
     match record.event:
         case ChangeObserved(path=path, before=before, after=after):
-            contents = _content(bench, before), _content(bench, after)
+            try:
+                contents = _content(bench, before), _content(bench, after)
+            except BlobErased:  # nobody can say what changed, and what is left does not come to another meaning
+                contents = b"", b""
             return diff_change(record.seq, path, *contents, by_drift=by_drift)
         case FeedbackReceived() as feedback:
             return diff_output(record.seq, feedback)

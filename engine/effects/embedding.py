@@ -20,6 +20,7 @@ from instar.engine.redact import redact
 from instar.engine.runtime import Runtime
 from instar.fsm.decisions import restored_among
 from instar.fsm.drift import with_shift
+from instar.fsm.errors import BlobErased
 from instar.fsm.events import (
     ChangeObserved,
     DiffComputed,
@@ -154,8 +155,11 @@ def _unit_drafts(bench: Bench, change: ChangeObserved, diff: DiffItem, whole: Em
     """One row for each unit whose meaning changed, so that its drift can be measured against its last vector."""
     if diff.kind != "code_diff" or change.after is None:
         return []
-    after = units(_source(bench, change.after))
-    before = units(_source(bench, change.before)) if change.before else {}
+    try:
+        after = units(_source(bench, change.after))
+        before = units(_source(bench, change.before)) if change.before else {}
+    except BlobErased:
+        return []
     drafts = []
     for name in units_of(diff):
         if name in after:

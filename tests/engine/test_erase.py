@@ -20,12 +20,14 @@ from instar.engine.memory.search import search
 from instar.engine.restoring.rollback import roll_back
 from instar.engine.runtime import Runtime
 from instar.engine.tool_executor import execute
+from instar.engine.watcher import rescan
 from instar.engine.worker import Worker
 from instar.fsm.errors import BlobErased, BlobMissing, ConfigError, RollbackRefused
 from instar.fsm.events import (
     ChangeObserved,
     DatasetGenerated,
     DiffComputed,
+    EffectFailed,
     FeedbackReceived,
     SignalEmbedded,
     TaskQueued,
@@ -301,6 +303,25 @@ def test_output_that_is_what_a_file_holds_leaves_the_file_in_the_store(tmp_path:
     assert digest_of(content) in plan.kept
     erase(runtime, plan)
     assert runtime.blobs.get(digest_of(content)) == content
+    runtime.close()
+
+
+def test_change_that_is_erased_while_it_waits_keeps_no_cycle_from_ending(tmp_path: Path) -> None:
+    runtime = code_only(tmp_path)
+    file = tmp_path / "heuristics.py"
+    for text in ("token = 'k9-super-secret'\n", "token = None\n"):
+        file.write_text(text)
+        rescan(runtime)
+    runtime.log.append(asked("open a file"))
+    (first, *_) = [record.seq for record in runtime.reader.read(types=[ChangeObserved])]
+    erase(runtime, plan_erasure(runtime, first, REASON))
+    Loop(runtime).run_until_idle()
+    (diffed,) = [record.event for record in runtime.reader.read(types=[DiffComputed])]
+    assert isinstance(diffed, DiffComputed)
+    assert [(item.kind, item.meaning_changed) for item in diffed.items][:2] == [("code_diff", False)] * 2
+    assert len(diffed.items) == 3
+    assert list(runtime.reader.read(types=[EffectFailed])) == []
+    assert runtime.state.machine is State.IDLE
     runtime.close()
 
 
