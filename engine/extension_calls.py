@@ -25,21 +25,22 @@ _BUILTIN: Final = "builtin"
 T = TypeVar("T")
 
 
-def asked(who: str, call: Callable[[], T], *, long_s: float = LONG_S) -> T:
+def asked(who: str, call: Callable[[], T], *, long_s: float | None = None) -> T:
     """Calls an extension; a warning says so where its answer takes long.
 
     Args:
         who: what it is and how it is called, such as "the planner acme".
         call: the question.
-        long_s: after how many seconds.
+        long_s: after how many seconds; ``LONG_S`` by default.
 
     Raises:
         ExtensionFailed: it raised something, or would have ended the process.
         EffectFailedError: it said so itself.
         EffectSuspended: it was told to end.
     """
+    after_s = LONG_S if long_s is None else long_s
     try:
-        with told_after(long_s, lambda: _silent(who, long_s)):
+        with told_after(after_s, lambda: _silent(who, after_s)):
             return call()
     except (EffectFailedError, EffectSuspended, KeyboardInterrupt, Terminated):
         raise

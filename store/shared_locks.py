@@ -23,6 +23,9 @@ _SHARED = 0x40000002, 510
 _INDEX = 128, 1
 """Where in the index of the write-ahead log all have locked that have it mapped."""
 
+_MODE_AT, _WRITE_AHEAD = 18, b"\2\2"
+"""Where the database says in which mode it is written and read, and what it says of a write-ahead log."""
+
 
 class SharedLocks:
     """The locks of one process on one log; whoever opens that holds on to them, and drops them once it has closed it.
@@ -32,28 +35,35 @@ class SharedLocks:
     """
 
     def __init__(self, path: Path) -> None:
-        self._files: list[tuple[int, tuple[int, int]]] = []
-        for name, place in ((path, _SHARED), (path.with_name(f"{path.name}-shm"), _INDEX)):
-            with suppress(OSError):  # of a copy on a read-only disk there is no index
-                self._files.append((os.open(name, os.O_RDONLY | os.O_CLOEXEC), place))
-        self._lock()
+        self._path = path
+        self._index = path.with_name(f"{path.name}-shm")
+        self._files: dict[Path, int] = {}
 
-    def _lock(self) -> None:
-        for fd, place in self._files:
-            _set(fd, fcntl.F_RDLCK, place)
+    def take(self) -> None:
+        """Takes the locks, of a log in the write-ahead mode: whoever brings another into that mode needs it alone."""
+        with suppress(OSError):  # of a copy on a read-only disk there is no index
+            if os.pread(self._opened(self._path), len(_WRITE_AHEAD), _MODE_AT) != _WRITE_AHEAD:
+                return
+            _set(self._opened(self._path), fcntl.F_RDLCK, _SHARED)
+            _set(self._opened(self._index), fcntl.F_RDLCK, _INDEX)
+
+    def _opened(self, path: Path) -> int:
+        if path not in self._files:
+            self._files[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return self._files[path]
 
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Lets a connection be closed in the block as the last one, which moves all into the database."""
         try:
-            for fd, place in self._files[:1]:
-                _set(fd, fcntl.F_UNLCK, place)
+            with suppress(OSError):
+                _set(self._opened(self._path), fcntl.F_UNLCK, _SHARED)
             yield
         finally:
-            self._lock()
+            self.take()
 
     def __del__(self) -> None:
-        for fd, _ in self._files:
+        for fd in self._files.values():
             with suppress(OSError):
                 os.close(fd)
 
@@ -76,6 +86,8 @@ def shared_locks(path: Path) -> SharedLocks | None:
         found = _held.get(of)
         if found is None and hasattr(fcntl, "F_OFD_SETLK"):
             found = _held[of] = SharedLocks(path)
+        if found is not None:
+            found.take()
         return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from instar.store.log import EventLog
+from instar.store.reader import LogReader
 from tests.store.logs import feedback, fresh_log
 
 OTHER = """
@@ -72,3 +74,20 @@ def test_log_that_another_handle_or_a_forked_process_closes_stays_shared(log: Ev
     assert wal.exists()
     log.close()
     assert not wal.exists()
+
+
+def test_log_of_another_mode_is_brought_into_the_write_ahead_one_though_this_process_reads_it(log: EventLog) -> None:
+    """As one that was restored from a copy, or was written by an older version."""
+    log.close()
+    connection = sqlite3.connect(log.path)
+    connection.execute("PRAGMA journal_mode=DELETE")
+    connection.close()
+    readers = [LogReader(log.path), LogReader(log.path)]
+    again = EventLog(log.path)
+    assert again.append(feedback(2)).seq == readers[0].head()
+    read_whole(log.path.parent)
+    seen_by_another(log.path)
+    assert log.path.with_name("log.db-wal").exists()
+    for reader in readers:
+        reader.close()
+    again.close()
