@@ -177,7 +177,7 @@ def test_killed_anywhere_then_rolled_forward_is_wholly_the_target(tmp_path: Path
 
 def test_random_trees_killed_at_random_places_reach_the_target() -> None:
     @given(workspaces, workspaces)
-    @settings(deadline=None, max_examples=40)
+    @settings(deadline=None, max_examples=25)
     def killed(first: Wanted, second: Wanted) -> None:
         with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as stored:
             prepared = Prepared(Path(folder), first, second, FolderBlobs(Path(stored)))

@@ -73,7 +73,7 @@ def encoders(folder: Path, frozen: int) -> tuple[Encoder, Encoder, list[Any]]:
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("frozen", [-1, 0, 3])
+@pytest.mark.parametrize("frozen", [-1, pytest.param(0, marks=pytest.mark.torture), 3])
 def test_packed_texts_have_the_vectors_and_gradients_of_padded_ones(frozen: int) -> None:
     import torch
 
