@@ -95,7 +95,7 @@ def _monitored(files: set[str], begun: Begun) -> Iterator[None]:
 @cache
 def _codes_of(file: str) -> list[CodeType]:
     """Gives the code of all functions of a file that are there, and of those within them."""
-    functions = (one for one in gc.get_objects() if isinstance(one, FunctionType))
+    functions = (one for one in gc.get_objects() if type(one) is FunctionType)
     waiting = [one.__code__ for one in functions if one.__code__.co_filename == file]
     found: list[CodeType] = []
     while waiting:
