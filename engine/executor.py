@@ -10,7 +10,7 @@ from instar.fsm.errors import ExtensionFailed
 
 from .extension_calls import LONG_S, asked
 from .extensions import BUILTIN, Executor
-from .shell_executor import OUTPUT_BYTES_MAX, TIMED_OUT, Captured, Limits, run_captured
+from .shell_executor import TIMED_OUT, Captured, Limits, run_captured, shortened
 
 EXIT_CODE_MAX = 255
 
@@ -59,6 +59,5 @@ def _outcome(who: str, given: object) -> tuple[int, bytes]:
     if isinstance(given, Sequence) and len(given) == 2:
         code, output = given
         if type(code) is int and 0 <= code <= EXIT_CODE_MAX and isinstance(output, bytes):
-            half = OUTPUT_BYTES_MAX // 2
-            return code, output if len(output) <= OUTPUT_BYTES_MAX else output[:half] + output[-half:]
+            return code, shortened(output)
     raise ExtensionFailed(f"{who} gave {given!r:.200}: have it return the exit code, 0 to 255, and the output as bytes")

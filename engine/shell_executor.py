@@ -207,4 +207,17 @@ class _Capture:
         if not self._dropped and len(tail) <= room:
             return head + tail
         kept = tail[-(room - _GAP_BYTES_MAX) :]
-        return head + f"\n… {self._dropped + len(tail) - len(kept)} bytes left out …\n".encode() + kept
+        return head + _gap(self._dropped + len(tail) - len(kept)) + kept
+
+
+def shortened(output: bytes) -> bytes:
+    """Leaves out the middle of what is longer than is kept of an output, and says how much that was."""
+    if len(output) <= OUTPUT_BYTES_MAX:
+        return output
+    half = OUTPUT_BYTES_MAX // 2
+    kept = half - _GAP_BYTES_MAX
+    return output[:half] + _gap(len(output) - half - kept) + output[-kept:]
+
+
+def _gap(count: int) -> bytes:
+    return f"\n… {count} bytes left out …\n".encode()

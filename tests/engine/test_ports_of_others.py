@@ -219,14 +219,20 @@ def test_executor_of_others_runs_shell_tasks_and_its_failure_is_theirs(tmp_path:
         done = engine.execute({"type": "shell", "command": "ls", "timeout_s": 9})
         assert done.captured is not None
         assert (done.captured.exit_code, done.captured.output) == (7, b"ls in agent for 9 s")
+        ports.executor.run = lambda *_: (0, b"x" * 5_000_000)
+        long = engine.execute({"type": "shell", "command": "ls"}).captured
+        assert long is not None
+        assert len(long.output) <= 4 * 1024 * 1024
+        assert b" bytes left out" in long.output
         ports.executor.run = lambda *_: "fine"
         failed = engine.execute({"type": "shell", "command": ["ls", "-l"]}).captured
         assert failed is not None
         assert failed.exit_code == 127
         assert b"the executor acme gave 'fine'" in failed.output
-        assert [task.note for task in the(engine, e.TaskQueued)] == ["run by acme", "run by acme"]
+        assert [task.note for task in the(engine, e.TaskQueued)] == ["run by acme"] * 3
         assert [(told.exit_code, told.outcome) for told in the(engine, e.FeedbackReceived)] == [
             (7, "fail"),
+            (0, "pass"),
             (127, "fail"),
         ]
         with pytest.raises(InputRefused, match="no package offers the trainer 'nobody'"):
